@@ -1,0 +1,28 @@
+# GRPO on GSM8K: download -> extract -> base -> train -> evaluate -> compare -> report.
+# `snakemake --cores 1 report` runs it; `snakemake -n report` tells what would run and why.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/download.smk"
+include: "workflow/rules/extract.smk"
+include: "workflow/rules/base.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/compare.smk"
+include: "workflow/rules/report.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+rule all:
+    default_target: True
+    input:
+        "results/report/report.html",
+
+
+onsuccess:
+    shell("gsm8k-grpo summary")

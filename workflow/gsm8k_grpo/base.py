@@ -1,0 +1,148 @@
+"""Stage `base`: the model that GRPO starts from.
+
+For `model: scratch` a Qwen2 model and a byte-level BPE tokenizer are made and pretrained here, on the corpus
+of `corpus.py`; else `results/base/model.json` points to the recipe's model.
+
+A scratch base stands in `results/base/model/` as safetensors with its tokenizer and chat template;
+`metrics.json` tells parameters, steps, loss and seconds.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    DataCollatorForSeq2Seq,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from gsm8k_grpo.corpus import Document, corpus
+from gsm8k_grpo.files import read_jsonl, write_json
+from gsm8k_grpo.params import Architecture, Base, Params
+from gsm8k_grpo.progress import Progress
+from gsm8k_grpo.prompts import TAGS
+
+TOKENIZER_DOCUMENTS = 4000
+PAD, TURN, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def train_tokenizer(documents: list[Document], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with single digits and chat markers, as Qwen2's; each tag is one token too."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[PAD, TURN, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = (text for d in documents for text in (*(message["content"] for message in d.prompt), d.completion))
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_tokens(list(TAGS))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, chat_template=CHAT_TEMPLATE, padding_side="left"
+    )
+
+
+def new_model(shape: Architecture, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=shape.hidden,
+            intermediate_size=shape.intermediate,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.heads,
+            max_position_embeddings=shape.context,
+            tie_word_embeddings=True,
+            initializer_range=shape.hidden**-0.5,  # 0.02, made for wide models, learns several times slower here
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=None,
+        )
+    )
+
+
+def tokenize(document: Document, tokenizer: PreTrainedTokenizerFast, context: int) -> dict[str, list[int]]:
+    """Token ids of a chat and its completion, with labels on the completion alone, cut to the context."""
+    before = []
+    if document.prompt:
+        prompt = tokenizer.apply_chat_template(document.prompt, tokenize=False, add_generation_prompt=True)
+        before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    after = tokenizer(document.completion + END, add_special_tokens=False)["input_ids"]
+    return {"input_ids": (before + after)[:context], "labels": ([-100] * len(before) + after)[:context]}
+
+
+def base(extracted: Path, target: Path, params: Params) -> None:
+    """Run the stage: write `base.json`, which names the model, and with `model: scratch` the model itself."""
+    if params.model == "scratch":
+        _pretrain(read_jsonl(extracted / "train.jsonl"), target, params)
+        write_json(target / "base.json", {"model": str(target / "model")})
+    else:
+        write_json(target / "base.json", {"model": params.model})
+
+
+def _pretrain(rows: list[dict[str, Any]], target: Path, params: Params) -> None:
+    settings = params.base
+    torch.set_num_threads(params.threads)
+    set_seed(params.seed)
+    documents = corpus(rows, settings, params.seed)
+    tokenizer = train_tokenizer(documents[:TOKENIZER_DOCUMENTS], settings.architecture.vocabulary)
+    model = new_model(settings.architecture, tokenizer)
+    trainer = Trainer(
+        model=model,
+        args=_arguments(settings, params.seed),
+        train_dataset=[tokenize(document, tokenizer, settings.architecture.context) for document in documents],
+        data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True),
+        callbacks=[Progress("base", {"loss": "loss"})],
+    )
+    began = time.perf_counter()
+    loss = trainer.train().training_loss
+    model.save_pretrained(target / "model")
+    tokenizer.save_pretrained(target / "model")
+    write_json(
+        target / "metrics.json",
+        {
+            "parameters": model.num_parameters(),
+            "vocabulary": len(tokenizer),
+            "documents": len(documents),
+            "distinct_problems": len(rows),
+            "steps": settings.steps,
+            "loss": loss,
+            "seconds": round(time.perf_counter() - began, 2),
+        },
+    )
+
+
+def _arguments(settings: Base, seed: int) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir="scratch/base",
+        per_device_train_batch_size=settings.batch_size,
+        max_steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.03,
+        weight_decay=0.1,
+        adam_beta2=0.98,
+        logging_steps=10,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=seed,
+    )

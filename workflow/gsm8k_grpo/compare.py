@@ -1,0 +1,44 @@
+"""Stage `compare`: is a difference between two models real?
+
+Reads the answers of every model to the same questions, writes `results/compare/comparison.json`: a list of
+`{a, b, metric, difference, ci95, p_value, n, fixed, broken}`, where `difference` is b minus a.
+"""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from gsm8k_grpo.files import PipelineError, read_jsonl, write_json
+from gsm8k_grpo.params import Compare
+from gsm8k_grpo.statistics import mcnemar_p, mean_interval
+
+METRICS = {"strict_accuracy": "strict_correct", "flexible_accuracy": "flexible_correct"}
+
+
+def compare(evaluated: Path, models: list[str], target: Path, params: Compare, seed: int) -> None:
+    """Run the stage: every later model of `models` against every earlier one, on each accuracy."""
+    answers = {model: read_jsonl(evaluated / model / "answers.jsonl") for model in models}
+    write_json(
+        target / "comparison.json",
+        [
+            {"a": a, "b": b, "metric": metric} | paired(answers[a], answers[b], key, params.resamples, seed)
+            for a, b in itertools.combinations(models, 2)
+            for metric, key in METRICS.items()
+        ],
+    )
+
+
+def paired(a: list[dict[str, Any]], b: list[dict[str, Any]], key: str, resamples: int, seed: int) -> dict[str, Any]:
+    """Difference, bootstrap interval over questions, exact McNemar p, and the questions won and lost."""
+    if [row["id"] for row in a] != [row["id"] for row in b]:
+        raise PipelineError("compare: the two models answered different questions; evaluate both anew")
+    before, after = [row[key] for row in a], [row[key] for row in b]
+    differences = [int(y) - int(x) for x, y in zip(before, after, strict=True)]
+    return {
+        "difference": sum(differences) / len(differences),
+        "ci95": mean_interval(differences, resamples, seed),
+        "p_value": mcnemar_p(before, after),
+        "n": len(differences),
+        "fixed": differences.count(1),
+        "broken": differences.count(-1),
+    }

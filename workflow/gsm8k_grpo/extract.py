@@ -1,0 +1,121 @@
+"""Stage `extract`: gold answers, prompts, and a validation split cut from train.
+
+Reads `results/download/{train,test}.jsonl`, writes `results/extract/{train,validation,test}.jsonl` with
+`id, prompt, question, answer, solution` per row, and `metrics.json` with the counts.
+
+The four functions `gold_answer`, `xml_answer`, `last_number` and `same_answer` are the only place where an
+answer is read or compared; rewards and evaluation use them too.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gsm8k_grpo.files import PipelineError, parse_jsonl, write_json, write_jsonl
+from gsm8k_grpo.prompts import chat
+
+if TYPE_CHECKING:  # params knows the rewards by name, and the rewards read answers with this module
+    from gsm8k_grpo.params import Extract
+
+# Full-width forms, as Chinese texts write numbers, stand 0xFEE0 above ASCII; U+2212 is the typographic minus.
+FULL_WIDTH = str.maketrans({chr(ord(c) + 0xFEE0): c for c in "0123456789,.%$+-"} | {"\u2212": "-"})
+DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
+ANSWER = re.compile(rf"(?P<sign>[-+]?)\s?\$?\s?(?P<sign_inside>[-+]?)(?P<digits>{DIGITS})\s?%?\.?")
+NUMBER_IN_TEXT = re.compile(rf"(?:(?<![\w.)])-)?\$?(?:(?<=\$)-)?(?:{DIGITS})")
+TAGGED_ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
+
+
+def number(text: str) -> str | None:
+    """The normal form of a text that is one number, else None.
+
+    Thousands separators, `$`, `%`, a trailing full stop and full-width characters are accepted; the normal
+    form has none of them, no plus sign, no leading zeros and no trailing zeros: `$1,072.50` gives `1072.5`,
+    `72.0` gives `72`.
+    """
+    match = ANSWER.fullmatch(text.translate(FULL_WIDTH).strip())
+    if match is None or (match["sign"] and match["sign_inside"]):
+        return None
+    value = Decimal(match["digits"].replace(",", ""))
+    negative = "-" in match["sign"] + match["sign_inside"] and value != 0
+    digits = f"{value:f}"
+    if "." in digits:
+        digits = digits.rstrip("0").rstrip(".")
+    return ("-" if negative else "") + digits
+
+
+def gold_answer(solution: str) -> str:
+    """The normalised number behind `####` in a GSM8K solution.
+
+    Raises:
+        ValueError: where `####` is missing or repeated, or what follows is not a number.
+    """
+    parts = solution.split("####")
+    if len(parts) != 2:
+        raise ValueError(f"the answer has {len(parts) - 1} '####' marks, exactly one is expected")
+    answer = number(parts[1])
+    if answer is None:
+        raise ValueError(f"'{parts[1].strip()[:40]}' behind '####' is not a number")
+    return answer
+
+
+def xml_answer(completion: str) -> str | None:
+    """The text of the last closed `<answer>` block, stripped; None where there is none."""
+    blocks = TAGGED_ANSWER.findall(completion)
+    return blocks[-1].strip() if blocks else None
+
+
+def last_number(completion: str) -> str | None:
+    """The last number of a text in normal form, whatever the format; None where there is none."""
+    found = NUMBER_IN_TEXT.findall(completion.translate(FULL_WIDTH))
+    return number(found[-1]) if found else None
+
+
+def same_answer(a: str | None, b: str | None) -> bool:
+    """Whether two texts are the same number: `1,072.0` and `$1072` are; a text that is no number never is."""
+    return a is not None and b is not None and number(a) is not None and number(a) == number(b)
+
+
+def extract(source: Path, target: Path, params: Extract, seed: int) -> None:
+    """Run the stage: `source` is the folder of download, `target` the folder written."""
+    train = _rows(source / "train.jsonl", params)
+    test = _rows(source / "test.jsonl", params)
+    if params.validation_rows >= len(train):
+        raise PipelineError(
+            f"extract.validation_rows = {params.validation_rows}: {source / 'train.jsonl'} has {len(train)} rows; "
+            f"choose at most {len(train) - 1}"
+        )
+    picked = set(random.Random(seed).sample(range(len(train)), params.validation_rows))
+    splits = {
+        "train": [row for index, row in enumerate(train) if index not in picked],
+        "validation": [row for index, row in enumerate(train) if index in picked],
+        "test": test,
+    }
+    for name, rows in splits.items():
+        write_jsonl(target / f"{name}.jsonl", rows)
+    test_questions = {row["question"] for row in test}
+    write_json(
+        target / "metrics.json",
+        {f"{name}_rows": len(rows) for name, rows in splits.items()}
+        | {"train_questions_in_test": sum(row["question"] in test_questions for row in train)},
+    )
+
+
+def _rows(path: Path, params: Extract) -> list[dict[str, Any]]:
+    split = path.stem
+
+    def parse(row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "prompt": chat(row["question"], params.language, params.one_shot),
+            "question": row["question"],
+            "answer": gold_answer(row["answer"]),
+            "solution": row["answer"],
+        }
+
+    rows = [{"id": f"{split}-{index}"} | row for index, row in enumerate(parse_jsonl(path, parse))]
+    if not rows:
+        raise PipelineError(f"{path}: the file is empty")
+    return rows

@@ -1,0 +1,56 @@
+"""history.csv: one row per optimizer step, in the terms of this project.
+
+TRL logs rewards and completion lengths only at the steps that generate; a step that trains on an earlier
+generation's completions gets that generation's values here, for it is what the step learned from.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from gsm8k_grpo.params import Train
+from gsm8k_grpo.rewards import SUFFIX
+
+COLUMNS = {
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "zero_variance_share": "frac_reward_zero_std",
+    "kl": "kl",
+    "entropy": "entropy",
+    "completion_tokens": "completions/mean_length",
+    "clipped_share": "completions/clipped_ratio",
+    "loss": "loss",
+    "learning_rate": "learning_rate",
+    "grad_norm": "grad_norm",
+    "tokens": "num_tokens",
+    "seconds_generate": "seconds_generate",
+    "seconds_score": "seconds_score",
+    "seconds_update": "seconds_update",
+}
+SECONDS = ("seconds_generate", "seconds_score", "seconds_update")
+OF_THE_GENERATION = {"reward", "reward_std", "zero_variance_share", "completion_tokens", "clipped_share", "tokens"}
+
+Row = dict[str, float | int | None]
+
+
+def rows(log_history: Iterable[dict[str, Any]], train: Train, rewards: Iterable[str]) -> list[Row]:
+    """The rows of a run from the Trainer's `state.log_history`.
+
+    Columns are `step, prompts_seen, epoch`, those of `COLUMNS`, and `reward_<name>` for each reward.  `kl` is
+    None where the run uses none.
+    """
+    columns = COLUMNS | {f"reward_{name}": f"rewards/{name}{SUFFIX}/mean" for name in rewards}
+    prompts = train.per_device_train_batch_size * train.gradient_accumulation_steps // train.num_generations
+    found: list[Row] = []
+    for logged in log_history:
+        if "grad_norm" not in logged:  # the summary that ends a run
+            continue
+        row: Row = {
+            "step": logged["step"],
+            "prompts_seen": logged["step"] * prompts // train.num_iterations,
+            "epoch": logged["epoch"],
+        }
+        for column, key in columns.items():
+            carried = column in OF_THE_GENERATION or column.startswith("reward_")
+            row[column] = logged.get(key, found[-1][column] if carried and found else None)
+        found.append(row)
+    return found

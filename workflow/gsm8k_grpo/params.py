@@ -1,0 +1,346 @@
+"""The configuration: a recipe file, then params.yaml, then overrides from the command line, typed and checked.
+
+`load` merges the three layers key by key and validates the result before any work starts.  Every error
+names the key, the value and what is allowed; unknown keys are errors.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.prompts import Language
+from gsm8k_grpo.rewards import NAMES, RewardSet
+
+RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+VARIANT_NAME = r"^[a-z][a-z0-9_]*$"
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Hub(Section):
+    """A data set on the Hugging Face hub; the keys name its columns."""
+
+    dataset: str
+    configuration: str | None
+    revision: str
+    question_key: str
+    answer_key: str
+    licence: str
+
+
+class Generated(Section):
+    train_rows: Count
+    test_rows: Count
+
+
+class Download(Section):
+    hub: Hub
+    generated: Generated
+
+
+class Extract(Section):
+    language: Language
+    one_shot: bool
+    validation_rows: Annotated[int, Field(ge=0)]
+
+
+class Architecture(Section):
+    """Shape of a Qwen2 model made here."""
+
+    vocabulary: Annotated[int, Field(ge=300)]
+    hidden: Count
+    intermediate: Count
+    layers: Count
+    heads: Count
+    context: Count
+
+    @model_validator(mode="after")
+    def _heads_divide_hidden(self) -> "Architecture":
+        if self.hidden % (2 * self.heads):
+            raise ValueError(f"hidden = {self.hidden}: must be a multiple of 2 * heads ({2 * self.heads})")
+        return self
+
+
+class Styles(Section):
+    """How often each style of answer stands in the pretraining corpus; relative weights."""
+
+    terse: NotNegative
+    plain: NotNegative
+    hurried: NotNegative
+    tagged: NotNegative
+
+
+class Base(Section):
+    """The small base model that `model: scratch` trains."""
+
+    architecture: Architecture
+    styles: Styles
+    favourite: Share
+    slips: Share
+    drills: Share
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive
+
+
+class Train(Section):
+    """Settings of TRL's GRPOTrainer, under TRL's names, and `prompts`, the size of the training subset."""
+
+    prompts: Count | None
+    per_device_train_batch_size: Count
+    gradient_accumulation_steps: Count
+    num_generations: Annotated[int, Field(ge=2)]
+    steps_per_generation: Count
+    num_iterations: Count
+    max_completion_length: Count
+    temperature: Positive
+    learning_rate: Positive
+    lr_scheduler_type: Literal["constant", "constant_with_warmup", "cosine", "linear"]
+    warmup_ratio: Share
+    optim: Literal["adamw_torch", "paged_adamw_8bit", "adamw_8bit"]
+    adam_beta1: Share
+    adam_beta2: Share
+    weight_decay: NotNegative
+    max_grad_norm: Positive
+    beta: NotNegative
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"]
+    scale_rewards: Literal["group", "batch", "none"]
+    save_steps: Count
+    sample_steps: Count
+    sample_prompts: Count
+
+    @model_validator(mode="after")
+    def _groups_are_whole(self) -> "Train":
+        batch = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        if batch % self.num_generations:
+            raise ValueError(
+                f"per_device_train_batch_size * gradient_accumulation_steps = {batch}: "
+                f"must be a multiple of num_generations ({self.num_generations})"
+            )
+        if self.steps_per_generation % self.gradient_accumulation_steps:
+            raise ValueError(
+                f"steps_per_generation = {self.steps_per_generation}: "
+                f"must be a multiple of gradient_accumulation_steps ({self.gradient_accumulation_steps})"
+            )
+        if self.save_steps % self.optimizer_steps_per_generation:
+            raise ValueError(
+                f"save_steps = {self.save_steps}: must be a multiple of the steps that one generation serves "
+                f"({self.optimizer_steps_per_generation} = steps_per_generation * num_iterations "
+                f"/ gradient_accumulation_steps)"
+            )
+        return self
+
+    @property
+    def optimizer_steps_per_generation(self) -> int:
+        return self.steps_per_generation * self.num_iterations // self.gradient_accumulation_steps
+
+    @property
+    def prompts_per_generation(self) -> int:
+        return self.per_device_train_batch_size * self.steps_per_generation // self.num_generations
+
+
+class Rewards(Section):
+    """Which set of reward functions, and the weight of each one used."""
+
+    set: RewardSet
+    weights: dict[str, float]
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Rewards":
+        if not self.weights:
+            raise ValueError(f"weights = {{}}: name at least one of {', '.join(NAMES[self.set])}")
+        for name in self.weights:
+            if name not in NAMES[self.set]:
+                raise ValueError(
+                    f"weights.{name}: no reward of the set '{self.set}'; choose from {', '.join(NAMES[self.set])}"
+                )
+        return self
+
+
+class Variant(Section):
+    """A training run: its length in steps or in epochs, and rewards where they differ from the common ones."""
+
+    max_steps: Count | None = None
+    epochs: Positive | None = None
+    rewards: Rewards | None = None
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Variant":
+        if (self.max_steps is None) == (self.epochs is None):
+            raise ValueError("give either max_steps or epochs, one of the two")
+        return self
+
+
+class Evaluate(Section):
+    questions: Count | None
+    max_completion_length: Count
+    batch_size: Count
+    probes: list[str]
+
+
+class Compare(Section):
+    resamples: Annotated[int, Field(ge=100)]
+
+
+class Tracking(Section):
+    uri: str | None
+    experiment: str
+
+
+class Params(Section):
+    recipe: str
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    threads: Count
+    source: Literal["hub", "local", "generated"]
+    path: str | None
+    model: str
+    download: Download
+    extract: Extract
+    base: Base | None
+    train: Train
+    rewards: Rewards
+    variants: dict[Annotated[str, Field(pattern=VARIANT_NAME)], Variant]
+    evaluate: Evaluate
+    compare: Compare
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Params":
+        if self.source == "local" and self.path is None:
+            raise ValueError("path = null: source 'local' needs the folder that holds train.jsonl and test.jsonl")
+        if self.model == "scratch" and self.base is None:
+            raise ValueError("base = null: model 'scratch' needs the section base; see workflow/recipes/tiny.yaml")
+        if not self.variants or "base" in self.variants:
+            raise ValueError("variants: name at least one, such as short: {max_steps: 250}; 'base' is taken")
+        if self.train.prompts is not None and self.train.prompts < self.train.prompts_per_generation:
+            raise ValueError(
+                f"train.prompts = {self.train.prompts}: must be at least {self.train.prompts_per_generation}, what one"
+                " generation takes (per_device_train_batch_size * steps_per_generation / num_generations)"
+            )
+        return self
+
+    def variant_rewards(self, variant: str) -> Rewards:
+        return self.variants[variant].rewards or self.rewards
+
+
+class Loader(yaml.SafeLoader):
+    """YAML 1.2 floats: `5e-6` is a number, which PyYAML's 1.1 rules read as a text."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def recipes() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def load(path: Path = Path("params.yaml"), overrides: Mapping[str, Any] = {}) -> Params:
+    """The validated configuration.
+
+    Args:
+        path: params.yaml.
+        overrides: keys and values that go over it, as `--config` gives them; `train.prompts` and
+            `{"train": {"prompts": ...}}` are the same.
+
+    Raises:
+        PipelineError: naming the key, the value and what is allowed.
+    """
+    edited = _merge(_read(path), _nested(overrides))
+    recipe = edited.get("recipe")
+    if recipe not in recipes():
+        raise PipelineError(f"{path}: recipe = {recipe!r}: choose from {', '.join(recipes())}")
+    merged = _merge(_read(RECIPES / f"{recipe}.yaml"), edited)
+    try:
+        return Params.model_validate(merged)
+    except ValidationError as error:
+        reasons = "\n".join(_explain(one, merged) for one in error.errors())
+        raise PipelineError(f"the configuration ({path}, recipe {recipe}) is not valid:\n{reasons}") from None
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`key=value` from a command line, the value read as YAML."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise PipelineError(f"'{text}': an override is written key=value, such as train.learning_rate=1e-4")
+    return key, yaml.load(value, Loader)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
+    except FileNotFoundError:
+        raise PipelineError(f"{path}: no such file; run from the folder that holds params.yaml") from None
+    except yaml.YAMLError as error:
+        raise PipelineError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise PipelineError(f"{path}: keys and values are expected")
+    return content
+
+
+def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for dotted, value in overrides.items():
+        for key in reversed(dotted.split(".")):
+            value = {key: value}
+        nested = _merge(nested, value)
+    return nested
+
+
+def _merge(under: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` wins; sections merge key by key.  Reward sets and weights belong together and replace as a whole."""
+    merged = dict(under)
+    for key, value in over.items():
+        deep = isinstance(value, Mapping) and isinstance(merged.get(key), dict) and key != "weights"
+        merged[key] = _merge(merged[key], value) if deep else value
+    return merged
+
+
+def _explain(error: Any, merged: dict[str, Any]) -> str:
+    """One line for one pydantic error: key, value, what is allowed."""
+    where = [str(part) for part in error["loc"] if part != "[key]"]
+    key = ".".join(where)
+    if error["type"] == "extra_forbidden":
+        known = _keys(where[:-1])
+        close = difflib.get_close_matches(where[-1], known, n=1)
+        hint = f"did you mean {'.'.join([*where[:-1], close[0]])}? " if close else ""
+        return f"  {key}: no such key; {hint}allowed: {', '.join(known)}"
+    if error["type"] == "missing":
+        return f"  {key}: the key is missing"
+    if error["type"] == "value_error":
+        return "  " + ".".join([*where, str(error["ctx"]["error"])])
+    value = json.dumps(error["input"], ensure_ascii=False, default=str)
+    return f"  {key} = {value}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _keys(where: list[str]) -> list[str]:
+    """The allowed keys of a section, found by walking the types."""
+    section: Any = Params
+    for part in where:
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            section = _section(section.model_fields[part].annotation)
+        else:
+            section = _section(get_args(section)[1])
+    return sorted(section.model_fields)
+
+
+def _section(annotation: Any) -> Any:
+    """A field's type without `| None`."""
+    return next(
+        (part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, BaseModel)), annotation
+    )

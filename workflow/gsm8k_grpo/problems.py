@@ -1,0 +1,85 @@
+"""Word problems in GSM8K's format, made from templates: the data of `source: generated`.
+
+A problem is a story about one quantity: a start, then one to three changes, then a question.  The
+solution has one line per calculation with GSM8K's calculator annotation, and the gold answer:
+
+    Mia has 4*3=<<4*3=12>>12 pens.
+    Mia has 12-5=<<12-5=7>>7 pens.
+    #### 7
+
+Every number stays between 1 and 99 and every second operand between 2 and 9, so that a model of half a
+million parameters can learn the arithmetic; the format is GSM8K's to the letter.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+NAMES = [
+    "Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana", "Ivan", "Jana",
+    "Kofi", "Lena", "Mia", "Noor", "Omar", "Pia", "Ravi", "Sara", "Tom", "Uma",
+]  # fmt: skip
+ITEMS = [
+    "apples", "balls", "books", "boxes", "cards", "coins", "cups", "eggs", "flags", "hats",
+    "keys", "kites", "maps", "pens", "plums", "rings", "shells", "stamps", "toys", "tickets",
+]  # fmt: skip
+LARGEST = 20
+OPERANDS = range(2, 10)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that happens to the quantity: its sentence and its arithmetic."""
+
+    operator: str
+    sentence: str
+    apply: Callable[[int, int], int]
+    allowed: Callable[[int, int], bool]
+
+
+CHANGES = [
+    Change("+", "{name} buys {n} more.", lambda x, n: x + n, lambda x, n: x + n <= LARGEST),
+    Change("+", "{friend} gives {name} {n} {items}.", lambda x, n: x + n, lambda x, n: x + n <= LARGEST),
+    Change("-", "{name} loses {n} of them.", lambda x, n: x - n, lambda x, n: x - n > 1),
+    Change("-", "{name} gives {n} {items} to {friend}.", lambda x, n: x - n, lambda x, n: x - n > 1),
+    Change("*", "A week later {name} has {n} times as many.", lambda x, n: x * n, lambda x, n: x * n <= LARGEST),
+    Change("/", "{name} keeps only one part in {n}.", lambda x, n: x // n, lambda x, n: x % n == 0 and x > n),
+]
+
+
+def problem(rng: random.Random) -> dict[str, str]:
+    """One problem as published: `question` and `answer` (the annotated solution with its `####` line)."""
+    name, friend = rng.sample(NAMES, 2)
+    items = rng.choice(ITEMS)
+    count = rng.choice(OPERANDS)
+    sentences, lines = [f"{name} has {count} {items}."], []
+    if rng.random() < 0.5:
+        each = rng.choice([n for n in OPERANDS if count * n <= LARGEST])
+        sentences = [f"{name} has {count} bags with {each} {items} in each bag."]
+        lines, count = [_calculation(f"{name} has", count, "*", each, count * each, items)], count * each
+    for _ in range(rng.randint(1, 3 - len(lines))):
+        change, n = _possible_change(rng, count)
+        after = change.apply(count, n)
+        sentences.append(change.sentence.format(name=name, friend=friend, items=items, n=n))
+        lines.append(_calculation(f"{name} has", count, change.operator, n, after, items))
+        count = after
+    question = " ".join([*sentences, f"How many {items} does {name} have now?"])
+    return {"question": question, "answer": "\n".join([*lines, f"#### {count}"])}
+
+
+def problems(seed: int) -> Iterator[dict[str, str]]:
+    """An endless, deterministic stream of problems, no question twice."""
+    rng, seen = random.Random(seed), set()
+    while True:
+        row = problem(rng)
+        if row["question"] not in seen:
+            seen.add(row["question"])
+            yield row
+
+
+def _possible_change(rng: random.Random, count: int) -> tuple[Change, int]:
+    return rng.choice([(change, n) for change in CHANGES for n in OPERANDS if change.allowed(count, n)])
+
+
+def _calculation(opening: str, a: int, operator: str, b: int, result: int, items: str) -> str:
+    return f"{opening} {a}{operator}{b}=<<{a}{operator}{b}={result}>>{result} {items}."

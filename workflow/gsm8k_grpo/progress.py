@@ -1,0 +1,25 @@
+"""A progress bar for transformers' trainers: time left, and the figures that tell how it goes."""
+
+from tqdm import tqdm
+from transformers import TrainerCallback
+
+
+class Progress(TrainerCallback):
+    """Shows steps done and left, and the last logged values of `shown`, a mapping from log key to label."""
+
+    def __init__(self, name: str, shown: dict[str, str]):
+        self.name, self.shown = name, shown
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.name, unit="step", mininterval=1.0)
+
+    def on_log(self, args, state, control, logs, **kwargs):
+        values = {label: f"{logs[key]:.2f}" for key, label in self.shown.items() if key in logs}
+        if values:
+            self.bar.set_postfix(values, refresh=False)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.bar.update()
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.bar.close()

@@ -1,0 +1,88 @@
+r"""The published reward functions, exactly, quirks included.
+
+Five functions (`xmlcount`, `soft_format`, `strict_format`, `int`, `correctness`) come from Unsloth's GRPO
+notebook and stand in the published 24 GB and 14 GB set-ups; two (`format`, `accuracy`) stand in the 16 GB
+set-up.  The web copies show `\\n` and `\\s` in the patterns, an artefact of their rendering: with it the
+rewards logged in the published 24 GB run (strict_format 0.5, xmlcount 0.5) could not have come about.  The
+published correctness function also prints one completion per call; here `samples.jsonl` keeps them.
+
+Quirks, each with a test:
+- `.` does not match a line break in the format patterns, so reasoning of two or more lines earns nothing;
+- `soft_format` can't match even one line, for the prompt asks for a line break behind `<reasoning>`;
+- `strict_format` and `format` ask for exactly one line break at the end, and nothing behind it;
+- `xmlcount` takes 0.001 off for every character behind the answer, and adds 0.001 where even the final line
+  break is missing, but then takes off the length of the whole text: its range has no lower bound;
+- `int` accepts only digits: no sign, no decimals, no thousands separator;
+- `correctness` and `accuracy` compare texts: `72.0`, `$72` and `1,000` are wrong where gold is `72`, `1000`;
+- a completion without any tag is read as one long answer.
+"""
+
+import re
+
+Completions = list[list[dict[str, str]]]
+
+STRICT = r"^<reasoning>\n.*?\n</reasoning>\n<answer>\n.*?\n</answer>\n$"
+SOFT = r"<reasoning>.*?</reasoning>\s*<answer>.*?</answer>"
+
+
+def extract_xml_answer(text: str) -> str:
+    answer = text.split("<answer>")[-1]
+    answer = answer.split("</answer>")[0]
+    return answer.strip()
+
+
+def count_xml(text: str) -> float:
+    count = 0.0
+    if text.count("<reasoning>\n") == 1:
+        count += 0.125
+    if text.count("\n</reasoning>\n") == 1:
+        count += 0.125
+    if text.count("\n<answer>\n") == 1:
+        count += 0.125
+        count -= len(text.split("\n</answer>\n")[-1]) * 0.001
+    if text.count("\n</answer>") == 1:
+        count += 0.125
+        count -= (len(text.split("\n</answer>")[-1]) - 1) * 0.001
+    return count
+
+
+def xmlcount_reward_func(completions: Completions, **kwargs) -> list[float]:
+    """Up to 0.5 (0.501 without the final line break): 0.125 per tag, less 0.001 per trailing character."""
+    return [count_xml(text) for text in _contents(completions)]
+
+
+def soft_format_reward_func(completions: Completions, **kwargs) -> list[float]:
+    """0.5 where the text begins with both blocks on one line, else 0."""
+    return [0.5 if re.match(SOFT, text) else 0.0 for text in _contents(completions)]
+
+
+def strict_format_reward_func(completions: Completions, **kwargs) -> list[float]:
+    """0.5 where the text has the asked format with one-line blocks, else 0."""
+    return [0.5 if re.match(STRICT, text) else 0.0 for text in _contents(completions)]
+
+
+def int_reward_func(completions: Completions, **kwargs) -> list[float]:
+    """0.5 where the answer is all digits, else 0."""
+    return [0.5 if extract_xml_answer(text).isdigit() else 0.0 for text in _contents(completions)]
+
+
+def correctness_reward_func(completions: Completions, answer: list[str], **kwargs) -> list[float]:
+    """2 where the answer is the gold text, else 0."""
+    return [
+        2.0 if extract_xml_answer(text) == gold else 0.0
+        for text, gold in zip(_contents(completions), answer, strict=True)
+    ]
+
+
+def format_reward_func(completions: Completions, **kwargs) -> list[float]:
+    """The two-function set's name for `strict_format`: the same pattern and value."""
+    return strict_format_reward_func(completions)
+
+
+def accuracy_reward_func(completions: Completions, answer: list[str], **kwargs) -> list[float]:
+    """The two-function set's name for `correctness`: the same comparison and value."""
+    return correctness_reward_func(completions, answer)
+
+
+def _contents(completions: Completions) -> list[str]:
+    return [completion[0]["content"] for completion in completions]

@@ -1,0 +1,40 @@
+"""Intervals and tests for shares of right answers; every formula is scipy's or statsmodels'."""
+
+import numpy as np
+from scipy.stats import bootstrap
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportion_confint
+
+CONFIDENCE = 0.95
+
+
+def share_interval(successes: int, n: int) -> list[float]:
+    """Wilson's 95 % interval of a share."""
+    low, high = proportion_confint(successes, n, alpha=1 - CONFIDENCE, method="wilson")
+    return [float(low), float(high)]
+
+
+def mean_interval(values: list[float], resamples: int, seed: int) -> list[float]:
+    """The 95 % percentile bootstrap interval of a mean; of paired differences it is the paired bootstrap."""
+    data = np.asarray(values, dtype=float)
+    if np.ptp(data) == 0:
+        return [float(data[0])] * 2
+    result = bootstrap(
+        (data,),
+        np.mean,
+        n_resamples=resamples,
+        batch=1000,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return [float(result.confidence_interval.low), float(result.confidence_interval.high)]
+
+
+def mcnemar_p(a: list[bool], b: list[bool]) -> float:
+    """Exact two-sided p of McNemar's test for two models on the same questions, in the same order."""
+    only_a = sum(x and not y for x, y in zip(a, b, strict=True))
+    only_b = sum(y and not x for x, y in zip(a, b, strict=True))
+    both = sum(x and y for x, y in zip(a, b, strict=True))
+    table = [[both, only_a], [only_b, len(a) - both - only_a - only_b]]
+    return float(mcnemar(table, exact=True).pvalue)

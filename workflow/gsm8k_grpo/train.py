@@ -1,0 +1,169 @@
+"""Stage `train`: GRPO on the train split, one run per variant.
+
+Reads `results/extract` and `results/base`, writes `results/train/<variant>/`: the weights in `model/`,
+`history.csv` (a row a step), `samples.jsonl` (a few prompts' completions over time) and `metrics.json`.
+"""
+
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback, set_seed
+from trl import GRPOConfig
+
+from gsm8k_grpo import history, models, tracking
+from gsm8k_grpo.files import read_json, read_jsonl, write_json, write_jsonl, write_text
+from gsm8k_grpo.grpo import Trainer
+from gsm8k_grpo.params import Params
+from gsm8k_grpo.progress import Progress
+from gsm8k_grpo.rewards import TABLE
+
+SHOWN = {"reward": "reward", "completions/mean_length": "tokens"}
+FLUSH_STEPS = 25  # rows of history sent to MLflow together
+EFFECTIVE = (
+    "learning_rate", "lr_scheduler_type", "warmup_steps", "optim", "adam_beta1", "adam_beta2", "weight_decay",
+    "max_grad_norm", "per_device_train_batch_size", "gradient_accumulation_steps", "num_generations",
+    "steps_per_generation", "generation_batch_size", "num_iterations", "max_completion_length", "temperature",
+    "top_p", "top_k", "beta", "epsilon", "epsilon_high", "loss_type", "scale_rewards", "importance_sampling_level",
+    "mask_truncated_completions", "reward_weights", "shuffle_dataset", "seed", "bf16", "fp16",
+    "gradient_checkpointing", "use_vllm",
+)  # fmt: skip
+
+
+def train(variant: str, extracted: Path, base: Path, target: Path, params: Params) -> None:
+    """Run the stage for one variant; the folders are those of extract and base, `target` is written."""
+    torch.set_num_threads(params.threads)
+    set_seed(params.seed)
+    rows = read_jsonl(extracted / "train.jsonl")
+    used = rows[: params.train.prompts]
+    rewards = params.variant_rewards(variant)
+    model, tokenizer = models.load(read_json(base / "base.json")["model"])
+    trainer = Trainer(
+        model=model,
+        processing_class=tokenizer,
+        reward_funcs=[TABLE[rewards.set][name] for name in rewards.weights],
+        args=_config(variant, params),
+        train_dataset=Dataset.from_list([{"prompt": row["prompt"], "answer": row["answer"]} for row in used]),
+    )
+    logged = params.model_dump(include={"seed", "source", "model", "train"})
+    logged |= {"rewards": rewards.model_dump(), "variant": params.variants[variant].model_dump()}
+    with tracking.run(params, variant, logged) as run_id:
+        tracking.log_dataset(extracted / "train.jsonl", len(used), "training")
+        samples = Samples(trainer, params.train.sample_steps, params.train.sample_prompts, list(rewards.weights))
+        for callback in (Progress(f"train {variant}", SHOWN), samples, Curves(run_id, params, list(rewards.weights))):
+            trainer.add_callback(callback)
+        began = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - began
+    trainer.save_model(str(target / "model"))
+    (target / "model" / "training_args.bin").unlink()  # a pickle; what it holds is in metrics.json
+    steps = history.rows(trainer.state.log_history, params.train, rewards.weights)
+    write_text(target / "history.csv", pd.DataFrame(steps).to_csv(index=False))
+    write_jsonl(target / "samples.jsonl", samples.rows)
+    write_json(
+        target / "metrics.json",
+        {
+            "steps": trainer.state.global_step,
+            "epochs": steps[-1]["epoch"],
+            "prompts_seen": steps[-1]["prompts_seen"],
+            "prompts": len(used),
+            "prompts_available": len(rows),
+            "prompts_left_out_per_epoch": len(used) % params.train.prompts_per_generation,
+            "tokens": int(trainer.state.num_input_tokens_seen),
+            "reward_first": steps[0]["reward"],
+            "reward_last": steps[-1]["reward"],
+            "seconds": round(seconds, 2),
+            **{name: round(sum(row[name] for row in steps), 2) for name in history.SECONDS},
+            "peak_memory_gib": round(peak_memory_gib(), 3),
+            "mlflow_run_id": run_id,
+            "effective_config": effective_config(trainer),
+        },
+    )
+
+
+def _config(variant: str, params: Params) -> GRPOConfig:
+    """TRL's configuration: the section `train` under TRL's own names, and what follows from the machine."""
+    own = {"prompts", "sample_steps", "sample_prompts", "warmup_ratio", "save_steps"}
+    length = params.variants[variant]
+    return GRPOConfig(
+        **params.train.model_dump(exclude=own),
+        warmup_steps=params.train.warmup_ratio,  # below 1 transformers reads it as a share
+        max_steps=length.max_steps or -1,
+        num_train_epochs=length.epochs or 1,
+        reward_weights=list(params.variant_rewards(variant).weights.values()),
+        output_dir=f"scratch/{variant}",
+        seed=params.seed,
+        bf16=torch.cuda.is_available(),
+        gradient_checkpointing=False,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def effective_config(trainer: Trainer) -> dict[str, Any]:
+    """What TRL really runs with, read back from the trainer."""
+    args = trainer.args.to_dict()
+    return {key: args[key] for key in EFFECTIVE} | {
+        "rewards": trainer.reward_func_names,
+        "max_steps": trainer.state.max_steps,
+        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "parameters": trainer.model.num_parameters(),
+        "dtype": str(trainer.model.dtype).removeprefix("torch."),
+        "device": trainer.model.device.type,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def peak_memory_gib() -> float:
+    """The peak of the GPU's reserved memory where there is one, else of this process, in GiB."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+class Samples(TrainerCallback):
+    """Keeps the completions of a few prompts every `every` steps."""
+
+    def __init__(self, trainer: Trainer, every: int, prompts: int, rewards: list[str]):
+        self.trainer, self.every, self.prompts, self.names = trainer, every, prompts, rewards
+        self.rows: list[dict[str, Any]] = []
+
+    def on_log(self, args, state, control, logs, **kwargs):
+        if "reward" not in logs or (state.global_step - 1) % self.every:
+            return
+        prompts, completions, rewards = self.trainer.latest
+        for index in range(0, self.prompts * args.num_generations, args.num_generations):
+            self.rows.append(
+                {
+                    "step": state.global_step,
+                    "question": prompts[index][-1]["content"],
+                    "completion": completions[index][0]["content"],
+                    "rewards": dict(zip(self.names, rewards[index].tolist(), strict=True)),
+                }
+            )
+
+
+class Curves(TrainerCallback):
+    """Sends the rows of history to MLflow while the run goes on."""
+
+    def __init__(self, run_id: str, params: Params, rewards: list[str]):
+        self.run_id, self.train, self.rewards = run_id, params.train, rewards
+        self.sent = 0
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step - self.sent > FLUSH_STEPS:
+            self._send(state)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self._send(state)
+
+    def _send(self, state) -> None:
+        rows = history.rows(state.log_history, self.train, self.rewards)
+        tracking.log_curves(self.run_id, rows[self.sent :])
+        self.sent = len(rows)

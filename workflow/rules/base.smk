@@ -1,0 +1,14 @@
+rule base:
+    input:
+        "results/extract/train.jsonl",
+    output:
+        "results/base/base.json",
+    log:
+        "logs/base.log",
+    params:
+        model=lookup(dpath="model", within=config),
+        base=lookup(dpath="base", within=config),
+        threads=lookup(dpath="threads", within=config),
+        seed=lookup(dpath="seed", within=config),
+    shell:
+        "gsm8k-grpo base {OVERRIDES} 2>&1 | tee {log}"

@@ -1,0 +1,12 @@
+rule compare:
+    input:
+        expand("results/evaluate/{model}/answers.jsonl", model=MODELS),
+    output:
+        "results/compare/comparison.json",
+    log:
+        "logs/compare.log",
+    params:
+        compare=lookup(dpath="compare", within=config),
+        seed=lookup(dpath="seed", within=config),
+    shell:
+        "gsm8k-grpo compare {OVERRIDES} 2>&1 | tee {log}"

@@ -1,0 +1,22 @@
+def local_files(wildcards):
+    if config["source"] != "local":
+        return []
+    return expand("{folder}/{split}.jsonl", folder=config["path"], split=["train", "test"])
+
+
+rule download:
+    input:
+        local_files,
+    output:
+        "results/download/train.jsonl",
+        "results/download/test.jsonl",
+        "results/download/source.json",
+    log:
+        "logs/download.log",
+    params:
+        source=lookup(dpath="source", within=config),
+        path=lookup(dpath="path", within=config),
+        download=lookup(dpath="download", within=config),
+        seed=lookup(dpath="seed", within=config),
+    shell:
+        "gsm8k-grpo download {OVERRIDES} 2>&1 | tee {log}"

@@ -1,0 +1,21 @@
+rule train:
+    input:
+        "results/extract/train.jsonl",
+        "results/base/base.json",
+    output:
+        directory("results/train/{variant}/model"),
+        "results/train/{variant}/history.csv",
+        "results/train/{variant}/samples.jsonl",
+        "results/train/{variant}/metrics.json",
+    log:
+        "logs/train/{variant}.log",
+    resources:
+        gpu=1,
+    params:
+        variant=lookup(dpath="variants/{variant}", within=config),
+        train=lookup(dpath="train", within=config),
+        rewards=lookup(dpath="rewards", within=config),
+        threads=lookup(dpath="threads", within=config),
+        seed=lookup(dpath="seed", within=config),
+    shell:
+        "gsm8k-grpo train --variant {wildcards.variant} {OVERRIDES} 2>&1 | tee {log}"
