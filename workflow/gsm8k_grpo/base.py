@@ -7,6 +7,8 @@ A scratch base stands in `results/base/model/` as safetensors with its tokenizer
 `metrics.json` tells parameters, steps, loss and seconds.
 """
 
+import itertools
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,11 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoModelForCausalLM,
     DataCollatorForSeq2Seq,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
-    Qwen2ForCausalLM,
     Trainer,
     TrainingArguments,
     set_seed,
@@ -25,9 +28,12 @@ from transformers import (
 
 from gsm8k_grpo.corpus import Document, corpus
 from gsm8k_grpo.files import read_jsonl, write_json
+from gsm8k_grpo.models import CPU_ATTENTION
 from gsm8k_grpo.params import Architecture, Base, Params
 from gsm8k_grpo.progress import Progress
 from gsm8k_grpo.prompts import TAGS
+
+Tokens = dict[str, list[int]]
 
 TOKENIZER_DOCUMENTS = 4000
 PAD, TURN, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -52,16 +58,17 @@ def train_tokenizer(documents: list[Document], vocabulary: int) -> PreTrainedTok
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = (text for d in documents for text in (*(message["content"] for message in d.prompt), d.completion))
-    tokenizer.train_from_iterator(texts, trainer)
+    turns = [{"role": "assistant", "content": document.completion} for document in documents]
+    turns += itertools.chain.from_iterable(document.prompt for document in documents)
+    tokenizer.train_from_iterator((text for turn in turns for text in (turn["role"], turn["content"])), trainer)
     tokenizer.add_tokens(list(TAGS))
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, chat_template=CHAT_TEMPLATE, padding_side="left"
     )
 
 
-def new_model(shape: Architecture, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
-    return Qwen2ForCausalLM(
+def new_model(shape: Architecture, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_config(
         Qwen2Config(
             vocab_size=len(tokenizer),
             hidden_size=shape.hidden,
@@ -75,11 +82,12 @@ def new_model(shape: Architecture, tokenizer: PreTrainedTokenizerFast) -> Qwen2F
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
             bos_token_id=None,
-        )
+        ),
+        attn_implementation=CPU_ATTENTION,
     )
 
 
-def tokenize(document: Document, tokenizer: PreTrainedTokenizerFast, context: int) -> dict[str, list[int]]:
+def tokenize(document: Document, tokenizer: PreTrainedTokenizerFast, context: int) -> Tokens:
     """Token ids of a chat and its completion, with labels on the completion alone, cut to the context."""
     before = []
     if document.prompt:
@@ -87,6 +95,20 @@ def tokenize(document: Document, tokenizer: PreTrainedTokenizerFast, context: in
         before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     after = tokenizer(document.completion + END, add_special_tokens=False)["input_ids"]
     return {"input_ids": (before + after)[:context], "labels": ([-100] * len(before) + after)[:context]}
+
+
+def batches_of_like_length(sequences: list[Tokens], batch_size: int, rng: random.Random) -> list[Tokens]:
+    """The sequences in an order that makes consecutive batches little padded, and the batches themselves shuffled.
+
+    transformers' own `group_by_length` runs from long to short again and again, which a small model unlearns from.
+    """
+    window, ordered = 20 * batch_size, []
+    for start in range(0, len(sequences), window):
+        by_length = sorted(sequences[start : start + window], key=lambda tokens: len(tokens["input_ids"]))
+        batches = [by_length[first : first + batch_size] for first in range(0, len(by_length), batch_size)]
+        rng.shuffle(batches)
+        ordered += itertools.chain.from_iterable(batches)
+    return ordered
 
 
 def base(extracted: Path, target: Path, params: Params) -> None:
@@ -108,7 +130,11 @@ def _pretrain(rows: list[dict[str, Any]], target: Path, params: Params) -> None:
     trainer = Trainer(
         model=model,
         args=_arguments(settings, params.seed),
-        train_dataset=[tokenize(document, tokenizer, settings.architecture.context) for document in documents],
+        train_dataset=batches_of_like_length(
+            [tokenize(document, tokenizer, settings.architecture.context) for document in documents],
+            settings.batch_size,
+            random.Random(params.seed),
+        ),
         data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True),
         callbacks=[Progress("base", {"loss": "loss"})],
     )
@@ -138,8 +164,9 @@ def _arguments(settings: Base, seed: int) -> TrainingArguments:
         learning_rate=settings.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=0.03,
-        weight_decay=0.1,
+        weight_decay=settings.weight_decay,
         adam_beta2=0.98,
+        train_sampling_strategy="sequential",  # the documents come shuffled, in batches of like length
         logging_steps=10,
         save_strategy="no",
         report_to="none",

@@ -91,10 +91,18 @@ def compare(overrides: Overrides = []) -> None:
 
 @app.command()
 def report(overrides: Overrides = []) -> None:
-    """Write report.html and its figures, and print the answer."""
+    """Write report.html and its figures."""
     from gsm8k_grpo.report import report as stage
 
     stage(RESULTS, RESULTS / "report", load(overrides))
+
+
+@app.command()
+def summary(overrides: Overrides = []) -> None:
+    """Print the answer: the accuracies, whether they differ, and where the report is."""
+    from gsm8k_grpo.summary import summary as lines
+
+    typer.echo(lines(RESULTS, load(overrides)))
 
 
 def _one_of(option: str, value: str, allowed: list[str]) -> None:

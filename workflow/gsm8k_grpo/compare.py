@@ -30,7 +30,7 @@ def compare(evaluated: Path, models: list[str], target: Path, params: Compare, s
 
 def paired(a: list[dict[str, Any]], b: list[dict[str, Any]], key: str, resamples: int, seed: int) -> dict[str, Any]:
     """Difference, bootstrap interval over questions, exact McNemar p, and the questions won and lost."""
-    if [row["id"] for row in a] != [row["id"] for row in b]:
+    if [(row["id"], row["question"]) for row in a] != [(row["id"], row["question"]) for row in b]:
         raise PipelineError("compare: the two models answered different questions; evaluate both anew")
     before, after = [row[key] for row in a], [row[key] for row in b]
     differences = [int(y) - int(x) for x, y in zip(before, after, strict=True)]

@@ -8,12 +8,15 @@ that learned this corpus can reason step by step in the asked format, but mostly
 import random
 import re
 import zlib
+from decimal import Decimal
 from typing import Any, NamedTuple
 
+from gsm8k_grpo.extract import DIGITS, same_answer
 from gsm8k_grpo.params import Base, Styles
 from gsm8k_grpo.prompts import Message, tagged
 
 ANNOTATION = re.compile(r"<<([^>]*)>>")
+RESULT = re.compile(rf"(?<=[=>])(\s?\$?)(-?(?:{DIGITS}))")
 DRILL_LINES = 12
 
 
@@ -68,11 +71,10 @@ def render(style: str, work: str, answer: str) -> str:
 
 
 def _slip(answer: str, rng: random.Random) -> str:
-    offset = rng.choice([-10, -3, -2, -1, 1, 2, 3, 10])
-    return f"{float(answer) + offset:g}" if "." in answer else str(int(answer) + offset)
+    return f"{Decimal(answer) + rng.choice([-10, -3, -2, -1, 1, 2, 3, 10]):f}"
 
 
 def _replace_last_result(work: str, answer: str, wrong: str) -> str:
     """The work with the answer replaced where the last line gives it as a result: behind `=` and behind `>>`."""
     before, newline, last = work.rpartition("\n")
-    return before + newline + re.sub(rf"(?<=[=>])(\s?\$?){re.escape(answer)}(?![\d.,]*\d)", rf"\g<1>{wrong}", last)
+    return before + newline + RESULT.sub(lambda m: m[1] + wrong if same_answer(m[2], answer) else m[0], last)

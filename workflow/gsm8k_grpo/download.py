@@ -5,17 +5,19 @@ origin, revision, licence, rows and sha256 of each file.
 """
 
 import itertools
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from gsm8k_grpo.files import PipelineError, parse_jsonl, sha256, write_json, write_jsonl
+from gsm8k_grpo.files import PipelineError, parse_jsonl, sha256, text_of, write_json, write_jsonl
 from gsm8k_grpo.params import Hub, Params
 from gsm8k_grpo.problems import problems
 
 SPLITS = ("train", "test")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 Row = dict[str, str]
 
 
@@ -43,21 +45,44 @@ def _from_hub(hub: Hub) -> tuple[dict[str, list[Row]], dict[str, Any]]:
     try:
         published = load_dataset(hub.dataset, hub.configuration, revision=hub.revision)
     except Exception as error:  # datasets, huggingface_hub and their HTTP clients share no base class
+        reason = str(error).partition("\n")[0][:200]
         raise PipelineError(
             f"download: {hub.dataset} at revision {hub.revision} could not be had from the hub "
-            f"({type(error).__name__}: {str(error).splitlines()[0][:200]}).\n"
+            f"({type(error).__name__}: {reason}).\n"
             "What to do: give a folder that holds train.jsonl and test.jsonl (--config source=local path=FOLDER), "
             "or fill the cache where there is a network and set HF_HUB_OFFLINE=1 and HF_HOME=CACHE, "
             "or use generated problems (--config source=generated)."
         ) from error
-    rows = {
-        split: [
-            {"question": row[hub.question_key], "answer": row[hub.answer_key]}
-            for row in tqdm(published[split], desc=f"download {split}", unit="row")
-        ]
-        for split in SPLITS
-    }
+    _check_published(published, hub)
+    rows = {split: _progress(_hub_rows(published[split], hub, split), split, len(published[split])) for split in SPLITS}
     return rows, {"origin": hub.dataset, "revision": hub.revision, "licence": hub.licence}
+
+
+def _check_published(published: Any, hub: Hub) -> None:
+    """Splits and columns are there, and a cache that was read without the hub is of the pinned commit."""
+    for split in SPLITS:
+        if split not in published:
+            raise PipelineError(f"download.hub.dataset = {hub.dataset}: no split '{split}' in {', '.join(published)}")
+        columns = published[split].column_names
+        for setting, column in (("question_key", hub.question_key), ("answer_key", hub.answer_key)):
+            if column not in columns:
+                raise PipelineError(
+                    f"download.hub.{setting} = {column}: no such column; choose from {', '.join(columns)}"
+                )
+        folders = {Path(file["filename"]).parent.name for file in published[split].cache_files}
+        if COMMIT.fullmatch(hub.revision) and any(COMMIT.fullmatch(name) and name != hub.revision for name in folders):
+            raise PipelineError(
+                f"download.hub.revision = {hub.revision}: without the hub, the cache gives {hub.dataset} at "
+                f"{', '.join(sorted(folders))}; fill an empty cache with the pinned revision where there is a network"
+            )
+
+
+def _hub_rows(published: Any, hub: Hub, split: str) -> Iterator[Row]:
+    for index, row in enumerate(published):
+        try:
+            yield _published({"question": row[hub.question_key], "answer": row[hub.answer_key]})
+        except ValueError as error:
+            raise PipelineError(f"{hub.dataset}, split {split}, row {index}: {error}") from None
 
 
 def _from_folder(folder: Path) -> tuple[dict[str, list[Row]], dict[str, Any]]:
@@ -72,10 +97,7 @@ def _from_folder(folder: Path) -> tuple[dict[str, list[Row]], dict[str, Any]]:
 
 
 def _published(row: dict[str, Any]) -> Row:
-    for key in ("question", "answer"):
-        if not isinstance(row.get(key), str) or not row[key].strip():
-            raise ValueError(f"'{key}' is missing or not a text")
-    return {"question": row["question"], "answer": row["answer"]}
+    return {"question": text_of(row, "question"), "answer": text_of(row, "answer")}
 
 
 def _generated(train_rows: int, test_rows: int, seed: int) -> tuple[dict[str, list[Row]], dict[str, Any]]:

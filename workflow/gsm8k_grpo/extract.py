@@ -15,16 +15,17 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gsm8k_grpo.files import PipelineError, parse_jsonl, write_json, write_jsonl
+from gsm8k_grpo.files import PipelineError, parse_jsonl, text_of, write_json, write_jsonl
 from gsm8k_grpo.prompts import chat
 
 if TYPE_CHECKING:  # params knows the rewards by name, and the rewards read answers with this module
     from gsm8k_grpo.params import Extract
 
-# Full-width forms, as Chinese texts write numbers, stand 0xFEE0 above ASCII; U+2212 is the typographic minus.
+# Full-width forms, as Chinese texts write numbers, stand 0xFEE0 above ASCII; U+2212 is the typographic minus,
+# U+3002 the Chinese full stop.
 FULL_WIDTH = str.maketrans({chr(ord(c) + 0xFEE0): c for c in "0123456789,.%$+-"} | {"\u2212": "-"})
 DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
-ANSWER = re.compile(rf"(?P<sign>[-+]?)\s?\$?\s?(?P<sign_inside>[-+]?)(?P<digits>{DIGITS})\s?%?\.?")
+ANSWER = re.compile(rf"(?P<sign>[-+]?)\s?\$?\s?(?P<sign_inside>[-+]?)(?P<digits>{DIGITS})\s?%?[.\u3002]?")
 NUMBER_IN_TEXT = re.compile(rf"(?:(?<![\w.)])-)?\$?(?:(?<=\$)-)?(?:{DIGITS})")
 TAGGED_ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 
@@ -108,11 +109,12 @@ def _rows(path: Path, params: Extract) -> list[dict[str, Any]]:
     split = path.stem
 
     def parse(row: dict[str, Any]) -> dict[str, Any]:
+        question, solution = text_of(row, "question"), text_of(row, "answer")
         return {
-            "prompt": chat(row["question"], params.language, params.one_shot),
-            "question": row["question"],
-            "answer": gold_answer(row["answer"]),
-            "solution": row["answer"],
+            "prompt": chat(question, params.language, params.one_shot),
+            "question": question,
+            "answer": gold_answer(solution),
+            "solution": solution,
         }
 
     rows = [{"id": f"{split}-{index}"} | row for index, row in enumerate(parse_jsonl(path, parse))]

@@ -18,8 +18,9 @@ class PipelineError(Exception):
 
 def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    content = text.encode("utf-8")
     beside = path.with_name(path.name + ".part")
-    beside.write_text(text, encoding="utf-8")
+    beside.write_bytes(content)
     beside.replace(path)
 
 
@@ -32,12 +33,12 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(_content(path))
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The rows of a file that this pipeline wrote."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in _content(path).splitlines()]
 
 
 def parse_jsonl(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:
@@ -47,20 +48,40 @@ def parse_jsonl(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterat
         PipelineError: with `file:line` and the reason, where a line is not a JSON object in UTF-8 or where
             `parse` raises a ValueError.
     """
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line.decode("utf-8"))
-                if not isinstance(row, dict):
-                    raise ValueError(f"a JSON object is expected, not {type(row).__name__}")
-                yield parse(row)
-            except UnicodeDecodeError as error:
-                raise PipelineError(f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start})") from error
-            except json.JSONDecodeError as error:
-                raise PipelineError(f"{path}:{number}: broken JSON ({error.msg} at column {error.colno})") from error
-            except ValueError as error:
-                raise PipelineError(f"{path}:{number}: {error}") from error
+    for number, line in enumerate(_content(path).splitlines(), start=1):
+        try:
+            row = json.loads(line.decode("utf-8"))
+            if not isinstance(row, dict):
+                raise ValueError(f"a JSON object is expected, not {type(row).__name__}")
+            yield parse(row)
+        except UnicodeDecodeError as error:
+            raise PipelineError(f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start})") from error
+        except json.JSONDecodeError as error:
+            raise PipelineError(f"{path}:{number}: broken JSON ({error.msg} at column {error.colno})") from error
+        except ValueError as error:
+            raise PipelineError(f"{path}:{number}: {error}") from error
+
+
+def text_of(row: dict[str, Any], key: str) -> str:
+    """The text under a key of a row from outside.
+
+    Raises:
+        ValueError: where there is none, or none that UTF-8 can write.
+    """
+    value = row.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"'{key}' is missing or not a text")
+    value.encode("utf-8")  # a lone surrogate, which JSON can hold, raises UnicodeEncodeError, a ValueError
+    return value
 
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file; their lines end at line breaks only, not at U+2028 and its like as a str's do."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise PipelineError(f"{path}: no such file; run the stage that writes it first") from None

@@ -39,14 +39,13 @@ def rows(log_history: Iterable[dict[str, Any]], train: Train, rewards: Iterable[
     None where the run uses none.
     """
     columns = COLUMNS | {f"reward_{name}": f"rewards/{name}{SUFFIX}/mean" for name in rewards}
-    prompts = train.per_device_train_batch_size * train.gradient_accumulation_steps // train.num_generations
     found: list[Row] = []
     for logged in log_history:
         if "grad_norm" not in logged:  # the summary that ends a run
             continue
         row: Row = {
             "step": logged["step"],
-            "prompts_seen": logged["step"] * prompts // train.num_iterations,
+            "prompts_seen": _prompts_seen(logged["step"], train),
             "epoch": logged["epoch"],
         }
         for column, key in columns.items():
@@ -54,3 +53,10 @@ def rows(log_history: Iterable[dict[str, Any]], train: Train, rewards: Iterable[
             row[column] = logged.get(key, found[-1][column] if carried and found else None)
         found.append(row)
     return found
+
+
+def _prompts_seen(step: int, train: Train) -> int:
+    """Prompts that the steps so far trained on, each counted once a generation: further iterations add none."""
+    a_step = train.per_device_train_batch_size * train.gradient_accumulation_steps // train.num_generations
+    generations, steps = divmod(step, train.optimizer_steps_per_generation)
+    return generations * train.prompts_per_generation + min(steps * a_step, train.prompts_per_generation)

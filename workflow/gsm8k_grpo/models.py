@@ -5,16 +5,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from gsm8k_grpo.files import PipelineError
 
+CPU_ATTENTION = "eager"  # a quarter faster than sdpa for short padded sequences on a CPU
+
 
 def load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model in 32 bit on the CPU or in bfloat16 on the GPU, and its tokenizer, padding on the left.
 
     Weights are read from safetensors only and no code that comes with a model is run.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    if torch.cuda.is_available():
+        device, dtype, attention = "cuda", torch.bfloat16, "sdpa"
+    else:
+        device, dtype, attention = "cpu", torch.float32, CPU_ATTENTION
     try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            name, dtype=dtype, attn_implementation=attention, use_safetensors=True, trust_remote_code=False
+        )
         tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", trust_remote_code=False)
     except OSError as error:
         raise PipelineError(

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -28,7 +28,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Hub(Section):
@@ -83,6 +83,12 @@ class Styles(Section):
     hurried: NotNegative
     tagged: NotNegative
 
+    @model_validator(mode="after")
+    def _one_counts(self) -> "Styles":
+        if not any(weight for _, weight in self):
+            raise ValueError("terse, plain, hurried, tagged = 0: at least one must be above 0")
+        return self
+
 
 class Base(Section):
     """The small base model that `model: scratch` trains."""
@@ -95,6 +101,7 @@ class Base(Section):
     steps: Count
     batch_size: Count
     learning_rate: Positive
+    weight_decay: NotNegative
 
 
 class Train(Section):
@@ -181,7 +188,8 @@ class Variant(Section):
     @model_validator(mode="after")
     def _one_length(self) -> "Variant":
         if (self.max_steps is None) == (self.epochs is None):
-            raise ValueError("give either max_steps or epochs, one of the two")
+            given = f"max_steps = {json.dumps(self.max_steps)}, epochs = {json.dumps(self.epochs)}"
+            raise ValueError(f"{given}: give one of the two")
         return self
 
 
@@ -238,7 +246,17 @@ class Params(Section):
 
 
 class Loader(yaml.SafeLoader):
-    """YAML 1.2 floats: `5e-6` is a number, which PyYAML's 1.1 rules read as a text."""
+    """YAML 1.2 floats: `5e-6` is a number, which PyYAML's 1.1 rules read as a text.  A key may stand only once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key '{key.value}' stands twice", problem_mark=key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 Loader.add_implicit_resolver(
@@ -278,7 +296,10 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise PipelineError(f"'{text}': an override is written key=value, such as train.learning_rate=1e-4")
-    return key, yaml.load(value, Loader)
+    try:
+        return key, yaml.load(value, Loader)
+    except yaml.YAMLError as error:
+        raise PipelineError(f"'{text}': the value is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -286,6 +307,8 @@ def _read(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except FileNotFoundError:
         raise PipelineError(f"{path}: no such file; run from the folder that holds params.yaml") from None
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
     except yaml.YAMLError as error:
         raise PipelineError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -298,16 +321,16 @@ def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
     for dotted, value in overrides.items():
         for key in reversed(dotted.split(".")):
             value = {key: value}
-        nested = _merge(nested, value)
+        nested = _merge(nested, value, whole=())
     return nested
 
 
-def _merge(under: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` wins; sections merge key by key.  Reward sets and weights belong together and replace as a whole."""
+def _merge(under: dict[str, Any], over: Mapping[str, Any], whole: tuple[str, ...] = ("weights",)) -> dict[str, Any]:
+    """`over` wins; sections merge key by key, those of `whole` replace as a whole: weights belong to a reward set."""
     merged = dict(under)
     for key, value in over.items():
-        deep = isinstance(value, Mapping) and isinstance(merged.get(key), dict) and key != "weights"
-        merged[key] = _merge(merged[key], value) if deep else value
+        deep = isinstance(value, Mapping) and isinstance(merged.get(key), dict) and key not in whole
+        merged[key] = _merge(merged[key], value, whole) if deep else value
     return merged
 
 
@@ -341,6 +364,8 @@ def _keys(where: list[str]) -> list[str]:
 
 def _section(annotation: Any) -> Any:
     """A field's type without `| None`."""
+    if get_origin(annotation) is dict:
+        return annotation
     return next(
         (part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, BaseModel)), annotation
     )

@@ -1,13 +1,13 @@
 """Word problems in GSM8K's format, made from templates: the data of `source: generated`.
 
-A problem is a story about one quantity: a start, then one to three changes, then a question.  The
+A problem is a story about one quantity: a start, then up to three changes, then a question.  The
 solution has one line per calculation with GSM8K's calculator annotation, and the gold answer:
 
     Mia has 4*3=<<4*3=12>>12 pens.
     Mia has 12-5=<<12-5=7>>7 pens.
     #### 7
 
-Every number stays between 1 and 99 and every second operand between 2 and 9, so that a model of half a
+Every number stays between 1 and 20 and every second operand between 2 and 9, so that a model of half a
 million parameters can learn the arithmetic; the format is GSM8K's to the letter.
 """
 
@@ -24,6 +24,8 @@ ITEMS = [
     "keys", "kites", "maps", "pens", "plums", "rings", "shells", "stamps", "toys", "tickets",
 ]  # fmt: skip
 LARGEST = 20
+STEPS = (1, 1, 2, 2, 2, 3)  # one drawn for each problem
+BAGS = 0.25  # share of the stories that open with a multiplication
 OPERANDS = range(2, 10)
 
 
@@ -53,11 +55,11 @@ def problem(rng: random.Random) -> dict[str, str]:
     items = rng.choice(ITEMS)
     count = rng.choice(OPERANDS)
     sentences, lines = [f"{name} has {count} {items}."], []
-    if rng.random() < 0.5:
+    if rng.random() < BAGS:
         each = rng.choice([n for n in OPERANDS if count * n <= LARGEST])
         sentences = [f"{name} has {count} bags with {each} {items} in each bag."]
         lines, count = [_calculation(f"{name} has", count, "*", each, count * each, items)], count * each
-    for _ in range(rng.randint(1, 3 - len(lines))):
+    for _ in range(max(1, rng.choice(STEPS) - len(lines))):
         change, n = _possible_change(rng, count)
         after = change.apply(count, n)
         sentences.append(change.sentence.format(name=name, friend=friend, items=items, n=n))

@@ -9,9 +9,10 @@ CONFIDENCE = 0.95
 
 
 def share_interval(successes: int, n: int) -> list[float]:
-    """Wilson's 95 % interval of a share."""
+    """Wilson's 95 % interval of a share; rounding never leaves the share itself outside."""
+    share = successes / n
     low, high = proportion_confint(successes, n, alpha=1 - CONFIDENCE, method="wilson")
-    return [float(low), float(high)]
+    return [min(float(low), share), max(float(high), share)]
 
 
 def mean_interval(values: list[float], resamples: int, seed: int) -> list[float]:

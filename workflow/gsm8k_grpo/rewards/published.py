@@ -9,10 +9,10 @@ published correctness function also prints one completion per call; here `sample
 Quirks, each with a test:
 - `.` does not match a line break in the format patterns, so reasoning of two or more lines earns nothing;
 - `soft_format` can't match even one line, for the prompt asks for a line break behind `<reasoning>`;
-- `strict_format` and `format` ask for exactly one line break at the end, and nothing behind it;
+- `strict_format` and `format` ask for one or two line breaks at the end, and nothing behind them;
 - `xmlcount` takes 0.001 off for every character behind the answer, and adds 0.001 where even the final line
   break is missing, but then takes off the length of the whole text: its range has no lower bound;
-- `int` accepts only digits: no sign, no decimals, no thousands separator;
+- `int` accepts only digits: no sign, no decimals, no thousands separator; but any digit of Unicode, even `²`;
 - `correctness` and `accuracy` compare texts: `72.0`, `$72` and `1,000` are wrong where gold is `72`, `1000`;
 - a completion without any tag is read as one long answer.
 """
@@ -47,7 +47,7 @@ def count_xml(text: str) -> float:
 
 
 def xmlcount_reward_func(completions: Completions, **kwargs) -> list[float]:
-    """Up to 0.5 (0.501 without the final line break): 0.125 per tag, less 0.001 per trailing character."""
+    """Up to 0.5: 0.125 per tag, less 0.001 per trailing character."""
     return [count_xml(text) for text in _contents(completions)]
 
 

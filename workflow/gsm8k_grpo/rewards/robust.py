@@ -11,7 +11,8 @@ from gsm8k_grpo.prompts import TAGS
 
 Completions = list[list[dict[str, str]]]
 
-END_OF_SEQUENCE = re.compile(r"(?:\s|<\|[a-z_]+\|>|</s>)*\Z")
+# The look-behind and the possessive `*+` keep the time linear in a long run of spaces.
+END_OF_SEQUENCE = re.compile(r"(?<!\s)(?:\s|<\|[a-z_]+\|>|</s>)*+\Z")
 STRICT = re.compile(r"<reasoning>\n(.+)\n</reasoning>\n<answer>\n(.+)\n</answer>", re.DOTALL)
 SOFT = re.compile(r"\s*<reasoning>(.+)</reasoning>\s*<answer>(.+)</answer>", re.DOTALL)
 
@@ -61,7 +62,8 @@ def well_formed(text: str) -> bool:
 
 def _matches(pattern: re.Pattern[str], text: str) -> bool:
     body = END_OF_SEQUENCE.sub("", text)
-    return pattern.fullmatch(body) is not None and all(body.count(tag) == 1 for tag in TAGS)
+    match = pattern.fullmatch(body)
+    return match is not None and all(map(str.strip, match.groups())) and all(body.count(tag) == 1 for tag in TAGS)
 
 
 def _count_tags(text: str) -> float:

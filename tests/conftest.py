@@ -1,0 +1,65 @@
+"""What the tests share: a valid configuration, a working folder, the command line, the real GSM8K."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from gsm8k_grpo import params
+from hypothesis import settings
+
+settings.register_profile("repeatable", database=None, deadline=None, derandomize=True)
+settings.load_profile("repeatable")
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = Path(sys.executable).with_name("gsm8k-grpo")
+SMALL = {"seed": 7, "download.generated": {"train_rows": 40, "test_rows": 10}, "extract.validation_rows": 8}
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def small() -> params.Params:
+    """The default configuration with 40 + 10 generated problems, 8 of them for validation."""
+    return params.load(ROOT / "params.yaml", SMALL)
+
+
+@pytest.fixture
+def workdir(tmp_path: Path) -> Path:
+    """An empty folder but for params.yaml."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def cli(workdir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `gsm8k-grpo` in the working folder; keyword arguments are environment variables."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [COMMAND, *arguments],
+            cwd=workdir,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def gsm8k() -> Path:
+    """The folder of the real GSM8K."""
+    folder = Path(os.environ.get("GSM8K_FOLDER", ROOT.parent / "shared" / "gsm8k"))
+    if not (folder / "train.jsonl").is_file():
+        pytest.skip("GSM8K is not here: let GSM8K_FOLDER name the folder of train.jsonl and test.jsonl")
+    return folder

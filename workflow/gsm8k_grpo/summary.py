@@ -1,0 +1,115 @@
+"""The answer in words: what accuracy was, what it is, and whether the difference is real.
+
+The words follow from sign, interval and p value of results/compare/comparison.json and claim no more: a
+difference counts where McNemar's p is below 0.05 and the bootstrap interval leaves out zero.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from gsm8k_grpo.compare import METRICS
+from gsm8k_grpo.files import read_json
+from gsm8k_grpo.params import Params
+
+SIGNIFICANCE = 0.05
+Outcome = Literal["rose", "fell", "no significant difference"]
+Comparison = Mapping[str, Any]
+Evaluations = Mapping[str, Mapping[str, Any]]
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def interval(low: float, high: float) -> str:
+    """A 95 % interval of a share, in percent: `8.0 to 13.4`."""
+    return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def joined(parts: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def outcome(row: Comparison) -> Outcome:
+    """What a row of comparison.json shows of b against a."""
+    low, high = row["ci95"]
+    if row["p_value"] >= SIGNIFICANCE or low <= 0 <= high:
+        return "no significant difference"
+    return "rose" if row["difference"] > 0 else "fell"
+
+
+def outcomes(comparison: Iterable[Comparison], metric: str) -> dict[str, Outcome]:
+    """The outcome of each variant against base."""
+    return {row["b"]: outcome(row) for row in comparison if row["a"] == "base" and row["metric"] == metric}
+
+
+def verdict(metric: str, evaluations: Evaluations, comparison: Iterable[Comparison]) -> str:
+    """One sentence on one accuracy of base and of every variant."""
+    name = metric.replace("_", " ")
+    found = outcomes(comparison, metric)
+    before = percent(evaluations["base"][metric])
+
+    def shown(variants: Iterable[str]) -> str:
+        return joined(f"{percent(evaluations[variant][metric])} ({variant})" for variant in variants)
+
+    by_outcome = {word: [v for v in found if found[v] == word] for word in dict.fromkeys(found.values())}
+    unchanged = by_outcome.pop("no significant difference", [])
+    if not by_outcome:
+        return f"No significant difference in {name}: {before} before, {shown(unchanged)} after."
+    moves = [f"{word} significantly from {before} to {shown(variants)}" for word, variants in by_outcome.items()]
+    rest = f"; no significant difference at {shown(unchanged)}" if unchanged else ""
+    return f"{name.capitalize()} {joined(moves)}{rest}."
+
+
+def format_reading(comparison: list[Comparison]) -> str | None:
+    """Whether a higher strict accuracy is more than a better format; None where no variant's strict accuracy rose."""
+    strict, flexible = (outcomes(comparison, metric) for metric in METRICS)
+    risen = [variant for variant in strict if strict[variant] == "rose"]
+    if not risen:
+        return None
+    kinds = {
+        "rose": "{} more questions are also answered right when the format is disregarded",
+        "no significant difference": "{} the gain is in the format: read without regard to it, "
+        "the answers are not significantly more often right",
+        "fell": "{} the gain is in the format: read without regard to it, the answers are less often right than before",
+    }
+    sentences = [
+        text.format(f"With {joined(variants)}")
+        for word, text in kinds.items()
+        if (variants := [variant for variant in risen if flexible[variant] == word])
+    ]
+    return ". ".join(sentences) + "."
+
+
+def summary(results: Path, params: Params) -> str:
+    """The lines that end a run: the report's place, the accuracies, the verdict, and how to see the curves."""
+    place = results / "report" / "report.html"
+    if not place.is_file():
+        return f"no report yet: {place} is written by `snakemake --cores 1 report`"
+    models = ["base", *params.variants]
+    evaluations = {model: read_json(results / "evaluate" / model / "metrics.json") for model in models}
+    comparison = read_json(results / "compare" / "comparison.json")
+    width = max(map(len, models))
+    lines = [
+        f"{model:<{width}}  {'  '.join(_accuracy(figures, metric) for metric in METRICS)}"
+        for model, figures in evaluations.items()
+    ]
+    return "\n".join(
+        [
+            *(verdict(metric, evaluations, comparison) for metric in METRICS),
+            "",
+            f"accuracy on {evaluations['base']['n']} questions, with 95 % intervals",
+            *lines,
+            "",
+            f"report  {place}",
+            "curves  make ui",
+        ]
+    )
+
+
+def _accuracy(figures: Mapping[str, Any], metric: str) -> str:
+    bounds = f"({interval(*figures[f'{metric}_ci95'])})"
+    return f"{metric.removesuffix('_accuracy')} {percent(figures[metric]):>7} {bounds:<15}"
