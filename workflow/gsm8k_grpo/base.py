@@ -20,6 +20,7 @@ from transformers import (
     DataCollatorForSeq2Seq,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    PrinterCallback,
     Qwen2Config,
     Trainer,
     TrainingArguments,
@@ -29,6 +30,7 @@ from transformers import (
 from gsm8k_grpo.corpus import Document, corpus
 from gsm8k_grpo.files import read_jsonl, write_json
 from gsm8k_grpo.models import CPU_ATTENTION
+from gsm8k_grpo.optimizers import MuonAndAdamW
 from gsm8k_grpo.params import Architecture, Base, Params
 from gsm8k_grpo.progress import Progress
 from gsm8k_grpo.prompts import TAGS
@@ -136,8 +138,13 @@ def _pretrain(rows: list[dict[str, Any]], target: Path, params: Params) -> None:
             random.Random(params.seed),
         ),
         data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True),
+        optimizers=(
+            MuonAndAdamW(model, settings.muon_learning_rate, settings.adamw_learning_rate, settings.weight_decay),
+            None,
+        ),
         callbacks=[Progress("base", {"loss": "loss"})],
     )
+    trainer.remove_callback(PrinterCallback)  # the bar says it
     began = time.perf_counter()
     loss = trainer.train().training_loss
     model.save_pretrained(target / "model")
@@ -161,11 +168,8 @@ def _arguments(settings: Base, seed: int) -> TrainingArguments:
         output_dir="scratch/base",
         per_device_train_batch_size=settings.batch_size,
         max_steps=settings.steps,
-        learning_rate=settings.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=0.03,
-        weight_decay=settings.weight_decay,
-        adam_beta2=0.98,
         train_sampling_strategy="sequential",  # the documents come shuffled, in batches of like length
         logging_steps=10,
         save_strategy="no",

@@ -231,5 +231,7 @@ def _styled(chart: alt.TopLevelMixin, background: str) -> alt.TopLevelMixin:
         )
         .configure_axisX(labelFlush=True)
         .configure_title(fontSize=12, anchor="start", fontWeight="bold")
-        .configure_legend(orient="top", columns=3, labelFontSize=12, symbolType="stroke", symbolStrokeWidth=3, symbolOpacity=1)
+        .configure_legend(
+            orient="top", columns=3, labelFontSize=12, symbolType="stroke", symbolStrokeWidth=3, symbolOpacity=1
+        )
     )

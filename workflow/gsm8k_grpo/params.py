@@ -100,7 +100,8 @@ class Base(Section):
     drills: Share
     steps: Count
     batch_size: Count
-    learning_rate: Positive
+    muon_learning_rate: Positive
+    adamw_learning_rate: Positive
     weight_decay: NotNegative
 
 

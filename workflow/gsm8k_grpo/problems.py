@@ -3,8 +3,8 @@
 A problem is a story about one quantity: a start, then up to three changes, then a question.  The
 solution has one line per calculation with GSM8K's calculator annotation, and the gold answer:
 
-    Mia has 4*3=<<4*3=12>>12 pens.
-    Mia has 12-5=<<12-5=7>>7 pens.
+    Mia has 4 bags with 3 pens in each bag: 4*3=<<4*3=12>>12 pens.
+    Mia loses 5 of them: 12-5=<<12-5=7>>7 pens.
     #### 7
 
 Every number stays between 1 and 20 and every second operand between 2 and 9, so that a model of half a
@@ -40,12 +40,12 @@ class Change:
 
 
 CHANGES = [
-    Change("+", "{name} buys {n} more.", lambda x, n: x + n, lambda x, n: x + n <= LARGEST),
-    Change("+", "{friend} gives {name} {n} {items}.", lambda x, n: x + n, lambda x, n: x + n <= LARGEST),
-    Change("-", "{name} loses {n} of them.", lambda x, n: x - n, lambda x, n: x - n > 1),
-    Change("-", "{name} gives {n} {items} to {friend}.", lambda x, n: x - n, lambda x, n: x - n > 1),
-    Change("*", "A week later {name} has {n} times as many.", lambda x, n: x * n, lambda x, n: x * n <= LARGEST),
-    Change("/", "{name} keeps only one part in {n}.", lambda x, n: x // n, lambda x, n: x % n == 0 and x > n),
+    Change("+", "{name} buys {n} more", lambda x, n: x + n, lambda x, n: x + n <= LARGEST),
+    Change("+", "{friend} gives {name} {n} {items}", lambda x, n: x + n, lambda x, n: x + n <= LARGEST),
+    Change("-", "{name} loses {n} of them", lambda x, n: x - n, lambda x, n: x - n > 1),
+    Change("-", "{name} gives {n} {items} to {friend}", lambda x, n: x - n, lambda x, n: x - n > 1),
+    Change("*", "A week later {name} has {n} times as many", lambda x, n: x * n, lambda x, n: x * n <= LARGEST),
+    Change("/", "{name} keeps only one part in {n}", lambda x, n: x // n, lambda x, n: x % n == 0 and x > n),
 ]
 
 
@@ -54,18 +54,18 @@ def problem(rng: random.Random) -> dict[str, str]:
     name, friend = rng.sample(NAMES, 2)
     items = rng.choice(ITEMS)
     count = rng.choice(OPERANDS)
-    sentences, lines = [f"{name} has {count} {items}."], []
+    sentences, lines = [f"{name} has {count} {items}"], []
     if rng.random() < BAGS:
         each = rng.choice([n for n in OPERANDS if count * n <= LARGEST])
-        sentences = [f"{name} has {count} bags with {each} {items} in each bag."]
-        lines, count = [_calculation(f"{name} has", count, "*", each, count * each, items)], count * each
+        sentences = [f"{name} has {count} bags with {each} {items} in each bag"]
+        lines, count = [_calculation(sentences[0], count, "*", each, count * each, items)], count * each
     for _ in range(max(1, rng.choice(STEPS) - len(lines))):
         change, n = _possible_change(rng, count)
         after = change.apply(count, n)
         sentences.append(change.sentence.format(name=name, friend=friend, items=items, n=n))
-        lines.append(_calculation(f"{name} has", count, change.operator, n, after, items))
+        lines.append(_calculation(sentences[-1], count, change.operator, n, after, items))
         count = after
-    question = " ".join([*sentences, f"How many {items} does {name} have now?"])
+    question = f"{'. '.join(sentences)}. How many {items} does {name} have now?"
     return {"question": question, "answer": "\n".join([*lines, f"#### {count}"])}
 
 
@@ -83,5 +83,5 @@ def _possible_change(rng: random.Random, count: int) -> tuple[Change, int]:
     return rng.choice([(change, n) for change in CHANGES for n in OPERANDS if change.allowed(count, n)])
 
 
-def _calculation(opening: str, a: int, operator: str, b: int, result: int, items: str) -> str:
-    return f"{opening} {a}{operator}{b}=<<{a}{operator}{b}={result}>>{result} {items}."
+def _calculation(sentence: str, a: int, operator: str, b: int, result: int, items: str) -> str:
+    return f"{sentence}: {a}{operator}{b}=<<{a}{operator}{b}={result}>>{result} {items}."

@@ -5,6 +5,7 @@ Reads `results/extract` and `results/base`, writes `results/train/<variant>/`: t
 """
 
 import resource
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ from typing import Any
 import pandas as pd
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback, set_seed
+from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOConfig
 
-from gsm8k_grpo import history, models, tracking
-from gsm8k_grpo.files import read_json, read_jsonl, write_json, write_jsonl, write_text
+from gsm8k_grpo import checkpoints, history, models, tracking
+from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_json, write_jsonl, write_text
 from gsm8k_grpo.grpo import Trainer
-from gsm8k_grpo.params import Params
+from gsm8k_grpo.params import Params, Train
 from gsm8k_grpo.progress import Progress
 from gsm8k_grpo.rewards import TABLE
 
@@ -39,14 +40,16 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
     torch.set_num_threads(params.threads)
     set_seed(params.seed)
     rows = read_jsonl(extracted / "train.jsonl")
-    used = rows[: params.train.prompts]
+    used = _subset(rows, params.train)
+    scratch = checkpoints.folder(variant, params, extracted / "train.jsonl")
+    resumed = checkpoints.newest(scratch)
     rewards = params.variant_rewards(variant)
     model, tokenizer = models.load(read_json(base / "base.json")["model"])
     trainer = Trainer(
         model=model,
         processing_class=tokenizer,
         reward_funcs=[TABLE[rewards.set][name] for name in rewards.weights],
-        args=_config(variant, params),
+        args=_config(variant, params, scratch),
         train_dataset=Dataset.from_list([{"prompt": row["prompt"], "answer": row["answer"]} for row in used]),
     )
     logged = params.model_dump(include={"seed", "source", "model", "train"})
@@ -54,10 +57,11 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
     with tracking.run(params, variant, logged) as run_id:
         tracking.log_dataset(extracted / "train.jsonl", len(used), "training")
         samples = Samples(trainer, params.train.sample_steps, params.train.sample_prompts, list(rewards.weights))
+        trainer.remove_callback(PrinterCallback)  # the bar says it
         for callback in (Progress(f"train {variant}", SHOWN), samples, Curves(run_id, params, list(rewards.weights))):
             trainer.add_callback(callback)
         began = time.perf_counter()
-        trainer.train()
+        trainer.train(resume_from_checkpoint=resumed and str(resumed))
         seconds = time.perf_counter() - began
     trainer.save_model(str(target / "model"))
     (target / "model" / "training_args.bin").unlink()  # a pickle; what it holds is in metrics.json
@@ -83,11 +87,20 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
             "effective_config": effective_config(trainer),
         },
     )
+    shutil.rmtree(scratch)
 
 
-def _config(variant: str, params: Params) -> GRPOConfig:
+def _subset(rows: list[dict[str, Any]], train: Train) -> list[dict[str, Any]]:
+    if train.prompts is not None and train.prompts > len(rows):
+        raise PipelineError(
+            f"train.prompts = {train.prompts}: the train split has {len(rows)} rows; give at most that, or null for all"
+        )
+    return rows[: train.prompts]
+
+
+def _config(variant: str, params: Params, scratch: Path) -> GRPOConfig:
     """TRL's configuration: the section `train` under TRL's own names, and what follows from the machine."""
-    own = {"prompts", "sample_steps", "sample_prompts", "warmup_ratio", "save_steps"}
+    own = {"prompts", "sample_steps", "sample_prompts", "warmup_ratio"}
     length = params.variants[variant]
     return GRPOConfig(
         **params.train.model_dump(exclude=own),
@@ -95,12 +108,12 @@ def _config(variant: str, params: Params) -> GRPOConfig:
         max_steps=length.max_steps or -1,
         num_train_epochs=length.epochs or 1,
         reward_weights=list(params.variant_rewards(variant).weights.values()),
-        output_dir=f"scratch/{variant}",
+        output_dir=str(scratch),
+        save_total_limit=2,
         seed=params.seed,
         bf16=torch.cuda.is_available(),
         gradient_checkpointing=False,
         logging_steps=1,
-        save_strategy="no",
         report_to="none",
         disable_tqdm=True,
     )
@@ -128,11 +141,18 @@ def peak_memory_gib() -> float:
 
 
 class Samples(TrainerCallback):
-    """Keeps the completions of a few prompts every `every` steps."""
+    """Keeps the completions of a few prompts every `every` steps, beside each checkpoint too."""
 
     def __init__(self, trainer: Trainer, every: int, prompts: int, rewards: list[str]):
         self.trainer, self.every, self.prompts, self.names = trainer, every, prompts, rewards
         self.rows: list[dict[str, Any]] = []
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.global_step:
+            self.rows = read_jsonl(_kept(args, state))
+
+    def on_save(self, args, state, control, **kwargs):
+        write_jsonl(_kept(args, state), self.rows)
 
     def on_log(self, args, state, control, logs, **kwargs):
         if "reward" not in logs or (state.global_step - 1) % self.every:
@@ -147,6 +167,10 @@ class Samples(TrainerCallback):
                     "rewards": dict(zip(self.names, rewards[index].tolist(), strict=True)),
                 }
             )
+
+
+def _kept(args, state) -> Path:
+    return Path(args.output_dir) / f"checkpoint-{state.global_step}" / "samples.jsonl"
 
 
 class Curves(TrainerCallback):

@@ -2,7 +2,11 @@ rule compare:
     input:
         expand("results/evaluate/{model}/answers.jsonl", model=MODELS),
     output:
-        "results/compare/comparison.json",
+        report(
+            "results/compare/comparison.json",
+            caption="../report/comparison.rst",
+            category="Comparison",
+        ),
     log:
         "logs/compare.log",
     params:

@@ -4,7 +4,11 @@ rule train:
         "results/base/base.json",
     output:
         directory("results/train/{variant}/model"),
-        "results/train/{variant}/history.csv",
+        report(
+            "results/train/{variant}/history.csv",
+            caption="../report/history.rst",
+            category="Training",
+        ),
         "results/train/{variant}/samples.jsonl",
         "results/train/{variant}/metrics.json",
     log:
