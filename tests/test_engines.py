@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from gsm8k_grpo.base import new_model, train_tokenizer
 from gsm8k_grpo.corpus import Document
 from gsm8k_grpo.engines import TransformersEngine

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 FEW = [
     "download.generated.train_rows=60", "download.generated.test_rows=10", "extract.validation_rows=10",
     "base.steps=6", "train.prompts=32", "train.max_completion_length=24", "train.save_steps=4",
-    "train.sample_steps=4", "train.sample_prompts=2", "variants.short.max_steps=12", "evaluate.max_completion_length=24",
+    "train.sample_steps=4", "train.sample_prompts=2", "train.per_device_train_batch_size=32",
+    "train.steps_per_generation=4", "variants.short.max_steps=12", "evaluate.max_completion_length=24",
     "compare.resamples=100",
 ]  # fmt: skip
 WALL_CLOCK = {"seconds", "seconds_generate", "seconds_score", "seconds_update", "peak_memory_gib", "mlflow_run_id"}

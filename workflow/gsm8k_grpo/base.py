@@ -9,6 +9,7 @@ A scratch base stands in `results/base/model/` as safetensors with its tokenizer
 
 import itertools
 import random
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,10 @@ def new_model(shape: Architecture, tokenizer: PreTrainedTokenizerFast) -> PreTra
 
 
 def tokenize(document: Document, tokenizer: PreTrainedTokenizerFast, context: int) -> Tokens:
-    """Token ids of a chat and its completion, with labels on the completion alone, cut to the context."""
+    """Token ids of a chat and its completion, with labels on the completion alone, cut to the context.
+
+    A document without a prompt, a drill, has labels on all of it.
+    """
     before = []
     if document.prompt:
         prompt = tokenizer.apply_chat_template(document.prompt, tokenize=False, add_generation_prompt=True)
@@ -129,14 +133,11 @@ def _pretrain(rows: list[dict[str, Any]], target: Path, params: Params) -> None:
     documents = corpus(rows, settings, params.seed)
     tokenizer = train_tokenizer(documents[:TOKENIZER_DOCUMENTS], settings.architecture.vocabulary)
     model = new_model(settings.architecture, tokenizer)
+    sequences = [tokenize(document, tokenizer, settings.architecture.context) for document in documents]
     trainer = Trainer(
         model=model,
         args=_arguments(settings, params.seed),
-        train_dataset=batches_of_like_length(
-            [tokenize(document, tokenizer, settings.architecture.context) for document in documents],
-            settings.batch_size,
-            random.Random(params.seed),
-        ),
+        train_dataset=batches_of_like_length(sequences, settings.batch_size, random.Random(params.seed)),
         data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True),
         optimizers=(
             MuonAndAdamW(model, settings.muon_learning_rate, settings.adamw_learning_rate, settings.weight_decay),
@@ -149,12 +150,14 @@ def _pretrain(rows: list[dict[str, Any]], target: Path, params: Params) -> None:
     loss = trainer.train().training_loss
     model.save_pretrained(target / "model")
     tokenizer.save_pretrained(target / "model")
+    shutil.rmtree(trainer.args.output_dir)  # made by transformers and empty: these steps take no checkpoints
     write_json(
         target / "metrics.json",
         {
             "parameters": model.num_parameters(),
             "vocabulary": len(tokenizer),
             "documents": len(documents),
+            "documents_cut": sum(len(tokens["input_ids"]) == settings.architecture.context for tokens in sequences),
             "distinct_problems": len(rows),
             "steps": settings.steps,
             "loss": loss,

@@ -28,7 +28,6 @@ def folder(variant: str, params: Params, data: Path) -> Path:
     return SCRATCH / f"{variant}-{digest[:12]}"
 
 
-def newest(checkpoints: Path) -> Path | None:
+def newest(checkpoints: Path) -> str | None:
     """The newest checkpoint of a folder, None where there is none."""
-    found = get_last_checkpoint(checkpoints) if checkpoints.is_dir() else None
-    return Path(found) if found else None
+    return get_last_checkpoint(checkpoints) if checkpoints.is_dir() else None

@@ -19,7 +19,7 @@ from trl import GRPOConfig
 from gsm8k_grpo import checkpoints, history, models, tracking
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_json, write_jsonl, write_text
 from gsm8k_grpo.grpo import Trainer
-from gsm8k_grpo.params import Params, Train
+from gsm8k_grpo.params import Params, Rewards, Train
 from gsm8k_grpo.progress import Progress
 from gsm8k_grpo.rewards import TABLE
 
@@ -36,58 +36,67 @@ EFFECTIVE = (
 
 
 def train(variant: str, extracted: Path, base: Path, target: Path, params: Params) -> None:
-    """Run the stage for one variant; the folders are those of extract and base, `target` is written."""
+    """Run the stage for one variant; the folders are those of extract and base, `target` is written.
+
+    A run that was interrupted goes on from its newest checkpoint.
+    """
     torch.set_num_threads(params.threads)
     set_seed(params.seed)
-    rows = read_jsonl(extracted / "train.jsonl")
-    used = _subset(rows, params.train)
-    scratch = checkpoints.folder(variant, params, extracted / "train.jsonl")
-    resumed = checkpoints.newest(scratch)
     rewards = params.variant_rewards(variant)
-    model, tokenizer = models.load(read_json(base / "base.json")["model"])
-    trainer = Trainer(
-        model=model,
-        processing_class=tokenizer,
-        reward_funcs=[TABLE[rewards.set][name] for name in rewards.weights],
-        args=_config(variant, params, scratch),
-        train_dataset=Dataset.from_list([{"prompt": row["prompt"], "answer": row["answer"]} for row in used]),
-    )
+    available = read_jsonl(extracted / "train.jsonl")
+    rows = _subset(available, params.train)
+    scratch = checkpoints.folder(variant, params, extracted / "train.jsonl")
+    trainer = _trainer(rows, read_json(base / "base.json")["model"], rewards, _config(variant, params, scratch))
+    samples = Samples(trainer, params.train.sample_steps, params.train.sample_prompts, list(rewards.weights))
     logged = params.model_dump(include={"seed", "source", "model", "train"})
     logged |= {"rewards": rewards.model_dump(), "variant": params.variants[variant].model_dump()}
     with tracking.run(params, variant, logged) as run_id:
-        tracking.log_dataset(extracted / "train.jsonl", len(used), "training")
-        samples = Samples(trainer, params.train.sample_steps, params.train.sample_prompts, list(rewards.weights))
-        trainer.remove_callback(PrinterCallback)  # the bar says it
+        tracking.log_dataset(extracted / "train.jsonl", len(rows), "training")
         for callback in (Progress(f"train {variant}", SHOWN), samples, Curves(run_id, params, list(rewards.weights))):
             trainer.add_callback(callback)
         began = time.perf_counter()
-        trainer.train(resume_from_checkpoint=resumed and str(resumed))
+        trainer.train(resume_from_checkpoint=checkpoints.newest(scratch))
         seconds = time.perf_counter() - began
     trainer.save_model(str(target / "model"))
     (target / "model" / "training_args.bin").unlink()  # a pickle; what it holds is in metrics.json
     steps = history.rows(trainer.state.log_history, params.train, rewards.weights)
     write_text(target / "history.csv", pd.DataFrame(steps).to_csv(index=False))
     write_jsonl(target / "samples.jsonl", samples.rows)
-    write_json(
-        target / "metrics.json",
-        {
-            "steps": trainer.state.global_step,
-            "epochs": steps[-1]["epoch"],
-            "prompts_seen": steps[-1]["prompts_seen"],
-            "prompts": len(used),
-            "prompts_available": len(rows),
-            "prompts_left_out_per_epoch": len(used) % params.train.prompts_per_generation,
-            "tokens": int(trainer.state.num_input_tokens_seen),
-            "reward_first": steps[0]["reward"],
-            "reward_last": steps[-1]["reward"],
-            "seconds": round(seconds, 2),
-            **{name: round(sum(row[name] for row in steps), 2) for name in history.SECONDS},
-            "peak_memory_gib": round(peak_memory_gib(), 3),
-            "mlflow_run_id": run_id,
-            "effective_config": effective_config(trainer),
-        },
-    )
+    prompts = {
+        "prompts": len(rows),
+        "prompts_available": len(available),
+        "prompts_left_out_per_epoch": len(rows) % params.train.prompts_per_generation,
+    }
+    write_json(target / "metrics.json", prompts | _metrics(trainer, steps, seconds) | {"mlflow_run_id": run_id})
     shutil.rmtree(scratch)
+
+
+def _trainer(rows: list[dict[str, Any]], model: str, rewards: Rewards, config: GRPOConfig) -> Trainer:
+    weights, tokenizer = models.load(model)
+    trainer = Trainer(
+        model=weights,
+        processing_class=tokenizer,
+        reward_funcs=[TABLE[rewards.set][name] for name in rewards.weights],
+        args=config,
+        train_dataset=Dataset.from_list([{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]),
+    )
+    trainer.remove_callback(PrinterCallback)  # the bar says it
+    return trainer
+
+
+def _metrics(trainer: Trainer, steps: list[history.Row], seconds: float) -> dict[str, Any]:
+    return {
+        "steps": trainer.state.global_step,
+        "epochs": steps[-1]["epoch"],
+        "prompts_seen": steps[-1]["prompts_seen"],
+        "tokens": int(trainer.state.num_input_tokens_seen),
+        "reward_first": steps[0]["reward"],
+        "reward_last": steps[-1]["reward"],
+        "seconds": round(seconds, 2),
+        **{name: round(sum(row[name] for row in steps), 2) for name in history.SECONDS},
+        "peak_memory_gib": round(peak_memory_gib(), 3),
+        "effective_config": effective_config(trainer),
+    }
 
 
 def _subset(rows: list[dict[str, Any]], train: Train) -> list[dict[str, Any]]:

@@ -1,4 +1,5 @@
 # Until here `config` holds what --config gave; from here on it holds the whole, checked configuration.
+import json
 import shlex
 
 from gsm8k_grpo import params
