@@ -18,7 +18,6 @@ check: $(READY)
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow/rules
-	snakemake --lint
 
 # Trains on rewards drawn at random, which must not teach anything, and reports it beside short and full.
 control: $(READY)

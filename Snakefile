@@ -25,4 +25,4 @@ rule all:
 
 
 onsuccess:
-    shell("gsm8k-grpo summary {OVERRIDES}")
+    shell("gsm8k-grpo summary")

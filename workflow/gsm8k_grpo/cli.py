@@ -1,5 +1,7 @@
 """The command line: every stage by hand, in the order of the pipeline.  `gsm8k-grpo STAGE --help` explains."""
 
+import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +27,9 @@ Overrides = Annotated[
 
 
 def load(overrides: list[str]) -> params.Params:
-    return params.load(overrides=dict(map(params.parse_override, overrides)))
+    """The configuration: what the workflow was given with --config counts as if given with --set, before it."""
+    given = json.loads(os.environ.get(params.ENVIRONMENT, "{}"))
+    return params.load(overrides=given | dict(map(params.parse_override, overrides)))
 
 
 @app.command()

@@ -18,6 +18,7 @@ from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.prompts import Language
 from gsm8k_grpo.rewards import NAMES, RewardSet
 
+ENVIRONMENT = "GSM8K_GRPO_CONFIG"  # carries the workflow's --config to the stages, as JSON
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 VARIANT_NAME = r"^[a-z][a-z0-9_]*$"
 
@@ -301,6 +302,15 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key, yaml.load(value, Loader)
     except yaml.YAMLError as error:
         raise PipelineError(f"'{text}': the value is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def typed(config: Any) -> Any:
+    """Snakemake's `--config` with its values typed: inside a nested value it hands every number over as text."""
+    if isinstance(config, Mapping):
+        return {key: typed(value) for key, value in config.items()}
+    if isinstance(config, list):
+        return [typed(value) for value in config]
+    return yaml.load(config, Loader) if isinstance(config, str) and config else config
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,15 +1,17 @@
 # Until here `config` holds what --config gave; from here on it holds the whole, checked configuration.
 import json
-import shlex
+import os
 
 from gsm8k_grpo import params
 from gsm8k_grpo.files import PipelineError
 from snakemake.exceptions import WorkflowError
 
-OVERRIDES = " ".join(f"--set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in config.items())
+overrides = params.typed(config)
+# The stages read it from their environment: in their command line it would rerun all of them for any change.
+os.environ[params.ENVIRONMENT] = json.dumps(overrides)
 
 try:
-    config = params.load(overrides=config).model_dump()
+    config = params.load(overrides=overrides).model_dump()
 except PipelineError as error:
     raise WorkflowError(str(error)) from None
 

@@ -19,4 +19,4 @@ rule download:
         download=lookup(dpath="download", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
-        "gsm8k-grpo download {OVERRIDES} 2>&1 | tee {log}"
+        "gsm8k-grpo download 2>&1 | tee {log}"

@@ -23,4 +23,4 @@ rule evaluate:
         threads=lookup(dpath="threads", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
-        "gsm8k-grpo evaluate --model {wildcards.model} {OVERRIDES} 2>&1 | tee {log}"
+        "gsm8k-grpo evaluate --model {wildcards.model} 2>&1 | tee {log}"

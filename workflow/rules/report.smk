@@ -30,4 +30,4 @@ rule report:
     params:
         configuration=config,
     shell:
-        "gsm8k-grpo report {OVERRIDES} 2>&1 | tee {log}"
+        "gsm8k-grpo report 2>&1 | tee {log}"

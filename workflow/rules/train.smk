@@ -22,4 +22,4 @@ rule train:
         threads=lookup(dpath="threads", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
-        "gsm8k-grpo train --variant {wildcards.variant} {OVERRIDES} 2>&1 | tee {log}"
+        "gsm8k-grpo train --variant {wildcards.variant} 2>&1 | tee {log}"
