@@ -5,7 +5,8 @@ import re
 import pytest
 import yaml
 from gsm8k_grpo.files import PipelineError
-from gsm8k_grpo.params import RECIPES, Variant, load, parse_override, recipes
+from gsm8k_grpo.layers import parse_override
+from gsm8k_grpo.params import RECIPES, Variant, load, recipes
 
 
 @pytest.fixture(scope="session")

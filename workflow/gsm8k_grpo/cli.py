@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gsm8k_grpo import params
+from gsm8k_grpo import layers, params
 from gsm8k_grpo.files import PipelineError
 
 RESULTS = Path("results")
@@ -28,8 +28,8 @@ Overrides = Annotated[
 
 def load(overrides: list[str]) -> params.Params:
     """The configuration: what the workflow was given with --config counts as if given with --set, before it."""
-    given = json.loads(os.environ.get(params.ENVIRONMENT, "{}"))
-    return params.load(overrides=given | dict(map(params.parse_override, overrides)))
+    given = json.loads(os.environ.get(layers.ENVIRONMENT, "{}"))
+    return params.load(overrides=given | dict(map(layers.parse_override, overrides)))
 
 
 @app.command()

@@ -2,13 +2,13 @@
 import json
 import os
 
-from gsm8k_grpo import params
+from gsm8k_grpo import layers, params
 from gsm8k_grpo.files import PipelineError
 from snakemake.exceptions import WorkflowError
 
-overrides = params.typed(config)
+overrides = layers.typed(config)
 # The stages read it from their environment: in their command line it would rerun all of them for any change.
-os.environ[params.ENVIRONMENT] = json.dumps(overrides)
+os.environ[layers.ENVIRONMENT] = json.dumps(overrides)
 
 try:
     config = params.load(overrides=overrides).model_dump()

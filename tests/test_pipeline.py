@@ -1,0 +1,148 @@
+"""The whole default pipeline, once, for real: Snakemake, training, MLflow, report; then what a rerun does."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from conftest import ROOT
+from gsm8k_grpo.files import read_json, read_jsonl
+
+MODELS = ["base", "short", "full"]
+SOFTWARE = "Specify a conda environment or container for each rule."  # one environment serves the whole workflow
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["snakemake", *arguments], cwd=folder, env=os.environ | {"PATH": path},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def jobs(dry_run: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """How often each rule would run."""
+    assert dry_run.returncode == 0, dry_run.stderr
+    lines = re.findall(r"^(\w+) +(\d+)$", dry_run.stdout + dry_run.stderr, re.MULTILINE)
+    return {rule: int(count) for rule, count in lines if rule != "total"}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """The project's files as git tracks them, in a folder of their own."""
+    folder = tmp_path_factory.mktemp("checkout")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in tracked.stdout.splitlines():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(checkout) -> Path:
+    done = snakemake(checkout, "--cores", "1", "report")
+    assert done.returncode == 0, done.stderr
+    return checkout
+
+
+def metrics(folder: Path, model: str) -> dict:
+    return read_json(folder / "results/evaluate" / model / "metrics.json")
+
+
+def difference(folder: Path, a: str, b: str, metric: str) -> dict:
+    rows = read_json(folder / "results/compare/comparison.json")
+    return next(row for row in rows if (row["a"], row["b"], row["metric"]) == (a, b, metric))
+
+
+def test_the_workflow_is_explained_before_it_runs(checkout):
+    assert jobs(snakemake(checkout, "-n", "report")) == {
+        "download": 1, "extract": 1, "base": 1, "train": 2, "evaluate": 3, "compare": 1, "report": 1,
+    }  # fmt: skip
+
+
+def test_plain_snakemake_makes_the_report(checkout):
+    assert jobs(snakemake(checkout, "-n")) == jobs(snakemake(checkout, "-n", "report")) | {"all": 1}
+
+
+def test_lint_finds_nothing_but_the_one_environment(checkout):
+    found = set(re.findall(r'"title": "([^"]+)"', snakemake(checkout, "--lint", "json").stdout))
+    assert found == {SOFTWARE}
+
+
+def test_a_typo_stops_before_any_work(checkout):
+    stopped = snakemake(checkout, "--cores", "1", "report", "--config", 'train={"learning_rat": 1e-4}')
+    assert stopped.returncode == 1
+    assert "train.learning_rat: no such key; did you mean train.learning_rate?" in stopped.stderr
+
+
+def test_full_training_raises_strict_accuracy_by_twenty_points_and_flexible_accuracy_too(finished):
+    strict = difference(finished, "base", "full", "strict_accuracy")
+    flexible = difference(finished, "base", "full", "flexible_accuracy")
+    assert strict["n"] >= 500
+    assert strict["difference"] >= 0.20
+    assert strict["p_value"] < 0.001
+    assert flexible["difference"] > 0
+    assert flexible["p_value"] < 0.05
+
+
+def test_short_training_raises_strict_accuracy_by_ten_points(finished):
+    strict = difference(finished, "base", "short", "strict_accuracy")
+    assert strict["difference"] >= 0.10
+    assert strict["p_value"] < 0.001
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_answers_the_whole_test_split(finished, model):
+    test = read_jsonl(finished / "results/extract/test.jsonl")
+    answers = read_jsonl(finished / "results/evaluate" / model / "answers.jsonl")
+    assert [answer["id"] for answer in answers] == [row["id"] for row in test]
+    assert metrics(finished, model)["strict_accuracy"] == sum(a["strict_correct"] for a in answers) / len(answers)
+    probes = [row["question"] for row in read_jsonl(finished / "results/evaluate" / model / "probes.jsonl")]
+    assert probes == ["Calculate pi", "Which is bigger? 9.919 or 9.92?", "Which is bigger? 9.11 or 9.9?"]
+
+
+@pytest.mark.parametrize(("variant", "steps", "epochs"), [("short", 250, 250 * 2 / 512), ("full", 768, 3.0)])
+def test_a_variant_has_its_length_and_stays_small(finished, variant, steps, epochs):
+    trained = read_json(finished / "results/train" / variant / "metrics.json")
+    assert (trained["steps"], trained["prompts_left_out_per_epoch"]) == (steps, 0)
+    assert trained["epochs"] == pytest.approx(epochs, abs=0.005)
+    assert trained["peak_memory_gib"] < 3
+    assert len(pd.read_csv(finished / "results/train" / variant / "history.csv")) == steps
+
+
+@pytest.mark.parametrize("variant", ["short", "full"])
+def test_mlflow_holds_curves_finals_data_tags_and_figures_of_a_variant(finished, variant):
+    client = mlflow.MlflowClient(f"sqlite:///{finished}/tracking/mlflow.db")
+    run = client.get_run(read_json(finished / "results/train" / variant / "metrics.json")["mlflow_run_id"])
+    history = pd.read_csv(finished / "results/train" / variant / "history.csv")
+    curve = client.get_metric_history(run.info.run_id, "reward_correctness")
+    assert {point.step: point.value for point in curve} == dict(
+        zip(history["step"], history["reward_correctness"], strict=True)
+    )
+    assert (run.info.run_name, run.info.status) == (variant, "FINISHED")
+    assert run.data.metrics["final_strict_accuracy"] == metrics(finished, variant)["strict_accuracy"]
+    assert run.data.tags | {"recipe": "tiny", "variant": variant, "source": "generated"} == run.data.tags
+    assert run.data.params["train.learning_rate"] == "0.0002"
+    assert run.inputs.dataset_inputs[0].dataset.digest
+    figures = {artifact.path for artifact in client.list_artifacts(run.info.run_id, "report")}
+    assert figures == {"report/accuracy.png", "report/rewards.png", "report/training.png"}
+
+
+def test_nothing_runs_twice(finished):
+    again = snakemake(finished, "--cores", "1", "report")
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_an_evaluation_key_retrains_nothing(finished):
+    changed = snakemake(finished, "-n", "report", "--config", 'evaluate={"questions": 100}')
+    assert jobs(changed) == {"evaluate": 3, "compare": 1, "report": 1}
+
+
+def test_a_variants_length_trains_that_variant_alone(finished):
+    changed = snakemake(finished, "-n", "report", "--config", 'variants={"short": {"max_steps": 8}}')
+    assert jobs(changed) == {"train": 1, "evaluate": 1, "compare": 1, "report": 1}
