@@ -39,7 +39,8 @@ lock:
 	python3 -m venv --clear $(VENV)
 	pip install --quiet "$$(grep '^torch==' envs/cpu.in)"
 	pip install --quiet --requirement envs/cpu.in
-	pip freeze --all --exclude pip | sed 's/+cpu$$//' > envs/cpu.txt
+	echo '# Every package of the environment without a GPU, pinned; made from cpu.in by `make lock`.' > envs/cpu.txt
+	pip freeze --all --exclude pip | sed 's/+cpu$$//' >> envs/cpu.txt
 
 clean:
 	rm -rf $(VENV) .snakemake
