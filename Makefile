@@ -1,46 +1,46 @@
-# make report   set up and run the whole pipeline        make test    set up and run every test
-# make ui       open MLflow on 127.0.0.1                  make control the random-reward control
+# make report    set up and run the whole pipeline       make test    set up and run every test
+# make control   train on a random reward beside it      make ui      open MLflow on 127.0.0.1:5000
 VENV := .venv
-BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+PIP := $(VENV)/bin/pip
+IN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+CONTROL := {"control": {"epochs": 3, "rewards": {"set": "control", "weights": {"random": 1.0}}}}
 
 .PHONY: report test check control ui lock clean
 
 report: $(READY)
-	snakemake --cores 1 report
-	gsm8k-grpo summary
+	$(IN) snakemake --cores 1 report
 
-test: $(READY) check
-	python -m pytest
+test: check
+	$(IN) python -m pytest
 
 check: $(READY)
-	ruff check .
-	ruff format --check .
-	snakefmt --check Snakefile workflow/rules
+	$(IN) ruff check .
+	$(IN) ruff format --check .
+	$(IN) snakefmt --check Snakefile workflow/rules
 
-# Trains on rewards drawn at random, which must not teach anything, and reports it beside short and full.
+# Rewards drawn at random must not teach anything.
 control: $(READY)
-	snakemake --cores 1 report --config 'variants={"control": {"epochs": 3, "rewards": {"set": "control", "weights": {"random": 1.0}}}}'
+	$(IN) snakemake --cores 1 report --config 'variants=$(CONTROL)'
 
 ui: $(READY)
-	mlflow ui --backend-store-uri sqlite:///$(CURDIR)/tracking/mlflow.db --host 127.0.0.1 --port 5000
+	$(IN) mlflow ui --backend-store-uri sqlite:///$(CURDIR)/tracking/mlflow.db --host 127.0.0.1 --port 5000
 
 # torch first and alone: where an index offers a CPU build, the pin takes it, and nothing later may replace it.
 $(READY): envs/cpu.txt pyproject.toml
 	python3 -m venv $(VENV)
-	pip install --quiet "$$(grep '^torch==' envs/cpu.txt)"
-	pip install --quiet --no-deps --requirement envs/cpu.txt
-	pip install --quiet --no-deps --no-build-isolation --editable .
+	$(PIP) install --quiet "$$(grep '^torch==' envs/cpu.txt)"
+	$(PIP) install --quiet --no-deps --requirement envs/cpu.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	touch $(READY)
 
 # Resolve envs/cpu.in anew and pin what comes out.
 lock:
 	python3 -m venv --clear $(VENV)
-	pip install --quiet "$$(grep '^torch==' envs/cpu.in)"
-	pip install --quiet --requirement envs/cpu.in
+	$(PIP) install --quiet "$$(grep '^torch==' envs/cpu.in)"
+	$(PIP) install --quiet --requirement envs/cpu.in
 	echo '# Every package of the environment without a GPU, pinned; made from cpu.in by `make lock`.' > envs/cpu.txt
-	pip freeze --all --exclude pip | sed 's/+cpu$$//' >> envs/cpu.txt
+	$(PIP) freeze --all --exclude pip | sed 's/+cpu$$//' >> envs/cpu.txt
 
 clean:
 	rm -rf $(VENV) .snakemake
