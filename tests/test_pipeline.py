@@ -106,7 +106,7 @@ def test_every_model_answers_the_whole_test_split(finished, model):
     assert probes == ["Calculate pi", "Which is bigger? 9.919 or 9.92?", "Which is bigger? 9.11 or 9.9?"]
 
 
-@pytest.mark.parametrize(("variant", "steps", "epochs"), [("short", 250, 250 * 2 / 512), ("full", 768, 3.0)])
+@pytest.mark.parametrize(("variant", "steps", "epochs"), [("short", 250, 1.25), ("full", 600, 3.0)])
 def test_a_variant_has_its_length_and_stays_small(finished, variant, steps, epochs):
     trained = read_json(finished / "results/train" / variant / "metrics.json")
     assert (trained["steps"], trained["prompts_left_out_per_epoch"]) == (steps, 0)
