@@ -187,7 +187,10 @@ def _data_note(source: Mapping[str, Any]) -> str:
 
 
 def _scratch_note(found: Found) -> str:
-    opening = f"The model was made from scratch and has {parameters(found):,} parameters. "
+    opening = (
+        f"The model was made from scratch and has {parameters(found):,} parameters. It was pretrained on the "
+        f"{found.base['distinct_problems']:,} problems of the train split, those that GRPO used among them. "
+    )
     if found.source["source"] == "generated":
         return opening + (
             "A model this small can learn the format and the sums of these templates, with one-digit operands and "
