@@ -39,7 +39,9 @@ def write_results(
         results / "extract" / "metrics.json",
         {"train_rows": 32, "validation_rows": 8, "test_rows": QUESTIONS, "train_questions_in_test": 0},
     )
-    write_json(results / "base" / "metrics.json", {"parameters": 1234, "distinct_problems": 40, "steps": 10, "seconds": 1.5})
+    write_json(
+        results / "base" / "metrics.json", {"parameters": 1234, "distinct_problems": 40, "steps": 10, "seconds": 1.5}
+    )
     models = ["base", *params.variants]
     for model in models:
         _write_evaluation(results / "evaluate" / model, right[model], run_ids.get(model, model), params)
