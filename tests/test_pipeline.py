@@ -70,8 +70,8 @@ def test_plain_snakemake_makes_the_report(checkout):
 
 
 def test_lint_finds_nothing_but_the_one_environment(checkout):
-    found = set(re.findall(r'"title": "([^"]+)"', snakemake(checkout, "--lint", "json").stdout))
-    assert found == {SOFTWARE}
+    found = re.findall(r"^    \* (.+):$", snakemake(checkout, "--lint").stderr, re.MULTILINE)
+    assert found == [SOFTWARE] * 7
 
 
 def test_a_typo_stops_before_any_work(checkout):

@@ -17,3 +17,17 @@ except PipelineError as error:
 
 VARIANTS = list(config["variants"])
 MODELS = ["base", *VARIANTS]
+
+
+def local_files(wildcards):
+    """The files of source: local, so that a change in them is seen."""
+    if config["source"] != "local":
+        return []
+    return expand("{folder}/{split}.jsonl", folder=config["path"], split=["train", "test"])
+
+
+def weights(wildcards):
+    """What must be there before a model can be evaluated."""
+    if wildcards.model == "base":
+        return "results/base/base.json"
+    return f"results/train/{wildcards.model}/metrics.json"

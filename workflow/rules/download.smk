@@ -1,9 +1,3 @@
-def local_files(wildcards):
-    if config["source"] != "local":
-        return []
-    return expand("{folder}/{split}.jsonl", folder=config["path"], split=["train", "test"])
-
-
 rule download:
     input:
         local_files,

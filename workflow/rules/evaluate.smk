@@ -1,9 +1,3 @@
-def weights(wildcards):
-    if wildcards.model == "base":
-        return "results/base/base.json"
-    return f"results/train/{wildcards.model}/metrics.json"
-
-
 rule evaluate:
     input:
         "results/extract/test.jsonl",
