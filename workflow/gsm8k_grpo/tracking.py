@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import pandas as pd
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric
 from mlflow.utils.time import get_current_time_millis
 
@@ -53,10 +54,9 @@ def run(params: Params, model: str, logged: dict[str, Any]) -> Iterator[str]:
 
 def log_dataset(path: Path, rows: int, context: str) -> None:
     """Name the data a run used: its file, its rows and the digest of its bytes."""
-    dataset = mlflow.data.from_pandas(
-        pd.DataFrame({"rows": [rows]}), source=str(path), name=f"gsm8k-{path.stem}", digest=sha256(path)[:16]
-    )
-    mlflow.log_input(dataset, context=context)
+    source = CodeDatasetSource({"file": str(path)})
+    dataset = MetaDataset(source, name=f"gsm8k-{path.stem}", digest=sha256(path)[:16])
+    mlflow.log_input(dataset, context=context, tags={"rows": str(rows)})
 
 
 def log_curves(run_id: str, rows: list[dict[str, float]]) -> None:
