@@ -188,7 +188,7 @@ def from_hub(revision=REVISION, dataset="tests/sums", **keys):
 def test_the_hub_fills_a_cache_that_serves_the_pinned_revision_without_it(cli, workdir, tmp_path, hub):
     home, written = str(tmp_path / "cache"), workdir / "results" / "download"
 
-    online = cli(*from_hub(), HF_ENDPOINT=hub, HF_HOME=home)
+    online = cli(*from_hub(), HF_HUB_OFFLINE="0", HF_ENDPOINT=hub, HF_HOME=home)
     assert online.returncode == 0, online.stderr
     assert read_jsonl(written / "train.jsonl") == TRAIN
     assert read_jsonl(written / "test.jsonl") == TEST

@@ -7,7 +7,7 @@ import pytest
 from gsm8k_grpo.extract import gold_answer
 from gsm8k_grpo.problems import ITEMS, LARGEST, NAMES, OPERANDS, problems
 
-LINE = re.compile(r"([A-Z][a-z]+) has (\d+)([-+*/])(\d+)=<<\2\3\4=(\d+)>>\5 ([a-z]+)\.")
+LINE = re.compile(r"([A-Z][^:]+): (\d+)([-+*/])(\d+)=<<\2\3\4=(\d+)>>\5 ([a-z]+)\.")
 QUESTION = re.compile(r"([A-Z][a-z]+) has \d+ .*\. How many ([a-z]+) does \1 have now\?")
 APPLY = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "/": lambda a, b: a // b if a % b == 0 else None}
 
@@ -49,8 +49,14 @@ def test_a_question_tells_a_story_of_one_name_and_its_items(rows):
         name, items = QUESTION.fullmatch(row["question"]).groups()
         assert name in NAMES
         assert items in ITEMS
-        assert all(line.startswith(f"{name} has ") for line in row["answer"].splitlines()[:-1])
         assert all(line.endswith(f" {items}.") for line in row["answer"].splitlines()[:-1])
+
+
+def test_each_line_of_a_solution_says_again_the_sentence_that_it_works_out(rows):
+    for row in rows:
+        *sentences, _ = row["question"].split(". ")
+        said = [LINE.fullmatch(line)[1] for line in row["answer"].splitlines()[:-1]]
+        assert said == sentences[-len(said) :]
 
 
 def test_every_annotated_calculation_is_right(rows):
