@@ -16,7 +16,12 @@ settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = Path(sys.executable).with_name("gsm8k-grpo")
-SMALL = {"seed": 7, "download.generated": {"train_rows": 40, "test_rows": 10}, "extract.validation_rows": 8}
+SMALL = {
+    "seed": 7,
+    "download.generated": {"train_rows": 40, "test_rows": 10},
+    "extract.validation_rows": 8,
+    "train.prompts": None,
+}
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +68,25 @@ def gsm8k() -> Path:
     if not (folder / "train.jsonl").is_file():
         pytest.skip("GSM8K is not here: let GSM8K_FOLDER name the folder of train.jsonl and test.jsonl")
     return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory) -> Path:
+    """The folder of the few rows of stages.py, ready for training; tests copy it."""
+    from stages import PREPARE, run  # what it imports takes seconds, and only the tests of real stages need it
+
+    return run(tmp_path_factory.mktemp("prepared"), *PREPARE)
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(prepared, tmp_path_factory) -> Path:
+    """The same after an undisturbed training of the variant short."""
+    from stages import TRAIN, run
+
+    return run(shutil.copytree(prepared, tmp_path_factory.mktemp("uninterrupted") / "p"), TRAIN)
+
+
+@pytest.fixture
+def folder(prepared, tmp_path) -> Path:
+    """A copy that is ready for training, for one test alone."""
+    return shutil.copytree(prepared, tmp_path / "p")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 from gsm8k_grpo.compare import compare
-from gsm8k_grpo.evaluate import summarise
+from gsm8k_grpo.evaluate import CURVE_SHARES, summarise
 from gsm8k_grpo.files import write_json, write_jsonl, write_text
 from gsm8k_grpo.params import Params
 
@@ -23,8 +23,12 @@ def write_results(
     run_ids: dict[str, str] = {},
     steps: dict[str, int] = {},
     kl: bool = False,
+    validated: bool = True,
 ) -> None:
-    """Write the files for the variants of the configuration; `steps` are 100 where not given."""
+    """Write the files for the variants of the configuration; `steps` are 100 where not given.
+
+    Without `validated` the validation split is empty.
+    """
     write_json(
         results / "download" / "source.json",
         {
@@ -37,7 +41,7 @@ def write_results(
     )
     write_json(
         results / "extract" / "metrics.json",
-        {"train_rows": 32, "validation_rows": 8, "test_rows": QUESTIONS, "train_questions_in_test": 0},
+        {"train_rows": 32, "validation_rows": QUESTIONS if validated else 0, "test_rows": QUESTIONS},
     )
     write_json(
         results / "base" / "metrics.json", {"parameters": 1234, "distinct_problems": 40, "steps": 10, "seconds": 1.5}
@@ -45,6 +49,10 @@ def write_results(
     models = ["base", *params.variants]
     for model in models:
         _write_evaluation(results / "evaluate" / model, right[model], run_ids.get(model, model), params)
+        length = 0 if model == "base" else steps.get(model, 100)
+        kept = [step for step in params.keep_checkpoints if step < length]
+        rows = checkpoints([*kept, length], right["base"], right[model]) if validated else []
+        write_jsonl(results / "evaluate" / model / "checkpoints.jsonl", rows)
     for variant in params.variants:
         rewards = list(params.variant_rewards(variant).weights)
         curves = history(steps.get(variant, 100), rewards, kl)
@@ -67,6 +75,21 @@ def answers(strict: int, flexible: int) -> list[dict[str, Any]]:
         }
         for index in range(QUESTIONS)
     ]
+
+
+def checkpoints(steps: list[int], first: tuple[int, int], last: tuple[int, int]) -> list[dict[str, Any]]:
+    """Right answers that rise from those before step 0 to those of the last step."""
+    rows = []
+    for step in steps:
+        risen = 1 - math.exp(-step / 60)
+        right = [round(before + risen * (after - before)) for before, after in zip(first, last, strict=True)]
+        figures = summarise(answers(*right), resamples=100, seed=0)
+        kept = {name: figures[name] for share in CURVE_SHARES for name in (share, f"{share}_ci95")}
+        rows.append(
+            {"step": step, "prompts_seen": 4 * step, "n": QUESTIONS, **kept}
+            | {"mean_completion_tokens": figures["mean_completion_tokens"]}
+        )
+    return rows
 
 
 def history(steps: int, rewards: list[str], kl: bool = False) -> pd.DataFrame:
@@ -105,6 +128,7 @@ def _write_evaluation(folder: Path, right: tuple[int, int], run_id: str, params:
             "decoding": {"greedy": True, "max_completion_length": 80, "one_shot": False},
             "seconds": 2.5,
             "mlflow_run_id": run_id,
+            "mlflow_run_key": "key",
         },
     )
 
@@ -130,6 +154,7 @@ def _write_training(folder: Path, curves: pd.DataFrame, rewards: list[str], run_
             "seconds_update": 49.0,
             "peak_memory_gib": 0.5,
             "mlflow_run_id": run_id,
+            "mlflow_run_key": "key",
             "effective_config": {"parameters": 1234, "device": "cpu", "learning_rate": 1e-4, "epsilon_high": None},
         },
     )

@@ -1,10 +1,12 @@
 """The report in a real browser: charts, escaping, no network, and no sideways scrolling on a phone."""
 
+import re
+
 import pytest
 from gsm8k_grpo import params
 from gsm8k_grpo.figures import figures
 from gsm8k_grpo.report import read, render
-from sample_results import write_results
+from sample_results import HOSTILE, write_results
 from screenshot import CHROMEDRIVER, CHROMIUM, browser, show
 from selenium.webdriver import ActionChains
 
@@ -16,11 +18,15 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def page(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
-    settings = params.load(root / "params.yaml", {"compare.resamples": 200})
+    settings = params.load(
+        root / "params.yaml", {"compare.resamples": 200, "evaluate.probes": ["Calculate pi", HOSTILE]}
+    )
     write_results(folder / "results", settings, steps={"full": 4000})
     found = read(folder / "results", settings)
     path = folder / "report.html"
-    path.write_text(render(found, figures(found.evaluations, found.histories), settings), encoding="utf-8")
+    path.write_text(
+        render(found, figures(found.evaluations, found.checkpoints, found.histories), settings), encoding="utf-8"
+    )
     return path
 
 
@@ -35,7 +41,7 @@ def test_charts_are_drawn_inside_their_column(shown):
     widths = shown.execute_script(
         "return [...document.querySelectorAll('.chart')].map(c => [c.clientWidth, c.querySelector('svg').clientWidth])"
     )
-    assert len(widths) == 12
+    assert len(widths) == 15
     assert all(200 < drawn <= place for place, drawn in widths)
 
 
@@ -74,8 +80,16 @@ def test_groups_of_answers_open(shown):
     assert groups[1].find_element("css selector", "pre").is_displayed()
 
 
-def test_curves_tell_their_values_under_the_pointer(shown):
-    curve = shown.find_element("css selector", "#rewards-0 svg")
+@pytest.mark.parametrize(
+    ("chart", "told"),
+    [
+        ("rewards-0", r"variant (short|full)\n.*moving mean"),
+        ("learning-0", r"variant (short|full)\nstep (0|50|100|250)\n"),
+    ],
+)
+def test_curves_tell_their_values_under_the_pointer(shown, chart, told):
+    curve = shown.find_element("css selector", f"#{chart} svg")
     shown.execute_script("arguments[0].scrollIntoView({block: 'center'})", curve)
     ActionChains(shown).move_to_element(curve).move_by_offset(3, 3).perform()
-    assert "moving mean" in shown.find_element("id", "vg-tooltip-element").text
+    tooltip = shown.find_element("id", "vg-tooltip-element").text.replace("\t", " ")
+    assert re.search(told, tooltip, re.DOTALL), tooltip

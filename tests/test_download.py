@@ -96,29 +96,12 @@ def test_a_local_folder_without_a_file_is_explained(local, tmp_path, missing):
     assert files(tmp_path / "out") == []
 
 
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        (b'{"question": "q"}', "'answer' is missing or not a text"),
-        (b'{"question": 1, "answer": "#### 1"}', "'question' is missing or not a text"),
-        (b'{"question": ', "broken JSON"),
-        (b"\xe9", "not UTF-8"),
-    ],
-)
-def test_a_bad_local_row_stops_with_file_and_line_and_writes_nothing(local, tmp_path, line, reason):
-    folder, settings = local
-    (folder / "test.jsonl").write_bytes(lines(TEST) + line + b"\n")
-    with pytest.raises(PipelineError, match=f"test.jsonl:2: {reason}"):
-        download(tmp_path / "out", settings)
-    assert files(tmp_path / "out") == []
-
-
 def test_by_hand_a_missing_folder_is_explained_without_a_traceback(cli, workdir):
     done = cli("download", "--set", "source=local", "--set", "path=nowhere")
     assert done.returncode == 1
     assert done.stderr.startswith("error: path = nowhere: there is no train.jsonl; the folder must hold")
     assert "Traceback" not in done.stderr
-    assert files(workdir) == ["params.yaml"]
+    assert not (workdir / "results").exists()
 
 
 # hub: a server of one data set stands in for it; the client is the real one
@@ -255,6 +238,15 @@ def test_a_data_set_without_a_test_split_is_refused(published, tmp_path):
     (published[0] / "test.jsonl").unlink()
     with pytest.raises(PipelineError, match=r"^download\.hub\.dataset = .*: no split 'test' in train$"):
         published[1]()
+    assert files(tmp_path / "out") == []
+
+
+def test_code_beside_published_data_is_not_run(published, tmp_path):
+    marker = tmp_path / "marker"
+    (published[0] / "published.py").write_text(f"from pathlib import Path\nPath({str(marker)!r}).touch()\n")
+    with pytest.raises(PipelineError, match=r"\(RuntimeError: Dataset scripts are no longer supported"):
+        published[1]()
+    assert not marker.exists()
     assert files(tmp_path / "out") == []
 
 

@@ -208,14 +208,18 @@ def test_the_counts_are_in_the_metrics(run, tmp_path):
         "train_rows": 27,
         "validation_rows": 3,
         "test_rows": 5,
-        "train_questions_in_test": 0,
     }
 
 
-def test_train_questions_that_test_holds_too_are_counted(run, tmp_path):
-    write_download(tmp_path / "results" / "download", "train", 4, json.dumps(published(101)).encode())
-    run()
-    assert read_json(tmp_path / "results/extract/metrics.json")["train_questions_in_test"] == 1
+def test_a_question_of_test_in_train_is_refused_however_it_is_spaced(run, tmp_path):
+    shared = published(101) | {"question": " What is  101\nand 101?"}
+    folder = write_download(tmp_path / "results" / "download", "train", 4, json.dumps(shared).encode())
+    with pytest.raises(PipelineError) as stopped:
+        run()
+    assert str(stopped.value) == (
+        f"{folder}/train.jsonl:4: the same question stands in {folder}/test.jsonl:2; take it out of one of the two"
+    )
+    assert not (tmp_path / "results" / "extract").exists()
 
 
 def test_no_validation_rows_leave_train_whole(run):
@@ -234,52 +238,6 @@ def test_more_validation_rows_than_train_has_to_spare_are_refused(run, tmp_path)
     assert not (tmp_path / "results" / "extract").exists()
 
 
-BAD_ROWS = {
-    "no hashes": (b'{"question": "q", "answer": "7"}', "the answer has 0 '####' marks, exactly one is expected"),
-    "hashes twice": (b'{"question": "q", "answer": "#### 7 #### 8"}', "the answer has 2 '####' marks"),
-    "gold is no number": (b'{"question": "q", "answer": "#### seven"}', "'seven' behind '####' is not a number"),
-    "no question": (b'{"answer": "#### 7"}', "'question' is missing or not a text"),
-    "blank question": (b'{"question": " ", "answer": "#### 7"}', "'question' is missing or not a text"),
-    "no answer": (b'{"question": "q"}', "'answer' is missing or not a text"),
-    "a number for an answer": (b'{"question": "q", "answer": 7}', "'answer' is missing or not a text"),
-    "broken JSON": (b'{"question": "q", "answer": "#### 7"', "broken JSON (Expecting ',' delimiter at column 37)"),
-    "a blank line": (b"", "broken JSON (Expecting value at column 1)"),
-    "wrong encoding": (b'{"question": "caf\xe9"}', "not UTF-8 (invalid continuation byte at byte 17)"),
-    "half an emoji": (b'{"question": "\\ud83d", "answer": "#### 7"}', "surrogates not allowed"),
-    "a list": (b"[]", "a JSON object is expected, not list"),
-}
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize(("content", "reason"), BAD_ROWS.values(), ids=list(BAD_ROWS))
-def test_a_bad_row_stops_with_file_and_line_and_writes_nothing(run, tmp_path, split, content, reason):
-    folder = write_download(tmp_path / "results" / "download", split, 4, content)
-    with pytest.raises(PipelineError) as stopped:
-        run()
-    assert str(stopped.value).startswith(f"{folder / split}.jsonl:4: ")
-    assert reason in str(stopped.value)
-    assert not (tmp_path / "results" / "extract").exists()
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_an_empty_file_stops_the_stage(run, tmp_path, split):
-    (tmp_path / "results" / "download" / f"{split}.jsonl").write_bytes(b"")
-    with pytest.raises(PipelineError, match=rf"{split}.jsonl: the file is empty$"):
-        run()
-    assert not (tmp_path / "results" / "extract").exists()
-
-
-@pytest.mark.parametrize("name", ["hashes twice", "no question"])
-def test_by_hand_a_bad_row_is_one_line_on_stderr(cli, workdir, name):
-    content, reason = BAD_ROWS[name]
-    write_download(workdir / "results" / "download", "train", 2, content)
-    done = cli("extract")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: results/download/train.jsonl:2: " + reason)
-    assert done.stderr.count("\n") == 1
-    assert not (workdir / "results" / "extract").exists()
-
-
 def test_by_hand_a_stage_before_its_turn_names_the_missing_file(cli):
     done = cli("extract")
     assert (done.returncode, done.stderr) == (
@@ -292,4 +250,3 @@ def test_gsm8k_goes_through_the_stage_whole(gsm8k, small, tmp_path):
     extract(gsm8k, tmp_path, small.extract.model_copy(update={"validation_rows": 473}), seed=1)
     counts = {name: len(read_jsonl(tmp_path / f"{name}.jsonl")) for name in ("train", "validation", "test")}
     assert counts == {"train": 7000, "validation": 473, "test": 1319}
-    assert read_json(tmp_path / "metrics.json")["train_questions_in_test"] == 0

@@ -1,5 +1,6 @@
 """Files are whole or absent, and bad data is named by file and line."""
 
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -68,13 +69,14 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path, 
 
 def test_a_failure_before_the_rename_leaves_the_old_file(tmp_path, monkeypatch):
     def full_disk(self, target):
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "no space left on device")
 
     (tmp_path / "file").write_text("old")
     monkeypatch.setattr(Path, "replace", full_disk)
     with pytest.raises(OSError, match="no space"):
         write_text(tmp_path / "file", "new")
     assert (tmp_path / "file").read_text() == "old"
+    assert names(tmp_path) == ["file"]
 
 
 def test_json_is_indented_and_keeps_unicode(tmp_path):
@@ -117,6 +119,8 @@ def test_parse_gives_what_parse_makes_of_each_row(tmp_path):
         (b"n = 1", "broken JSON (Expecting value at column 1)"),
         (b'{"n": "caf\xe9"}', "not UTF-8 (invalid continuation byte at byte 10)"),
         (b"\xff\xfe{\x00", "not UTF-8 (invalid start byte at byte 0)"),
+        (b'{"n": "\x00"}', "a NUL byte at column 8: the file is damaged, or not UTF-8"),
+        (b'{"n": ' + b"[" * 100_000, "broken JSON (nested too deep)"),
         (b"[1, 2]", "a JSON object is expected, not list"),
         (b'"n"', "a JSON object is expected, not str"),
         (b"null", "a JSON object is expected, not NoneType"),
@@ -141,13 +145,19 @@ def test_a_file_that_no_stage_wrote_yet_is_named(tmp_path, read):
 
 
 def test_text_of_gives_the_text_untouched():
-    assert text_of({"question": f" {ODD} "}, "question") == f" {ODD} "
+    text = f" {ODD} ".replace("\0", "")
+    assert text_of({"question": text}, "question") == text
 
 
 @pytest.mark.parametrize("row", [{}, {"q": None}, {"q": 7}, {"q": ["a"]}, {"q": ""}, {"q": " \n"}])
 def test_text_of_refuses_what_is_no_text(row):
     with pytest.raises(ValueError, match=r"^'q' is missing or not a text$"):
         text_of(row, "q")
+
+
+def test_text_of_refuses_a_nul_character():
+    with pytest.raises(ValueError, match=r"^'q' holds a NUL character \(\\u0000\)$"):
+        text_of({"q": "seven\0"}, "q")
 
 
 def test_text_of_refuses_half_a_surrogate_pair():

@@ -1,7 +1,8 @@
 """history.csv: what the trainer logs, a row a step, in this project's terms."""
 
+import pandas as pd
 import pytest
-from gsm8k_grpo.history import COLUMNS, rows
+from gsm8k_grpo.history import COLUMNS, reward_columns, rows
 
 REWARDS = ("int", "correctness")
 SUMMARY = {"train_runtime": 60.0, "train_loss": 0.1, "step": 4, "epoch": 0.5}
@@ -155,3 +156,8 @@ def test_a_run_that_logged_nothing_has_no_rows(train):
 def test_only_the_rewards_of_the_run_have_columns(train):
     row = rows([generated(1, 1.0)], train, ["correctness"])[0]
     assert [key for key in row if key.startswith("reward_")] == ["reward_std", "reward_correctness"]
+
+
+def test_the_reward_columns_are_the_reward_functions_without_their_sum_and_spread(train):
+    frame = pd.DataFrame(rows([generated(1, 1.0)], train, REWARDS))
+    assert reward_columns(frame) == ["reward_int", "reward_correctness"]

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from conftest import ROOT
+import stages
 from gsm8k_grpo.files import read_json, read_jsonl
 
 MODELS = ["base", "short", "full"]
@@ -34,13 +33,7 @@ def jobs(dry_run: subprocess.CompletedProcess[str]) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
-    """The project's files as git tracks them, in a folder of their own."""
-    folder = tmp_path_factory.mktemp("checkout")
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in tracked.stdout.splitlines():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
-    return folder
+    return stages.checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +54,7 @@ def difference(folder: Path, a: str, b: str, metric: str) -> dict:
 
 def test_the_workflow_is_explained_before_it_runs(checkout):
     assert jobs(snakemake(checkout, "-n", "report")) == {
-        "download": 1, "extract": 1, "base": 1, "train": 2, "evaluate": 3, "compare": 1, "report": 1,
+        "configure": 1, "download": 1, "extract": 1, "base": 1, "train": 2, "evaluate": 3, "compare": 1, "report": 1,
     }  # fmt: skip
 
 
@@ -71,7 +64,20 @@ def test_plain_snakemake_makes_the_report(checkout):
 
 def test_lint_finds_nothing_but_the_one_environment(checkout):
     found = re.findall(r"^    \* (.+):$", snakemake(checkout, "--lint").stderr, re.MULTILINE)
-    assert found == [SOFTWARE] * 7
+    assert found == [SOFTWARE] * 9
+
+
+def test_a_kept_checkpoint_is_a_target_that_needs_its_variants_training(checkout):
+    target = "results/evaluate/short@100/metrics.json"
+    assert jobs(snakemake(checkout, "-n", target)) == {
+        "download": 1, "extract": 1, "base": 1, "train": 1, "evaluate_checkpoint": 1,
+    }  # fmt: skip
+
+
+def test_a_step_that_is_not_kept_is_answered_with_the_models_there_are(checkout):
+    refused = snakemake(checkout, "-n", "results/evaluate/short@77/metrics.json")
+    assert refused.returncode == 1
+    assert "no model short@77: choose from base, short, full, short@50, short@100, full@50," in refused.stdout
 
 
 def test_a_typo_stops_before_any_work(checkout):
@@ -130,7 +136,7 @@ def test_mlflow_holds_curves_finals_data_tags_and_figures_of_a_variant(finished,
     assert run.data.params["train.learning_rate"] == "0.0002"
     assert run.inputs.dataset_inputs[0].dataset.digest
     figures = {artifact.path for artifact in client.list_artifacts(run.info.run_id, "report")}
-    assert figures == {"report/accuracy.png", "report/rewards.png", "report/training.png"}
+    assert figures == {f"report/{name}.png" for name in ("accuracy", "learning", "rewards", "training")}
 
 
 def test_nothing_runs_twice(finished):
@@ -140,9 +146,9 @@ def test_nothing_runs_twice(finished):
 
 def test_an_evaluation_key_retrains_nothing(finished):
     changed = snakemake(finished, "-n", "report", "--config", 'evaluate={"questions": 100}')
-    assert jobs(changed) == {"evaluate": 3, "compare": 1, "report": 1}
+    assert jobs(changed) == {"configure": 1, "evaluate": 3, "compare": 1, "report": 1}
 
 
 def test_a_variants_length_trains_that_variant_alone(finished):
     changed = snakemake(finished, "-n", "report", "--config", 'variants={"short": {"max_steps": 8}}')
-    assert jobs(changed) == {"train": 1, "evaluate": 1, "compare": 1, "report": 1}
+    assert jobs(changed) == {"configure": 1, "train": 1, "evaluate": 1, "compare": 1, "report": 1}

@@ -1,23 +1,25 @@
 """The report: what it says of every kind of result, whatever the variants, and that no text can break out of it."""
 
 import html
+import json
 import re
 import struct
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
 import yaml
-from gsm8k_grpo import figures, params, report, tracking
+from gsm8k_grpo import curves, figures, params, report, tracking
 from gsm8k_grpo.published import FULL_RUN, RUNS
 from markupsafe import escape
 from sample_results import HOSTILE, RIGHT, answers, history, write_results
 
-FAST = {"compare.resamples": 200}
+FAST = {"compare.resamples": 200, "evaluate.probes": ["Calculate pi", HOSTILE]}
 CONTROL = {"variants.control": {"max_steps": 50, "rewards": {"set": "control", "weights": {"random": 1.0}}}}
-PNGS = ["accuracy.png", "rewards.png", "training.png"]
+PNGS = ["accuracy.png", "learning.png", "rewards.png", "training.png"]
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +35,8 @@ def finished(settings, tmp_path_factory):
         here.chdir(folder)
         run_ids = {}
         for model in ["base", *settings.variants]:
-            with tracking.run(settings, model, {}) as run_ids[model]:
-                pass
+            with tracking.running(tracking.Run(settings, model, model)) as run:
+                run_ids[model] = run.id
         write_results(folder / "results", settings, run_ids=run_ids)
         report.report(folder / "results", folder / "results" / "report", settings)
         yield folder, run_ids
@@ -96,22 +98,24 @@ def test_a_hub_source_and_a_model_from_elsewhere_are_named(found):
     assert report.describe_model(results, settings) == "Qwen/Qwen2.5-3B, 1,234 parameters"
 
 
-def test_subsets_and_shared_questions_are_stated(found):
+def test_subsets_are_stated(found):
     results, settings = found()
     results.training["short"]["prompts"] = results.training["full"]["prompts"] = 16
     results.evaluations["base"]["n_available"] = 1319
-    results.extracted["train_questions_in_test"] = 3
     said = notes_of(results, settings)
     assert said.count("Training used a subset: 16 of the 32 problems") == 1
     assert "Evaluation asked a subset: the first 40 of 1,319 test questions." in said
-    assert "3 questions stand in train and in test" in said
 
 
 # The page
 
 
 def page_of(results, settings):
-    return report.render(results, figures.figures(results.evaluations, results.histories), settings)
+    return report.render(results, drawn_of(results), settings)
+
+
+def drawn_of(results):
+    return figures.figures(results.evaluations, results.checkpoints, results.histories)
 
 
 def test_the_answer_comes_first(page):
@@ -124,10 +128,33 @@ def test_the_answer_comes_first(page):
     assert positions == sorted(positions)
 
 
+def between(page, start, end):
+    return page.partition(start)[2].partition(end)[0]
+
+
 def test_texts_of_data_and_models_are_escaped(page):
+    """Questions, completions, probes, samples and the data's origin hold a script that must not end up as one."""
+    escaped = str(escape(HOSTILE))
     assert HOSTILE not in page
-    assert page.count("&lt;/script&gt;&lt;script&gt;document.title") > 20
+    parts = ["completions", "probes", "train", "published"]
+    for part, following in pairwise(parts):
+        assert escaped in between(page, f'id="{part}"', f'id="{following}"'), part
+    assert escaped in between(page, 'id="configuration"', "</details>")
+    assert page.count(escaped) > 20
     assert page.count("</script>") == page.count("<script>") == 2
+
+
+def test_the_charts_data_can_end_no_script(page):
+    data = between(page, "const specifications = ", ";\n")
+    assert "accuracy-0" in json.loads(data)
+    assert "<" not in data
+
+
+def test_names_from_the_configuration_are_escaped(found):
+    names = {"source": "hub", "model": HOSTILE, "download.hub.licence": HOSTILE, "tracking.experiment": HOSTILE}
+    page = page_of(*found(names))
+    assert HOSTILE not in page
+    assert page.count("</script>") == 2
 
 
 def test_nothing_on_the_page_comes_from_elsewhere(page):
@@ -161,7 +188,7 @@ def test_configuration_versions_and_runs_stand_on_the_page(page, finished, setti
 
 def test_any_variants_and_any_rewards(found):
     results, settings = found(CONTROL, right=RIGHT | {"control": (4, 25)}, kl=True)
-    drawn = figures.figures(results.evaluations, results.histories)
+    drawn = drawn_of(results)
     titles = {figure.name: [panel.title for panel in figure.panels] for figure in drawn}
     assert "random" in titles["rewards"]
     assert "correctness" in titles["rewards"]
@@ -169,6 +196,39 @@ def test_any_variants_and_any_rewards(found):
     page = report.render(results, drawn, settings)
     assert "control against base" in page
     assert "; no significant difference at 10.0\u00a0% (control).</h1>" in page
+
+
+def test_accuracy_over_training_names_its_questions_and_has_every_checkpoint_in_numbers(found):
+    results, settings = found(steps={"full": 300})
+    page = page_of(results, settings)
+    assert "the 40 questions of the validation split, which are not trained on; the test split was not used" in page
+    table = re.search(r'id="learning".*?<tbody>(.*?)</tbody>', page, re.DOTALL)[1]
+    rows = [re.sub(r"<.*?>|\s+", " ", row).split() for row in table.split("</tr>")[:-1]]
+    assert [(row[0], row[1], row[2]) for row in rows] == [
+        ("base", "0", "0"), ("short", "50", "200"), ("short", "100", "400"),
+        ("full", "50", "200"), ("full", "100", "400"), ("full", "250", "1,000"), ("full", "300", "1,200"),
+    ]  # fmt: skip
+
+
+def test_every_variants_accuracy_starts_at_base_and_has_a_band(found):
+    results, _ = found(steps={"short": 240, "full": 600})
+    panel = next(figure for figure in drawn_of(results) if figure.name == "learning").panels[0]
+    (points,) = panel.to_dict()["datasets"].values()
+    lines = {name: [point for point in points if point["variant"] == name] for name in ("short", "full")}
+    assert [point["step"] for point in lines["short"]] == [0, 50, 100, 240]
+    assert [point["step"] for point in lines["full"]] == [0, 50, 100, 250, 600]
+    for line in lines.values():
+        assert [line[0]["share"], line[0]["low"], line[0]["high"]] == [
+            results.evaluations["base"]["strict_accuracy"], *results.evaluations["base"]["strict_accuracy_ci95"],
+        ]  # fmt: skip
+
+
+def test_without_a_validation_split_the_page_says_why_there_is_no_accuracy_over_training(found):
+    results, settings = found(validated=False)
+    page = page_of(results, settings)
+    assert [figure.name for figure in drawn_of(results)] == ["accuracy", "rewards", "training"]
+    assert "No accuracy over training: it is measured on the validation split, which is empty" in page
+    assert 'id="learning' not in page
 
 
 def test_no_probes_no_section(found):
@@ -202,20 +262,20 @@ def test_samples_are_thinned_from_first_to_last():
 
 @pytest.mark.parametrize("logarithmic", [False, True])
 def test_curves_are_thinned_and_keep_the_first_and_the_last_step(logarithmic):
-    points = figures._points({"full": history(22_419, ["int"])}, "reward_int", logarithmic)
-    assert 100 < len(points) <= figures.MOST_POINTS
+    points = curves._points({"full": history(22_419, ["int"])}, "reward_int", logarithmic)
+    assert 100 < len(points) <= curves.MOST_POINTS
     assert (points["step"].min(), points["step"].max()) == (1, 22_419)
 
 
 def test_the_moving_mean_is_centred_and_starts_with_the_first_value():
     values = np.arange(10.0)
-    assert figures._moving_mean(values, 2).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 7.5, 8]
-    assert figures._moving_mean(values, 0).tolist() == values.tolist()
+    assert curves._moving_mean(values, 2).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 7.5, 8]
+    assert curves._moving_mean(values, 0).tolist() == values.tolist()
 
 
 @pytest.mark.parametrize(("steps", "scale"), [(100, "linear"), (22_419, "log")])
 def test_runs_of_very_different_length_share_a_logarithmic_axis(steps, scale):
-    curve = figures._curve({"short": history(250, []), "full": history(steps, [])}, "entropy", "entropy")
+    curve = curves.of_history({"short": history(250, []), "full": history(steps, [])}, "entropy", "entropy")
     assert curve.to_dict()["layer"][0]["encoding"]["x"]["scale"]["type"] == scale
 
 
@@ -250,9 +310,7 @@ def test_figures_stand_beside_the_page_and_on_the_run_of_each_variant(finished, 
         content = (written / name).read_bytes()
         assert content.startswith(b"\x89PNG")
         assert min(struct.unpack(">II", content[16:24])) > 300  # width and height in pixels
-    with pytest.MonkeyPatch.context() as here:
-        here.chdir(folder)
-        tracking.connect(settings)
-        for variant in settings.variants:
-            logged = mlflow.MlflowClient().list_artifacts(run_ids[variant], "report")
-            assert sorted(Path(artifact.path).name for artifact in logged) == PNGS
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/tracking/mlflow.db")
+    for variant in settings.variants:
+        logged = client.list_artifacts(run_ids[variant], "report")
+        assert sorted(Path(artifact.path).name for artifact in logged) == PNGS

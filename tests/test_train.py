@@ -1,65 +1,19 @@
-"""Base and GRPO on a few steps, for real: what the stages write, that a seed gives bytes, that a cut run resumes."""
+"""Base and GRPO on a few steps, for real: what the stages write, that a seed gives bytes."""
 
 import filecmp
-import os
 import shutil
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import COMMAND, ROOT
 from gsm8k_grpo.files import read_json, read_jsonl
 from safetensors.torch import load_file
-
-FEW = [
-    "download.generated.train_rows=60", "download.generated.test_rows=10", "extract.validation_rows=10",
-    "base.steps=6", "train.prompts=32", "train.max_completion_length=24", "train.save_steps=4",
-    "train.sample_steps=4", "train.sample_prompts=2", "train.per_device_train_batch_size=32",
-    "train.steps_per_generation=4", "variants.short.max_steps=12", "evaluate.max_completion_length=24",
-    "compare.resamples=100",
-]  # fmt: skip
-WALL_CLOCK = {"seconds", "seconds_generate", "seconds_score", "seconds_update", "peak_memory_gib", "mlflow_run_id"}
-
-
-def command(folder: Path, *arguments: str) -> list[str | Path]:
-    shutil.copy(ROOT / "params.yaml", folder)
-    return [COMMAND, *arguments, *(word for one in FEW for word in ("--set", one))]
-
-
-def run(folder: Path, *stages: list[str]) -> Path:
-    for stage in stages:
-        done = subprocess.run(command(folder, *stage), cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    return folder
-
-
-PREPARE = (["download"], ["extract"], ["base"])
-TRAIN = ["train", "--variant", "short"]
+from stages import PREPARE, TRAIN, assert_same_run, run, stage
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    return run(tmp_path_factory.mktemp("trained"), *PREPARE, TRAIN, ["evaluate", "--model", "short"])
-
-
-def without_clock(folder: Path) -> dict:
-    metrics = read_json(folder / "results/train/short/metrics.json")
-    return {key: value for key, value in metrics.items() if key not in WALL_CLOCK}
-
-
-def history(folder: Path) -> pd.DataFrame:
-    rows = pd.read_csv(folder / "results/train/short/history.csv")
-    return rows.drop(columns=[column for column in rows if column in WALL_CLOCK])
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    files = ["results/train/short/model/model.safetensors", "results/train/short/samples.jsonl"]
-    assert filecmp.cmpfiles(one, other, files, shallow=False) == (files, [], [])
-    pd.testing.assert_frame_equal(history(one), history(other), check_exact=True)
-    assert without_clock(one) == without_clock(other)
+def trained(uninterrupted, tmp_path_factory) -> Path:
+    return run(shutil.copytree(uninterrupted, tmp_path_factory.mktemp("trained") / "p"), "evaluate --model short")
 
 
 def test_a_run_writes_a_row_a_step_and_what_it_ran_with(trained):
@@ -88,6 +42,34 @@ def test_training_changes_the_weights_and_leaves_no_pickle(trained):
     assert {path.name for path in model.iterdir()} == {path.name for path in (trained / "results/base/model").iterdir()}
 
 
+def test_the_weights_of_a_kept_step_are_a_model_of_their_own(trained):
+    kept = trained / "results/train/short/checkpoints"
+    assert [folder.name for folder in kept.iterdir()] == ["9"]
+    final = trained / "results/train/short/model"
+    assert {path.name for path in (kept / "9").iterdir()} == {path.name for path in final.iterdir()}
+    weights = [load_file(folder / "model.safetensors") for folder in (kept / "9", final)]
+    assert not weights[0]["model.norm.weight"].equal(weights[1]["model.norm.weight"])
+
+
+def test_a_kept_step_that_the_run_does_not_reach_is_refused(trained, tmp_path):
+    refused = stage(trained, TRAIN, variants__short__max_steps="null", variants__short__epochs=1)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1] == (
+        "error: keep_checkpoints = 9: the run has 8 steps, whose last weights are the model; name smaller steps"
+    )
+
+
+def test_a_finished_run_leaves_one_checkpoint_to_write_its_results_from_again(trained, tmp_path):
+    checkpoints = [path.name for path in trained.glob("scratch/short-*/checkpoint-*")]
+    assert checkpoints == ["checkpoint-12"]
+    again = shutil.copytree(trained, tmp_path / "again")
+    shutil.rmtree(again / "results/train")
+    done = stage(again, TRAIN)
+    assert done.returncode == 0, done.stderr
+    assert "step/s" not in done.stderr
+    assert_same_run(trained, again)
+
+
 def test_samples_keep_the_same_number_of_prompts_at_each_generation_kept(trained):
     samples = read_jsonl(trained / "results/train/short/samples.jsonl")
     assert [sample["step"] for sample in samples] == [1, 1, 5, 5, 9, 9]
@@ -95,7 +77,7 @@ def test_samples_keep_the_same_number_of_prompts_at_each_generation_kept(trained
 
 
 def test_the_same_seed_gives_the_same_bytes(trained, tmp_path):
-    other = run(tmp_path, *PREPARE, TRAIN, ["evaluate", "--model", "short"])
+    other = run(tmp_path, *PREPARE, TRAIN, "evaluate --model short")
     assert_same_run(trained, other)
     files = [
         *(f"results/extract/{split}.jsonl" for split in ("train", "validation", "test")),
@@ -105,27 +87,8 @@ def test_the_same_seed_gives_the_same_bytes(trained, tmp_path):
     assert filecmp.cmpfiles(trained, other, files, shallow=False) == (files, [], [])
 
 
-def test_a_run_that_is_killed_goes_on_from_its_checkpoint_and_ends_in_the_same_bytes(trained, tmp_path):
-    folder = run(tmp_path, *PREPARE)
-    killed = subprocess.Popen(command(folder, *TRAIN), cwd=folder, start_new_session=True, stderr=subprocess.DEVNULL)
-    while not list(folder.glob("scratch/short-*/checkpoint-4/samples.jsonl")):
-        assert killed.poll() is None
-        time.sleep(0.02)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
-    assert not (folder / "results/train").exists()
-    assert_same_run(trained, run(folder, TRAIN))
-    assert not list(folder.glob("scratch/*"))
-
-
 def test_a_subset_larger_than_the_split_is_refused(trained):
-    refused = subprocess.run(
-        [*command(trained, *TRAIN), "--set", "train.prompts=51"],
-        cwd=trained,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    refused = stage(trained, TRAIN, source="local", path="data", train__prompts=51)
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1] == (
         "error: train.prompts = 51: the train split has 50 rows; give at most that, or null for all"

@@ -1,7 +1,7 @@
 """Stage `base`: the model that GRPO starts from.
 
 For `model: scratch` a Qwen2 model and a byte-level BPE tokenizer are made and pretrained here, on the corpus
-of `corpus.py`; else `results/base/model.json` points to the recipe's model.
+of `corpus.py`; else `results/base/base.json` names the recipe's model.
 
 A scratch base stands in `results/base/model/` as safetensors with its tokenizer and chat template;
 `metrics.json` tells parameters, steps, loss and seconds.
@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from gsm8k_grpo.corpus import Document, corpus
-from gsm8k_grpo.files import read_jsonl, write_json
+from gsm8k_grpo.files import read_jsonl, sha256, write_json
 from gsm8k_grpo.models import CPU_ATTENTION
 from gsm8k_grpo.optimizers import MuonAndAdamW
 from gsm8k_grpo.params import Architecture, Base, Params
@@ -118,12 +118,15 @@ def batches_of_like_length(sequences: list[Tokens], batch_size: int, rng: random
 
 
 def base(extracted: Path, target: Path, params: Params) -> None:
-    """Run the stage: write `base.json`, which names the model, and with `model: scratch` the model itself."""
+    """Run the stage: write `base.json`, which names the model, and with `model: scratch` the model itself.
+
+    base.json also has the digest of each file of a model in a folder: what trains on it knows it by them.
+    """
     if params.model == "scratch":
         _pretrain(read_jsonl(extracted / "train.jsonl"), target, params)
-        write_json(target / "base.json", {"model": str(target / "model")})
-    else:
-        write_json(target / "base.json", {"model": params.model})
+    model = target / "model" if params.model == "scratch" else Path(params.model)
+    digests = {path.name: sha256(path) for path in sorted(model.glob("*")) if path.is_file()}
+    write_json(target / "base.json", {"model": str(model), "sha256": digests})
 
 
 def _pretrain(rows: list[dict[str, Any]], target: Path, params: Params) -> None:
@@ -143,11 +146,12 @@ def _pretrain(rows: list[dict[str, Any]], target: Path, params: Params) -> None:
             MuonAndAdamW(model, settings.muon_learning_rate, settings.adamw_learning_rate, settings.weight_decay),
             None,
         ),
-        callbacks=[Progress("base", {"loss": "loss"})],
     )
     trainer.remove_callback(PrinterCallback)  # the bar says it
     began = time.perf_counter()
-    loss = trainer.train().training_loss
+    with Progress("base", {"loss": "loss"}) as progress:
+        trainer.add_callback(progress)
+        loss = trainer.train().training_loss
     model.save_pretrained(target / "model")
     tokenizer.save_pretrained(target / "model")
     shutil.rmtree(trainer.args.output_dir)  # made by transformers and empty: these steps take no checkpoints

@@ -3,12 +3,14 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gsm8k_grpo import layers, params
+from gsm8k_grpo import interrupts, layers, locks, params, place
 from gsm8k_grpo.files import PipelineError
 
 RESULTS = Path("results")
@@ -32,12 +34,32 @@ def load(overrides: list[str]) -> params.Params:
     return params.load(overrides=given | dict(map(layers.parse_override, overrides)))
 
 
+@contextmanager
+def alone(stage: str, model: str = "") -> Iterator[None]:
+    """The place for a stage, where it runs once at a time; train and evaluate once for each model."""
+    place.check(RESULTS)
+    with locks.held(f"{stage}-{model}" if model else stage):
+        yield
+
+
+@app.command()
+def configure(overrides: Overrides = []) -> None:
+    """Write the whole configuration, params.yaml over the recipe, into one file."""
+    from gsm8k_grpo.configure import configure as stage
+
+    settings = load(overrides)
+    with alone("configure"):
+        stage(RESULTS / "configure", settings)
+
+
 @app.command()
 def download(overrides: Overrides = []) -> None:
     """Get the problems: from the hub, from a local folder, or generated."""
     from gsm8k_grpo.download import download as stage
 
-    stage(RESULTS / "download", load(overrides))
+    settings = load(overrides)
+    with alone("download"):
+        stage(RESULTS / "download", settings)
 
 
 @app.command()
@@ -46,7 +68,8 @@ def extract(overrides: Overrides = []) -> None:
     from gsm8k_grpo.extract import extract as stage
 
     settings = load(overrides)
-    stage(RESULTS / "download", RESULTS / "extract", settings.extract, settings.seed)
+    with alone("extract"):
+        stage(RESULTS / "download", RESULTS / "extract", settings.extract, settings.seed)
 
 
 @app.command()
@@ -54,7 +77,9 @@ def base(overrides: Overrides = []) -> None:
     """Name the model that training starts from; with model: scratch, make and pretrain it."""
     from gsm8k_grpo.base import base as stage
 
-    stage(RESULTS / "extract", RESULTS / "base", load(overrides))
+    settings = load(overrides)
+    with alone("base"):
+        stage(RESULTS / "extract", RESULTS / "base", settings)
 
 
 @app.command()
@@ -67,20 +92,22 @@ def train(
     _one_of("--variant", variant, list(settings.variants))
     from gsm8k_grpo.train import train as stage
 
-    stage(variant, RESULTS / "extract", RESULTS / "base", RESULTS / "train" / variant, settings)
+    with alone("train", variant):
+        stage(variant, RESULTS / "extract", RESULTS / "base", RESULTS / "train" / variant, settings)
 
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Option(help="base, or a trained variant.")],
+    model: Annotated[str, typer.Option(help="base, a variant, or a kept checkpoint such as short@100.")],
     overrides: Overrides = [],
 ) -> None:
-    """Ask one model the whole test split and the probes."""
+    """Ask one model the whole test split and the probes, and the validation split at its kept steps."""
     settings = load(overrides)
-    _one_of("--model", model, ["base", *settings.variants])
+    _one_of("--model", model, settings.model_names())
     from gsm8k_grpo.evaluate import evaluate as stage
 
-    stage(model, RESULTS / "extract", RESULTS / "base", RESULTS / "train", RESULTS / "evaluate" / model, settings)
+    with alone("evaluate", model):
+        stage(model, RESULTS / "extract", RESULTS / "base", RESULTS / "train", RESULTS / "evaluate" / model, settings)
 
 
 @app.command()
@@ -90,7 +117,8 @@ def compare(overrides: Overrides = []) -> None:
 
     settings = load(overrides)
     models = ["base", *settings.variants]
-    stage(RESULTS / "evaluate", models, RESULTS / "compare", settings.compare, settings.seed)
+    with alone("compare"):
+        stage(RESULTS / "evaluate", models, RESULTS / "compare", settings.compare, settings.seed)
 
 
 @app.command()
@@ -98,7 +126,9 @@ def report(overrides: Overrides = []) -> None:
     """Write report.html and its figures."""
     from gsm8k_grpo.report import report as stage
 
-    stage(RESULTS, RESULTS / "report", load(overrides))
+    settings = load(overrides)
+    with alone("report"):
+        stage(RESULTS, RESULTS / "report", settings)
 
 
 @app.command()
@@ -109,6 +139,36 @@ def summary(overrides: Overrides = []) -> None:
     typer.echo(lines(RESULTS, load(overrides)))
 
 
+@app.command()
+def track(overrides: Overrides = []) -> None:
+    """Send to MLflow what it misses of the results, after its store was away."""
+    from gsm8k_grpo.track import track as send
+
+    typer.echo("\n".join(send(RESULTS, load(overrides))))
+
+
+@app.command()
+def scratch(
+    remove: Annotated[list[str], typer.Option(metavar="NAME", help="Remove a folder of the list.")] = [],
+    remove_old: Annotated[
+        bool, typer.Option("--remove-old", help="Remove all but those of the present state.")
+    ] = False,
+    overrides: Overrides = [],
+) -> None:
+    """List the folders of training runs' checkpoints, and remove those that are named."""
+    from gsm8k_grpo import scratch as folders
+
+    typer.echo("\n".join(folders.scratch(RESULTS, load(overrides), remove, remove_old)))
+
+
+@app.command()
+def sync() -> None:
+    """Have Snakemake take what DVC has put into results/ as up to date."""
+    from gsm8k_grpo.sync import sync as results_known
+
+    typer.echo(results_known(RESULTS))
+
+
 def _one_of(option: str, value: str, allowed: list[str]) -> None:
     if value not in allowed:
         raise PipelineError(f"{option} {value}: choose from {', '.join(allowed)}")
@@ -116,7 +176,16 @@ def _one_of(option: str, value: str, allowed: list[str]) -> None:
 
 def main() -> None:
     """Entry point: an explained error is shown without a traceback and exits with 1."""
+    interrupts.install()
     try:
         app()
+    except interrupts.Interrupted as signal:
+        print(f"{signal}: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(128 + signal.signum)
     except PipelineError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        reason = place.explain(error)
+        if reason is None:
+            raise
+        sys.exit(f"error: {reason}")

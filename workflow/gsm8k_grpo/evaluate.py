@@ -1,23 +1,29 @@
 """Stage `evaluate`: base and every variant on the test split, with the same prompt, decoding, limit and extractor.
 
 Reads `results/extract/test.jsonl` and a model, writes `results/evaluate/<model>/`: `answers.jsonl` (a row a
-question), `probes.jsonl` and `metrics.json`.
+question), `probes.jsonl` and `metrics.json`.  A kept checkpoint, such as `short@100`, is a model like any other.
+
+For base and each variant `checkpoints.jsonl` holds the learning curve on the validation split: a row for each kept
+step and for the last one; base, which GRPO starts from, is step 0.
 """
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
-from gsm8k_grpo import models, tracking
+from gsm8k_grpo import models
 from gsm8k_grpo.engines import Completion, TransformersEngine
 from gsm8k_grpo.extract import last_number, same_answer, xml_answer
-from gsm8k_grpo.files import read_json, read_jsonl, write_json, write_jsonl
+from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, sha256, write_json, write_jsonl
 from gsm8k_grpo.params import Params
 from gsm8k_grpo.prompts import chat
 from gsm8k_grpo.rewards.robust import well_formed
 from gsm8k_grpo.statistics import mean_interval, share_interval
+from gsm8k_grpo.tracking import Run, of_results, running
 
 SHARES = {
     "strict_accuracy": "strict_correct",
@@ -25,23 +31,20 @@ SHARES = {
     "format_rate": "format_ok",
     "truncation_rate": "truncated",
 }
+CURVE_SHARES = ("strict_accuracy", "flexible_accuracy", "format_rate")
+
+Rows = list[dict[str, Any]]
 
 
 def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Path, params: Params) -> None:
-    """Run the stage for one model: `base`, or a variant whose folder under `trained` holds its weights."""
+    """Run the stage for one model of `params.model_names()`; `base` and `trained` are the folders of those stages."""
     torch.set_num_threads(params.threads)
-    is_base = model == "base"
-    engine = TransformersEngine(
-        *models.load(read_json(base / "base.json")["model"] if is_base else str(trained / model / "model")),
-        batch_size=params.evaluate.batch_size,
-    )
+    engine = _engine(weights(model, base, trained), params)
     rows = read_jsonl(extracted / "test.jsonl")
-    asked = rows[: params.evaluate.questions]
     limit = params.evaluate.max_completion_length
     began = time.perf_counter()
-    completions = engine.complete([row["prompt"] for row in asked], limit, f"evaluate {model}")
+    answers = ask(engine, rows[: params.evaluate.questions], limit, f"evaluate {model}")
     seconds = time.perf_counter() - began
-    answers = [judge(row, completion) for row, completion in zip(asked, completions, strict=True)]
     probes = engine.complete(
         [chat(probe, params.extract.language, params.extract.one_shot) for probe in params.evaluate.probes],
         limit,
@@ -56,7 +59,14 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
             for question, probe in zip(params.evaluate.probes, probes, strict=True)
         ],
     )
-    run_id = _track(model, figures, trained, params)
+    curve: Rows = []
+    if "@" not in model:
+        questions = read_jsonl(extracted / "validation.jsonl")
+        final = ask(engine, questions, limit, f"validation {model}")
+        del engine  # one model at a time in memory
+        curve = learning_curve(model, final, questions, trained, params)
+        write_jsonl(target / "checkpoints.jsonl", curve)
+    run = _track(model, figures, curve, base, trained, params)
     write_json(
         target / "metrics.json",
         {
@@ -65,9 +75,32 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
             **figures,
             "decoding": {"greedy": True, "max_completion_length": limit, "one_shot": params.extract.one_shot},
             "seconds": round(seconds, 2),
-            "mlflow_run_id": run_id,
+            "mlflow_run_id": run.id,
+            "mlflow_run_key": run.key,
         },
     )
+
+
+def weights(model: str, base: Path, trained: Path) -> str:
+    """Where a model's weights are: a folder, or for base also a name of the hub."""
+    if model == "base":
+        return read_json(base / "base.json")["model"]
+    return trained_weights(model, trained)
+
+
+def trained_weights(model: str, trained: Path) -> str:
+    """The folder of a variant's final weights, or of a kept checkpoint's such as `short@100`."""
+    variant, _, step = model.partition("@")
+    folder = trained / variant / "checkpoints" / step if step else trained / variant / "model"
+    if not folder.is_dir():
+        raise PipelineError(f"{folder}: no such folder; it is written by `gsm8k-grpo train --variant {variant}`")
+    return str(folder)
+
+
+def ask(engine: TransformersEngine, rows: Rows, limit: int, progress: str) -> Rows:
+    """The model's answer to each row of a split, judged."""
+    completions = engine.complete([row["prompt"] for row in rows], limit, progress)
+    return [judge(row, completion) for row, completion in zip(rows, completions, strict=True)]
 
 
 def judge(row: dict[str, Any], completion: Completion) -> dict[str, Any]:
@@ -85,26 +118,88 @@ def judge(row: dict[str, Any], completion: Completion) -> dict[str, Any]:
     }
 
 
-def summarise(answers: list[dict[str, Any]], resamples: int, seed: int) -> dict[str, Any]:
+def summarise(answers: Rows, resamples: int, seed: int) -> dict[str, Any]:
     """Every share with Wilson's interval, the mean length with a bootstrap interval."""
-    figures: dict[str, Any] = {}
-    for name, key in SHARES.items():
-        successes = sum(answer[key] for answer in answers)
-        figures[name] = successes / len(answers)
-        figures[f"{name}_ci95"] = share_interval(successes, len(answers))
     lengths = [answer["completion_tokens"] for answer in answers]
-    figures["mean_completion_tokens"] = sum(lengths) / len(lengths)
-    figures["mean_completion_tokens_ci95"] = mean_interval(lengths, resamples, seed)
-    return figures
+    return _shares(answers, SHARES) | {
+        "mean_completion_tokens": _mean_length(answers),
+        "mean_completion_tokens_ci95": mean_interval(lengths, resamples, seed),
+    }
 
 
-def _track(model: str, figures: dict[str, Any], trained: Path, params: Params) -> str:
-    """Put the figures on the variant's training run; base, which has none, gets a run of its own."""
-    finals = {name: value for name, value in figures.items() if isinstance(value, float)}
+def learning_curve(model: str, final: Rows, questions: Rows, trained: Path, params: Params) -> Rows:
+    """Rows of checkpoints.jsonl: the kept steps, asked here, and the last step, whose answers are `final`.
+
+    Without questions there are no rows.
+    """
+    if not questions:
+        return []
+    seen = _prompts_seen(model, trained)
+    answers = {}
+    for step in [] if model == "base" else params.kept_steps(model):
+        name = f"{model}@{step}"
+        source = trained_weights(name, trained)
+        answers[step] = ask(
+            _engine(source, params), questions, params.evaluate.max_completion_length, f"validation {name}"
+        )
+    answers[max(seen)] = final
+    return [
+        {
+            "step": step,
+            "prompts_seen": seen[step],
+            "n": len(answered),
+            **_shares(answered, CURVE_SHARES),
+            "mean_completion_tokens": _mean_length(answered),
+        }
+        for step, answered in answers.items()
+    ]
+
+
+def _prompts_seen(model: str, trained: Path) -> dict[int, int]:
+    """Prompts seen up to each step of a model's training; base is at step 0."""
     if model == "base":
-        with tracking.run(params, model, params.model_dump(include={"seed", "source", "model", "base"})) as run_id:
-            tracking.log_finals(params, run_id, finals)
-        return run_id
-    run_id = read_json(trained / model / "metrics.json")["mlflow_run_id"]
-    tracking.log_finals(params, run_id, finals)
-    return run_id
+        return {0: 0}
+    return pd.read_csv(trained / model / "history.csv").set_index("step")["prompts_seen"].to_dict()
+
+
+def _engine(source: str, params: Params) -> TransformersEngine:
+    return TransformersEngine(*models.load(source), batch_size=params.evaluate.batch_size)
+
+
+def _shares(answers: Rows, names: Iterable[str]) -> dict[str, Any]:
+    """Shares of the answers, each with Wilson's interval as `<name>_ci95`."""
+    found: dict[str, Any] = {}
+    for name in names:
+        successes = sum(answer[SHARES[name]] for answer in answers)
+        found[name] = successes / len(answers)
+        found[f"{name}_ci95"] = share_interval(successes, len(answers))
+    return found
+
+
+def _mean_length(answers: Rows) -> float:
+    return sum(answer["completion_tokens"] for answer in answers) / len(answers)
+
+
+def curve_metrics(curve: Rows) -> Rows:
+    """Rows of checkpoints.jsonl as MLflow gets them: `validation_...` at each step."""
+    names = (*CURVE_SHARES, "mean_completion_tokens")
+    return [{"step": row["step"]} | {f"validation_{name}": row[name] for name in names} for row in curve]
+
+
+def _track(model: str, figures: dict[str, Any], curve: Rows, base: Path, trained: Path, params: Params) -> Run:
+    """Put the figures on the variant's training run; base, which has none, gets a run of its own.
+
+    A kept checkpoint's figures are not logged: they would stand in the place of the final ones.
+    """
+    if model == "base":
+        with running(Run(params, model, f"base-{sha256(base / 'base.json')[:12]}", fresh=True)) as run:
+            run.log_params(params.model_dump(include={"seed", "source", "model", "base"}))
+            run.log_finals(figures)
+            run.log_validation(curve_metrics(curve))
+        return run
+    variant, _, step = model.partition("@")
+    run = of_results(params, variant, read_json(trained / variant / "metrics.json"))
+    if not step:
+        run.log_finals(figures)
+        run.log_validation(curve_metrics(curve))
+    return run

@@ -84,6 +84,7 @@ def extract(source: Path, target: Path, params: Extract, seed: int) -> None:
     """Run the stage: `source` is the folder of download, `target` the folder written."""
     train = _rows(source / "train.jsonl", params)
     test = _rows(source / "test.jsonl", params)
+    _check_apart(train, test, source)
     if params.validation_rows >= len(train):
         raise PipelineError(
             f"extract.validation_rows = {params.validation_rows}: {source / 'train.jsonl'} has {len(train)} rows; "
@@ -97,12 +98,19 @@ def extract(source: Path, target: Path, params: Extract, seed: int) -> None:
     }
     for name, rows in splits.items():
         write_jsonl(target / f"{name}.jsonl", rows)
-    test_questions = {row["question"] for row in test}
-    write_json(
-        target / "metrics.json",
-        {f"{name}_rows": len(rows) for name, rows in splits.items()}
-        | {"train_questions_in_test": sum(row["question"] in test_questions for row in train)},
-    )
+    write_json(target / "metrics.json", {f"{name}_rows": len(rows) for name, rows in splits.items()})
+
+
+def _check_apart(train: list[dict[str, Any]], test: list[dict[str, Any]], source: Path) -> None:
+    """No question stands in both splits, however it is spaced: its test answer would have been trained on."""
+    lines = {" ".join(row["question"].split()): line for line, row in enumerate(test, start=1)}
+    for line, row in enumerate(train, start=1):
+        in_test = lines.get(" ".join(row["question"].split()))
+        if in_test is not None:
+            raise PipelineError(
+                f"{source / 'train.jsonl'}:{line}: the same question stands in {source / 'test.jsonl'}:{in_test}; "
+                "take it out of one of the two"
+            )
 
 
 def _rows(path: Path, params: Extract) -> list[dict[str, Any]]:
@@ -117,7 +125,4 @@ def _rows(path: Path, params: Extract) -> list[dict[str, Any]]:
             "solution": solution,
         }
 
-    rows = [{"id": f"{split}-{index}"} | row for index, row in enumerate(parse_jsonl(path, parse))]
-    if not rows:
-        raise PipelineError(f"{path}: the file is empty")
-    return rows
+    return [{"id": f"{split}-{index}"} | row for index, row in enumerate(parse_jsonl(path, parse))]

@@ -5,7 +5,10 @@ generation's completions gets that generation's values here, for it is what the 
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from gsm8k_grpo.params import Train
 from gsm8k_grpo.rewards import SUFFIX
@@ -33,26 +36,40 @@ Row = dict[str, float | int | None]
 
 
 def rows(log_history: Iterable[dict[str, Any]], train: Train, rewards: Iterable[str]) -> list[Row]:
-    """The rows of a run from the Trainer's `state.log_history`.
+    """The rows of a run from the Trainer's `state.log_history`, see `row`."""
+    found: list[Row] = []
+    for logged in log_history:
+        if "grad_norm" in logged:  # the summary that ends a run has none
+            found.append(row(logged, found[-1] if found else None, train, rewards))
+    return found
+
+
+def row(logged: dict[str, Any], before: Row | None, train: Train, rewards: Iterable[str]) -> Row:
+    """One step's row, from its log entry and the row before it.
 
     Columns are `step, prompts_seen, epoch`, those of `COLUMNS`, and `reward_<name>` for each reward.  `kl` is
     None where the run uses none.
     """
-    columns = COLUMNS | {f"reward_{name}": f"rewards/{name}{SUFFIX}/mean" for name in rewards}
-    found: list[Row] = []
-    for logged in log_history:
-        if "grad_norm" not in logged:  # the summary that ends a run
-            continue
-        row: Row = {
-            "step": logged["step"],
-            "prompts_seen": _prompts_seen(logged["step"], train),
-            "epoch": logged["epoch"],
-        }
-        for column, key in columns.items():
-            carried = column in OF_THE_GENERATION or column.startswith("reward_")
-            row[column] = logged.get(key, found[-1][column] if carried and found else None)
-        found.append(row)
+    found: Row = {
+        "step": logged["step"],
+        "prompts_seen": _prompts_seen(logged["step"], train),
+        "epoch": logged["epoch"],
+    }
+    for column, key in (COLUMNS | {f"reward_{name}": f"rewards/{name}{SUFFIX}/mean" for name in rewards}).items():
+        carried = column in OF_THE_GENERATION or column.startswith("reward_")
+        found[column] = logged.get(key, before[column] if carried and before else None)
     return found
+
+
+def reward_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns that hold the mean of one reward function each."""
+    return [column for column in frame if column.startswith("reward_") and column != "reward_std"]
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a history.csv, an empty cell as None."""
+    frame = pd.read_csv(path)
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def _prompts_seen(step: int, train: Train) -> int:

@@ -38,8 +38,8 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise PipelineError(f"'{text}': an override is written key=value, such as train.learning_rate=1e-4")
     try:
         return key, yaml.load(value, Loader)
-    except yaml.YAMLError as error:
-        raise PipelineError(f"'{text}': the value is not valid YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date of month 13
+        raise PipelineError(f"'{text}': the value is not valid YAML: {_reason(error)}") from None
 
 
 def typed(config: Any) -> Any:
@@ -59,11 +59,18 @@ def read(path: Path) -> dict[str, Any]:
         raise PipelineError(f"{path}: no such file; run from the folder that holds params.yaml") from None
     except UnicodeDecodeError as error:
         raise PipelineError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
-    except yaml.YAMLError as error:
-        raise PipelineError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except yaml.MarkedYAMLError as error:
+        raise PipelineError(f"{path}:{error.problem_mark.line + 1}: not valid YAML: {_reason(error)}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise PipelineError(f"{path}: not valid YAML: {_reason(error)}") from None
     if not isinstance(content, dict):
         raise PipelineError(f"{path}: keys and values are expected")
     return content
+
+
+def _reason(error: Exception) -> str:
+    reason = str(getattr(error, "problem", error))
+    return f"{reason}: indent with spaces, not with tabs" if "'\\t'" in reason else " ".join(reason.split())
 
 
 def nested(overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,26 +4,28 @@
 names the key, the value and what is allowed; unknown keys are errors.
 """
 
-import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gsm8k_grpo import layers
+from gsm8k_grpo import layers, mistakes
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.prompts import Language
 from gsm8k_grpo.rewards import NAMES, RewardSet
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 VARIANT_NAME = r"^[a-z][a-z0-9_]*$"
+TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")  # of MLflow; a file store it refuses
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -33,12 +35,12 @@ class Section(BaseModel):
 class Hub(Section):
     """A data set on the Hugging Face hub; the keys name its columns."""
 
-    dataset: str
-    configuration: str | None
-    revision: str
-    question_key: str
-    answer_key: str
-    licence: str
+    dataset: Text
+    configuration: Text | None
+    revision: Text
+    question_key: Text
+    answer_key: Text
+    licence: Text
 
 
 class Generated(Section):
@@ -117,10 +119,10 @@ class Train(Section):
     temperature: Positive
     learning_rate: Positive
     lr_scheduler_type: Literal["constant", "constant_with_warmup", "cosine", "linear"]
-    warmup_ratio: Share
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]  # transformers takes 1 for one step
     optim: Literal["adamw_torch", "paged_adamw_8bit", "adamw_8bit"]
-    adam_beta1: Share
-    adam_beta2: Share
+    adam_beta1: Decay
+    adam_beta2: Decay
     weight_decay: NotNegative
     max_grad_norm: Positive
     beta: NotNegative
@@ -143,11 +145,10 @@ class Train(Section):
                 f"steps_per_generation = {self.steps_per_generation}: "
                 f"must be a multiple of gradient_accumulation_steps ({self.gradient_accumulation_steps})"
             )
-        if self.save_steps % self.optimizer_steps_per_generation:
+        if self.sample_prompts > self.prompts_per_generation:
             raise ValueError(
-                f"save_steps = {self.save_steps}: must be a multiple of the steps that one generation serves "
-                f"({self.optimizer_steps_per_generation} = steps_per_generation * num_iterations "
-                f"/ gradient_accumulation_steps)"
+                f"sample_prompts = {self.sample_prompts}: must be at most {self.prompts_per_generation}, the prompts "
+                "of one generation (per_device_train_batch_size * steps_per_generation / num_generations)"
             )
         return self
 
@@ -197,7 +198,7 @@ class Evaluate(Section):
     questions: Count | None
     max_completion_length: Count
     batch_size: Count
-    probes: list[str]
+    probes: list[Text]
 
 
 class Compare(Section):
@@ -205,23 +206,40 @@ class Compare(Section):
 
 
 class Tracking(Section):
-    uri: str | None
-    experiment: str
+    uri: Text | None
+    experiment: Text
+
+    @model_validator(mode="after")
+    def _address_is_open(self) -> "Tracking":
+        """The address is one of MLflow's, and can be shown and logged: it holds no password."""
+        if self.uri is None:
+            return self
+        scheme = self.uri.partition(":")[0].partition("+")[0]
+        if "@" in self.uri and scheme != "sqlite":
+            raise ValueError(
+                "uri: holds a user name or a password, which would reach the logs; leave them out of the address and "
+                "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        if "://" not in self.uri or scheme not in TRACKING_SCHEMES:
+            allowed = ", ".join(f"{scheme}://" for scheme in TRACKING_SCHEMES)
+            raise ValueError(f"uri = {mistakes.written(self.uri)}: must begin with one of {allowed}")
+        return self
 
 
 class Params(Section):
-    recipe: str
+    recipe: Text
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: Count
     source: Literal["hub", "local", "generated"]
-    path: str | None
-    model: str
+    path: Text | None
+    model: Text
     download: Download
     extract: Extract
     base: Base | None
     train: Train
     rewards: Rewards
     variants: dict[Annotated[str, Field(pattern=VARIANT_NAME)], Variant]
+    keep_checkpoints: list[Count]
     evaluate: Evaluate
     compare: Compare
     tracking: Tracking
@@ -234,15 +252,41 @@ class Params(Section):
             raise ValueError("base = null: model 'scratch' needs the section base; see workflow/recipes/tiny.yaml")
         if not self.variants or "base" in self.variants:
             raise ValueError("variants: name at least one, such as short: {max_steps: 250}; 'base' is taken")
+        self._check_generated_rows()
         if self.train.prompts is not None and self.train.prompts < self.train.prompts_per_generation:
             raise ValueError(
                 f"train.prompts = {self.train.prompts}: must be at least {self.train.prompts_per_generation}, what one"
                 " generation takes (per_device_train_batch_size * steps_per_generation / num_generations)"
             )
+        rising = sorted(set(self.keep_checkpoints))
+        if self.keep_checkpoints != rising:
+            raise ValueError(f"keep_checkpoints = {self.keep_checkpoints}: must rise and hold no step twice: {rising}")
         return self
+
+    def _check_generated_rows(self) -> None:
+        """The generator makes enough rows; what other sources hold is known when they have been read."""
+        if self.source != "generated":
+            return
+        made, validation = self.download.generated.train_rows, self.extract.validation_rows
+        wanted = self.train.prompts or self.train.prompts_per_generation
+        if made - validation < wanted:
+            raise ValueError(
+                f"download.generated.train_rows = {made}: must be at least {validation + wanted}, "
+                f"extract.validation_rows ({validation}) and what training takes ({wanted}, see train.prompts)"
+            )
 
     def variant_rewards(self, variant: str) -> Rewards:
         return self.variants[variant].rewards or self.rewards
+
+    def kept_steps(self, variant: str) -> list[int]:
+        """Steps of a variant whose weights are kept beside the final ones; its length in epochs bounds none."""
+        length = self.variants[variant].max_steps
+        return [step for step in self.keep_checkpoints if length is None or step < length]
+
+    def model_names(self) -> list[str]:
+        """Every model that can be evaluated: base, the variants, and the kept checkpoints as `short@100`."""
+        kept = [f"{variant}@{step}" for variant in self.variants for step in self.kept_steps(variant)]
+        return ["base", *self.variants, *kept]
 
 
 def recipes() -> list[str]:
@@ -263,47 +307,10 @@ def load(path: Path = Path("params.yaml"), overrides: Mapping[str, Any] = {}) ->
     edited = layers.merge(layers.read(path), layers.nested(overrides))
     recipe = edited.get("recipe")
     if recipe not in recipes():
-        raise PipelineError(f"{path}: recipe = {recipe!r}: choose from {', '.join(recipes())}")
+        raise PipelineError(f"{path}: recipe = {mistakes.written(recipe)}: choose from {', '.join(recipes())}")
     merged = layers.merge(layers.read(RECIPES / f"{recipe}.yaml"), edited)
     try:
         return Params.model_validate(merged)
     except ValidationError as error:
-        reasons = "\n".join(_explain(one, merged) for one in error.errors())
+        reasons = "\n".join(f"  {line}" for line in mistakes.explain(error, Params))
         raise PipelineError(f"the configuration ({path}, recipe {recipe}) is not valid:\n{reasons}") from None
-
-
-def _explain(error: Any, merged: dict[str, Any]) -> str:
-    """One line for one pydantic error: key, value, what is allowed."""
-    where = [str(part) for part in error["loc"] if part != "[key]"]
-    key = ".".join(where)
-    if error["type"] == "extra_forbidden":
-        known = _keys(where[:-1])
-        close = difflib.get_close_matches(where[-1], known, n=1)
-        hint = f"did you mean {'.'.join([*where[:-1], close[0]])}? " if close else ""
-        return f"  {key}: no such key; {hint}allowed: {', '.join(known)}"
-    if error["type"] == "missing":
-        return f"  {key}: the key is missing"
-    if error["type"] == "value_error":
-        return "  " + ".".join([*where, str(error["ctx"]["error"])])
-    value = json.dumps(error["input"], ensure_ascii=False, default=str)
-    return f"  {key} = {value}: {error['msg'][0].lower()}{error['msg'][1:]}"
-
-
-def _keys(where: list[str]) -> list[str]:
-    """The allowed keys of a section, found by walking the types."""
-    section: Any = Params
-    for part in where:
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            section = _section(section.model_fields[part].annotation)
-        else:
-            section = _section(get_args(section)[1])
-    return sorted(section.model_fields)
-
-
-def _section(annotation: Any) -> Any:
-    """A field's type without `| None`."""
-    if get_origin(annotation) is dict:
-        return annotation
-    return next(
-        (part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, BaseModel)), annotation
-    )

@@ -5,10 +5,22 @@ from transformers import TrainerCallback
 
 
 class Progress(TrainerCallback):
-    """Shows steps done and left, and the last logged values of `shown`, a mapping from log key to label."""
+    """Shows steps done and left, and the last logged values of `shown`, a mapping from log key to label.
+
+    The bar ends with the block that it is entered for: an error stands below it, not above.
+    """
+
+    bar: tqdm | None = None
 
     def __init__(self, name: str, shown: dict[str, str]):
         self.name, self.shown = name, shown
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self.bar is not None:
+            self.bar.close()
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.name, unit="step", mininterval=1.0)
@@ -20,6 +32,3 @@ class Progress(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         self.bar.update()
-
-    def on_train_end(self, args, state, control, **kwargs):
-        self.bar.close()

@@ -21,6 +21,7 @@ from markupsafe import Markup
 from gsm8k_grpo import figures, problems, published, tracking
 from gsm8k_grpo.compare import METRICS
 from gsm8k_grpo.files import read_json, read_jsonl, write_text
+from gsm8k_grpo.history import reward_columns
 from gsm8k_grpo.params import Params
 from gsm8k_grpo.summary import format_reading, interval, joined, outcome, percent, verdict
 
@@ -49,6 +50,7 @@ class Found:
     evaluations: dict[str, dict[str, Any]]
     answers: dict[str, Rows]
     probes: dict[str, Rows]
+    checkpoints: dict[str, Rows]
     comparison: Rows
 
 
@@ -64,11 +66,11 @@ class Pattern:
 def report(results: Path, target: Path, params: Params) -> None:
     """Run the stage: `results` is the folder of all stages, `target` the folder written."""
     found = read(results, params)
-    drawn = figures.figures(found.evaluations, found.histories)
+    drawn = figures.figures(found.evaluations, found.checkpoints, found.histories)
     images = [figure.write_png(target) for figure in drawn]
     write_text(target / "report.html", render(found, drawn, params))
-    for metrics in found.training.values():
-        tracking.log_figures(params, metrics["mlflow_run_id"], images)
+    for variant, metrics in found.training.items():
+        tracking.of_results(params, variant, metrics).log_figures(images)
 
 
 def read(results: Path, params: Params) -> Found:
@@ -84,6 +86,7 @@ def read(results: Path, params: Params) -> Found:
         evaluations={model: read_json(folder / "metrics.json") for model, folder in evaluated.items()},
         answers={model: read_jsonl(folder / "answers.jsonl") for model, folder in evaluated.items()},
         probes={model: read_jsonl(folder / "probes.jsonl") for model, folder in evaluated.items()},
+        checkpoints={model: read_jsonl(folder / "checkpoints.jsonl") for model, folder in evaluated.items()},
         comparison=read_json(results / "compare" / "comparison.json"),
     )
 
@@ -154,11 +157,6 @@ def notes(found: Found, params: Params) -> list[str]:
     asked = found.evaluations["base"]
     if asked["n"] < asked["n_available"]:
         said.append(f"Evaluation asked a subset: the first {asked['n']:,} of {asked['n_available']:,} test questions.")
-    if found.extracted["train_questions_in_test"]:
-        said.append(
-            f"{found.extracted['train_questions_in_test']:,} questions stand in train and in test; "
-            "accuracy on them may be memory."
-        )
     said.append(
         f"All of it is one run with one seed ({params.seed}): the intervals tell how much depends on the choice of "
         "test questions, not how much another run of the training would differ."
@@ -230,11 +228,7 @@ def thinned(samples: Rows) -> Rows:
 def last_rewards(history: pd.DataFrame) -> dict[str, float]:
     """Mean of each reward at the last step, by name."""
     last = history.iloc[-1]
-    return {
-        column.removeprefix("reward_"): last[column]
-        for column in history
-        if column.startswith("reward_") and column != "reward_std"
-    }
+    return {column.removeprefix("reward_"): last[column] for column in reward_columns(history)}
 
 
 def unbroken(sentence: str) -> str:

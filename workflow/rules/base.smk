@@ -11,4 +11,4 @@ rule base:
         threads=lookup(dpath="threads", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
-        "gsm8k-grpo base 2>&1 | tee {log}"
+        "gsm8k-grpo base > >(tee -i {log}) 2>&1"

@@ -1,8 +1,9 @@
 # Until here `config` holds what --config gave; from here on it holds the whole, checked configuration.
 import json
 import os
+from pathlib import Path
 
-from gsm8k_grpo import layers, params
+from gsm8k_grpo import layers, params, place
 from gsm8k_grpo.files import PipelineError
 from snakemake.exceptions import WorkflowError
 
@@ -11,12 +12,16 @@ overrides = layers.typed(config)
 os.environ[layers.ENVIRONMENT] = json.dumps(overrides)
 
 try:
-    config = params.load(overrides=overrides).model_dump()
+    settings = params.load(overrides=overrides)
+    place.check(Path("results"))
 except PipelineError as error:
     raise WorkflowError(str(error)) from None
 
+config = settings.model_dump()
 VARIANTS = list(config["variants"])
 MODELS = ["base", *VARIANTS]
+# Without a validation split there is nothing to draw the learning curve from.
+FIGURES = ["accuracy", "rewards", "training", *(["learning"] if config["extract"]["validation_rows"] else [])]
 
 
 def local_files(wildcards):
@@ -27,7 +32,9 @@ def local_files(wildcards):
 
 
 def weights(wildcards):
-    """What must be there before a model can be evaluated."""
+    """What must be there before a model can be evaluated; for a kept checkpoint it is its variant's training."""
+    if wildcards.model not in settings.model_names():
+        raise WorkflowError(f"no model {wildcards.model}: choose from {', '.join(settings.model_names())}")
     if wildcards.model == "base":
         return "results/base/base.json"
-    return f"results/train/{wildcards.model}/metrics.json"
+    return f"results/train/{wildcards.model.partition('@')[0]}/metrics.json"

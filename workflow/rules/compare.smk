@@ -13,4 +13,4 @@ rule compare:
         compare=lookup(dpath="compare", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
-        "gsm8k-grpo compare 2>&1 | tee {log}"
+        "gsm8k-grpo compare > >(tee -i {log}) 2>&1"

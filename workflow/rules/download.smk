@@ -13,4 +13,4 @@ rule download:
         download=lookup(dpath="download", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
-        "gsm8k-grpo download 2>&1 | tee {log}"
+        "gsm8k-grpo download > >(tee -i {log}) 2>&1"

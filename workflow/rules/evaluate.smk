@@ -1,20 +1,35 @@
 rule evaluate:
     input:
         "results/extract/test.jsonl",
+        "results/extract/validation.jsonl",
         weights,
     output:
         "results/evaluate/{model}/answers.jsonl",
         "results/evaluate/{model}/probes.jsonl",
+        "results/evaluate/{model}/checkpoints.jsonl",
         "results/evaluate/{model}/metrics.json",
     log:
         "logs/evaluate/{model}.log",
+    wildcard_constraints:
+        model="[^@/]+",
     resources:
         gpu=1,
     params:
         evaluate=lookup(dpath="evaluate", within=config),
+        keep_checkpoints=lookup(dpath="keep_checkpoints", within=config),
         prompt=lookup(dpath="extract", within=config),
         resamples=lookup(dpath="compare/resamples", within=config),
         threads=lookup(dpath="threads", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
-        "gsm8k-grpo evaluate --model {wildcards.model} 2>&1 | tee {log}"
+        "gsm8k-grpo evaluate --model {wildcards.model} > >(tee -i {log}) 2>&1"
+
+
+# A kept checkpoint, such as short@100, has no learning curve of its own.
+use rule evaluate as evaluate_checkpoint with:
+    output:
+        "results/evaluate/{model}/answers.jsonl",
+        "results/evaluate/{model}/probes.jsonl",
+        "results/evaluate/{model}/metrics.json",
+    wildcard_constraints:
+        model="[^@/]+@[^@/]+",

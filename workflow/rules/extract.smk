@@ -13,4 +13,4 @@ rule extract:
         extract=lookup(dpath="extract", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
-        "gsm8k-grpo extract 2>&1 | tee {log}"
+        "gsm8k-grpo extract > >(tee -i {log}) 2>&1"

@@ -1,5 +1,6 @@
 rule report:
     input:
+        "results/configure/params.yaml",
         "results/download/source.json",
         "results/extract/metrics.json",
         "results/base/base.json",
@@ -12,7 +13,7 @@ rule report:
         expand(
             "results/evaluate/{model}/{file}",
             model=MODELS,
-            file=["answers.jsonl", "probes.jsonl", "metrics.json"],
+            file=["answers.jsonl", "probes.jsonl", "checkpoints.jsonl", "metrics.json"],
         ),
     output:
         report(
@@ -21,7 +22,7 @@ rule report:
             category="Report",
         ),
         report(
-            expand("results/report/{figure}.png", figure=["accuracy", "rewards", "training"]),
+            expand("results/report/{figure}.png", figure=FIGURES),
             caption="../report/figure.rst",
             category="Figures",
         ),
@@ -30,4 +31,4 @@ rule report:
     params:
         configuration=config,
     shell:
-        "gsm8k-grpo report 2>&1 | tee {log}"
+        "gsm8k-grpo report > >(tee -i {log}) 2>&1"

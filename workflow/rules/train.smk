@@ -4,6 +4,7 @@ rule train:
         "results/base/base.json",
     output:
         directory("results/train/{variant}/model"),
+        directory("results/train/{variant}/checkpoints"),
         report(
             "results/train/{variant}/history.csv",
             caption="../report/history.rst",
@@ -17,9 +18,10 @@ rule train:
         gpu=1,
     params:
         variant=lookup(dpath="variants/{variant}", within=config),
+        keep_checkpoints=lookup(dpath="keep_checkpoints", within=config),
         train=lookup(dpath="train", within=config),
         rewards=lookup(dpath="rewards", within=config),
         threads=lookup(dpath="threads", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
-        "gsm8k-grpo train --variant {wildcards.variant} 2>&1 | tee {log}"
+        "gsm8k-grpo train --variant {wildcards.variant} > >(tee -i {log}) 2>&1"

@@ -1,0 +1,36 @@
+"""`gsm8k-grpo track`: MLflow gets what it doesn't have of the results, after its store was away, locked or lost."""
+
+from pathlib import Path
+
+from gsm8k_grpo import history, tracking
+from gsm8k_grpo.evaluate import curve_metrics
+from gsm8k_grpo.files import read_json, read_jsonl
+from gsm8k_grpo.params import Params
+from gsm8k_grpo.train import logged
+
+
+def track(results: Path, params: Params) -> list[str]:
+    """Send what is missing of every model that has results; a line for each says which run holds it.
+
+    Raises:
+        PipelineError: where the store can't be reached.
+    """
+    found = [model for model in ["base", *params.variants] if (results / "evaluate" / model / "metrics.json").exists()]
+    trained = [variant for variant in params.variants if (results / "train" / variant / "metrics.json").exists()]
+    return [_send(model, results, params) for model in dict.fromkeys([*found, *trained])]
+
+
+def _send(model: str, results: Path, params: Params) -> str:
+    training, evaluation = (results / stage / model for stage in ("train", "evaluate"))
+    known = evaluation if model == "base" else training
+    run = tracking.of_results(params, model, read_json(known / "metrics.json"), strict=True)
+    if model != "base":
+        run.log_params(logged(model, params))
+        run.log_curves(history.read(training / "history.csv"))
+    if (evaluation / "metrics.json").exists():
+        run.log_finals(read_json(evaluation / "metrics.json"))
+        run.log_validation(curve_metrics(read_jsonl(evaluation / "checkpoints.jsonl")))
+    if model != "base":
+        run.log_figures(sorted((results / "report").glob("*.png")))
+    run.set_status("FINISHED")
+    return f"{model}: run {run.id}"

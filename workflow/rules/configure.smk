@@ -1,0 +1,9 @@
+rule configure:
+    output:
+        "results/configure/params.yaml",
+    log:
+        "logs/configure.log",
+    params:
+        configuration=config,
+    shell:
+        "gsm8k-grpo configure > >(tee -i {log}) 2>&1"
