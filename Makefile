@@ -1,12 +1,14 @@
 # make report    set up and run the whole pipeline       make test    set up and run every test
 # make control   train on a random reward beside it      make ui      open MLflow on 127.0.0.1:5000
+# make audit     look the locked packages up in the database of known vulnerabilities
+# make sync      after dvc pull or dvc checkout: Snakemake takes the results as up to date
 VENV := .venv
 READY := $(VENV)/.ready
 PIP := $(VENV)/bin/pip
 IN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 CONTROL := {"control": {"epochs": 3, "rewards": {"set": "control", "weights": {"random": 1.0}}}}
 
-.PHONY: report test check control ui lock clean
+.PHONY: report test check control ui sync audit lock lock-cuda clean
 
 report: $(READY)
 	$(IN) snakemake --cores 1 report
@@ -26,6 +28,9 @@ control: $(READY)
 ui: $(READY)
 	$(IN) mlflow ui --backend-store-uri sqlite:///$(CURDIR)/tracking/mlflow.db --host 127.0.0.1 --port 5000
 
+sync: $(READY)
+	$(IN) gsm8k-grpo sync
+
 # torch first and alone: where an index offers a CPU build, the pin takes it, and nothing later may replace it.
 $(READY): envs/cpu.txt pyproject.toml
 	python3 -m venv $(VENV)
@@ -34,6 +39,14 @@ $(READY): envs/cpu.txt pyproject.toml
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	touch $(READY)
 
+# A tool beside the project, so it has an environment of its own; needs a network that reaches PyPI's own server.
+# A package that the server doesn't know was not audited, and fails it too.
+audit:
+	python3 -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet pip-audit
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement envs/cpu.txt
+	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement envs/cuda.txt
+
 # Resolve envs/cpu.in anew and pin what comes out.
 lock:
 	python3 -m venv --clear $(VENV)
@@ -41,6 +54,11 @@ lock:
 	$(PIP) install --quiet --requirement envs/cpu.in
 	echo '# Every package of the environment without a GPU, pinned; made from cpu.in by `make lock`.' > envs/cpu.txt
 	$(PIP) freeze --all --exclude pip | sed 's/+cpu$$//' >> envs/cpu.txt
+
+# The same for a CUDA card, with the digest of every file; needs uv.
+lock-cuda:
+	echo '# Every package of the environment for one CUDA card, pinned, for Python 3.12; made from cuda.in by `make lock-cuda`.' > envs/cuda.txt
+	uv pip compile --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_39 --generate-hashes --no-annotate --no-header envs/cuda.in >> envs/cuda.txt
 
 clean:
 	rm -rf $(VENV) .snakemake
