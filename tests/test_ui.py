@@ -23,7 +23,9 @@ def listening() -> set[str]:
 
 def test_the_interface_listens_on_this_machine_alone(tmp_path):
     assert not listening(), f"port {PORT} is taken"
-    told = subprocess.run(["make", "--no-print-directory", "-n", "-o", ".venv/.ready", "ui"], cwd=ROOT, capture_output=True, text=True)
+    told = subprocess.run(
+        ["make", "--no-print-directory", "-n", "-o", ".venv/.ready", "ui"], cwd=ROOT, capture_output=True, text=True
+    )
     command = told.stdout.splitlines()[-1].replace(str(ROOT / "tracking"), str(tmp_path))
     assert "mlflow ui" in command
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

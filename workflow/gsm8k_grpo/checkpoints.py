@@ -26,7 +26,10 @@ from gsm8k_grpo.params import Params
 
 SCRATCH = Path("scratch")
 KEPT_LATEST = 2  # the newest, and one to fall back to
-SHAPING = {"seed", "threads", "model", "base", "train", "keep_checkpoints"}
+SHAPING = {
+    "seed", "threads", "model", "backend", "engine", "precision", "quantization", "lora", "base", "train",
+    "keep_checkpoints",
+}  # fmt: skip
 CODE = ("checkpoints", "extract", "grpo", "models", "rewards/*", "train")
 LIBRARIES = ("torch", "transformers", "trl", "accelerate")
 MANIFEST = "manifest.json"

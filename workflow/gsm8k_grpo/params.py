@@ -106,6 +106,21 @@ class Base(Section):
     weight_decay: NotNegative
 
 
+class Lora(Section):
+    """Low-rank adapters, trained in place of the weights; peft's names, `targets` for its target_modules."""
+
+    rank: Count
+    alpha: Count
+    targets: Annotated[list[Text], Field(min_length=1)]
+
+
+class Vllm(Section):
+    """vLLM in the process of the stage: longest prompt with its completion, in tokens, and its KV cache."""
+
+    max_model_length: Count
+    kv_cache_gib: Positive
+
+
 class Train(Section):
     """Settings of TRL's GRPOTrainer, under TRL's names, and `prompts`, the size of the training subset."""
 
@@ -128,6 +143,10 @@ class Train(Section):
     beta: NotNegative
     loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"]
     scale_rewards: Literal["group", "batch", "none"]
+    gradient_checkpointing: bool
+    share_prompts: bool
+    compile: bool
+    old_log_probs: Literal["computed", "sampled"]
     save_steps: Count
     sample_steps: Count
     sample_prompts: Count
@@ -144,6 +163,11 @@ class Train(Section):
             raise ValueError(
                 f"steps_per_generation = {self.steps_per_generation}: "
                 f"must be a multiple of gradient_accumulation_steps ({self.gradient_accumulation_steps})"
+            )
+        if self.share_prompts and self.per_device_train_batch_size % self.num_generations:
+            raise ValueError(
+                f"share_prompts = true: takes whole groups in a batch; per_device_train_batch_size "
+                f"({self.per_device_train_batch_size}) must be a multiple of num_generations ({self.num_generations})"
             )
         if self.sample_prompts > self.prompts_per_generation:
             raise ValueError(
@@ -233,6 +257,13 @@ class Params(Section):
     source: Literal["hub", "local", "generated"]
     path: Text | None
     model: Text
+    backend: Literal["trl", "unsloth"]
+    engine: Literal["transformers", "vllm"]
+    precision: Literal["float32", "bfloat16", "float16"]
+    quantization: Literal["4bit"] | None
+    vram_gib: Positive | None
+    lora: Lora | None
+    vllm: Vllm | None
     download: Download
     extract: Extract
     base: Base | None
@@ -253,6 +284,7 @@ class Params(Section):
         if not self.variants or "base" in self.variants:
             raise ValueError("variants: name at least one, such as short: {max_steps: 250}; 'base' is taken")
         self._check_generated_rows()
+        self._check_machine()
         if self.train.prompts is not None and self.train.prompts < self.train.prompts_per_generation:
             raise ValueError(
                 f"train.prompts = {self.train.prompts}: must be at least {self.train.prompts_per_generation}, what one"
@@ -274,6 +306,21 @@ class Params(Section):
                 f"download.generated.train_rows = {made}: must be at least {validation + wanted}, "
                 f"extract.validation_rows ({validation}) and what training takes ({wanted}, see train.prompts)"
             )
+
+    def _check_machine(self) -> None:
+        """Backend, engine, precision and adapters go together."""
+        if self.engine == "vllm" and self.vllm is None:
+            raise ValueError("vllm = null: engine 'vllm' needs vllm: {max_model_length: 512, kv_cache_gib: 4}")
+        if self.train.old_log_probs == "sampled" and self.engine != "vllm":
+            raise ValueError("train.old_log_probs = sampled: they come from engine 'vllm'; give computed")
+        if self.lora is None:
+            for key, value in (("quantization", self.quantization), ("precision", self.precision)):
+                if value in ("4bit", "float16"):
+                    raise ValueError(f"{key} = {value}: all weights can't be trained so; give the section lora")
+            if self.backend == "unsloth":
+                raise ValueError("backend = unsloth: trains adapters; give the section lora, or backend trl")
+        if self.backend == "unsloth" and (self.train.share_prompts or self.train.compile):
+            raise ValueError("backend = unsloth: has a loss of its own; share_prompts and compile must be false")
 
     def variant_rewards(self, variant: str) -> Rewards:
         return self.variants[variant].rewards or self.rewards

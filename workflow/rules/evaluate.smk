@@ -19,6 +19,11 @@ rule evaluate:
         keep_checkpoints=lookup(dpath="keep_checkpoints", within=config),
         prompt=lookup(dpath="extract", within=config),
         resamples=lookup(dpath="compare/resamples", within=config),
+        engine=lookup(dpath="engine", within=config),
+        precision=lookup(dpath="precision", within=config),
+        quantization=lookup(dpath="quantization", within=config),
+        vllm=lookup(dpath="vllm", within=config),
+        vram_gib=lookup(dpath="vram_gib", within=config),
         threads=lookup(dpath="threads", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:

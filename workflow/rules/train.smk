@@ -21,6 +21,13 @@ rule train:
         keep_checkpoints=lookup(dpath="keep_checkpoints", within=config),
         train=lookup(dpath="train", within=config),
         rewards=lookup(dpath="rewards", within=config),
+        backend=lookup(dpath="backend", within=config),
+        engine=lookup(dpath="engine", within=config),
+        precision=lookup(dpath="precision", within=config),
+        quantization=lookup(dpath="quantization", within=config),
+        lora=lookup(dpath="lora", within=config),
+        vllm=lookup(dpath="vllm", within=config),
+        vram_gib=lookup(dpath="vram_gib", within=config),
         threads=lookup(dpath="threads", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
