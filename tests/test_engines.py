@@ -2,21 +2,26 @@
 
 import pytest
 import torch
+from conftest import ROOT
 from gsm8k_grpo.base import new_model, train_tokenizer
 from gsm8k_grpo.corpus import Document
-from gsm8k_grpo.engines import TransformersEngine
-from gsm8k_grpo.params import Architecture
+from gsm8k_grpo.engines import TransformersEngine, read
+from gsm8k_grpo.models import Source
+from gsm8k_grpo.params import Architecture, load
 from gsm8k_grpo.prompts import chat
 
 PROMPTS = [chat(text, "english", False) for text in ("One?", "What is two and two and two?", "Three, please?")]
 
 
 @pytest.fixture(scope="module")
-def engine() -> TransformersEngine:
+def engine(tmp_path_factory) -> TransformersEngine:
     torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
     shape = Architecture(vocabulary=400, hidden=32, intermediate=64, layers=1, heads=2, context=256)
     tokenizer = train_tokenizer([Document(prompt, "The answer is 4.") for prompt in PROMPTS], shape.vocabulary)
-    return TransformersEngine(new_model(shape, tokenizer), tokenizer, batch_size=2)
+    for part in (new_model(shape, tokenizer), tokenizer):
+        part.save_pretrained(folder)
+    return TransformersEngine(Source(str(folder)), load(ROOT / "params.yaml", {"evaluate.batch_size": 2}))
 
 
 def test_answers_come_in_the_order_of_the_prompts_whatever_the_batches(engine):
@@ -34,5 +39,5 @@ def test_an_answer_that_reaches_the_limit_is_truncated(engine):
 def test_an_answer_ends_at_the_end_token_and_counts_it(engine):
     end = engine.tokenizer.eos_token_id
     first, second = engine.tokenizer("The answer", add_special_tokens=False)["input_ids"][:2]
-    answer = engine._read([first, second, end, first, first])
+    answer = read([first, second, end, first, first], engine.tokenizer)
     assert (answer.text, answer.tokens, answer.truncated) == (engine.tokenizer.decode([first, second]), 3, False)

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 from gsm8k_grpo import models
 from gsm8k_grpo.base import new_model, train_tokenizer
 from gsm8k_grpo.corpus import Document
 from gsm8k_grpo.files import PipelineError, read_json, write_json, write_jsonl
-from gsm8k_grpo.params import Architecture
+from gsm8k_grpo.params import Architecture, load
 from safetensors.torch import load_file, save_file
 
+PARAMS = load(ROOT / "params.yaml")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 CODE = "from pathlib import Path\nPath({marker!r}).touch()\nfrom transformers import Qwen2ForCausalLM as Model\n"
 AUTO_MAP = {"AutoModelForCausalLM": "code.Model", "AutoTokenizer": ["code.Model", "code.Model"]}
@@ -40,7 +42,7 @@ def sound(tmp_path_factory) -> Path:
     shape = Architecture(vocabulary=300, hidden=8, intermediate=8, layers=1, heads=2, context=32)
     new_model(shape, tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    models.load(str(folder))
+    models.load(models.Source(str(folder)), PARAMS)
     return folder
 
 
@@ -170,7 +172,7 @@ def test_the_traps_work(model, marker):
 def test_a_tampered_model_is_refused_in_one_line_and_nothing_of_it_is_run(model, marker, tamper, said):
     tamper(model, marker)
     with pytest.raises(PipelineError) as stopped:
-        models.load(str(model))
+        models.load(models.Source(str(model)), PARAMS)
     assert str(stopped.value).startswith(f"model = {model}: {said}")
     assert "\n" not in str(stopped.value)
     assert not marker.exists()
@@ -185,11 +187,11 @@ def test_a_model_of_the_hub_is_looked_through_too(model, marker, tmp_path, monke
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     shutil.copytree(model, repository / "snapshots" / "abc")
-    models.load("tests/model")
+    models.load(models.Source("tests/model"), PARAMS)
 
     tamper(repository / "snapshots" / "abc", marker)
     with pytest.raises(PipelineError, match=r"^model = tests/model: \S+ (has the key auto_map|names weights\.bin)"):
-        models.load("tests/model")
+        models.load(models.Source("tests/model"), PARAMS)
     assert not marker.exists()
 
 

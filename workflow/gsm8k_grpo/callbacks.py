@@ -1,14 +1,12 @@
 """What happens beside the steps of a training run: samples kept, weights kept, curves sent, a signal obeyed."""
 
-import resource
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainerCallback
 
-from gsm8k_grpo import checkpoints, history, interrupts, tracking
+from gsm8k_grpo import checkpoints, history, interrupts, memory, tracking
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_json, write_jsonl
 from gsm8k_grpo.grpo import Trainer
 from gsm8k_grpo.params import Train
@@ -69,7 +67,7 @@ class Session:
     """Time and memory of the run over all its sessions: each checkpoint says what led to it."""
 
     def __init__(self, trainer: Trainer, checkpoint: Path | None):
-        self.trainer, self.began = trainer, time.perf_counter()
+        self.trainer, self.began, self.peak = trainer, time.perf_counter(), memory.Peak()
         fresh = {"seconds": 0.0, "seconds_saving": 0.0, "peak_memory_gib": 0.0, "sessions": 0}
         self.before = read_json(checkpoint / "session.json") if checkpoint else fresh
 
@@ -79,7 +77,7 @@ class Session:
             {
                 "seconds": round(self.before["seconds"] + time.perf_counter() - self.began, 2),
                 "seconds_saving": round(self.before["seconds_saving"] + self.trainer.seconds_saving, 3),
-                "peak_memory_gib": round(max(self.before["peak_memory_gib"], peak_memory_gib()), 3),
+                "peak_memory_gib": round(max(self.before["peak_memory_gib"], self.peak.read()), 3),
                 "sessions": self.before["sessions"] + 1,
             },
         )
@@ -116,10 +114,3 @@ class Stop(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         if self.request.signum is not None:
             control.should_save = control.should_training_stop = True
-
-
-def peak_memory_gib() -> float:
-    """The peak of the GPU's reserved memory where there is one, else of this process, in GiB."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_reserved() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

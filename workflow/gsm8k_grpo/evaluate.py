@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from gsm8k_grpo import models
-from gsm8k_grpo.engines import Completion, TransformersEngine
+from gsm8k_grpo import engines, memory, models
+from gsm8k_grpo.engines import Completion, Engine
 from gsm8k_grpo.extract import last_number, same_answer, xml_answer
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, sha256, write_json, write_jsonl
 from gsm8k_grpo.params import Params
@@ -39,7 +39,8 @@ Rows = list[dict[str, Any]]
 def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Path, params: Params) -> None:
     """Run the stage for one model of `params.model_names()`; `base` and `trained` are the folders of those stages."""
     torch.set_num_threads(params.threads)
-    engine = _engine(weights(model, base, trained), params)
+    memory.limit(params.vram_gib)
+    engine = engines.load(weights(model, base, trained), params)
     rows = read_jsonl(extracted / "test.jsonl")
     limit = params.evaluate.max_completion_length
     began = time.perf_counter()
@@ -63,8 +64,7 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
     if "@" not in model:
         questions = read_jsonl(extracted / "validation.jsonl")
         final = ask(engine, questions, limit, f"validation {model}")
-        del engine  # one model at a time in memory
-        curve = learning_curve(model, final, questions, trained, params)
+        curve = learning_curve(model, final, questions, engine, base, trained, params)
         write_jsonl(target / "checkpoints.jsonl", curve)
     run = _track(model, figures, curve, base, trained, params)
     write_json(
@@ -81,23 +81,23 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
     )
 
 
-def weights(model: str, base: Path, trained: Path) -> str:
-    """Where a model's weights are: a folder, or for base also a name of the hub."""
-    if model == "base":
-        return read_json(base / "base.json")["model"]
-    return trained_weights(model, trained)
+def weights(model: str, base: Path, trained: Path) -> models.Source:
+    """Where the model is that a name of `params.model_names()` means."""
+    return models.source(
+        read_json(base / "base.json")["model"], None if model == "base" else trained_weights(model, trained)
+    )
 
 
-def trained_weights(model: str, trained: Path) -> str:
+def trained_weights(model: str, trained: Path) -> Path:
     """The folder of a variant's final weights, or of a kept checkpoint's such as `short@100`."""
     variant, _, step = model.partition("@")
     folder = trained / variant / "checkpoints" / step if step else trained / variant / "model"
     if not folder.is_dir():
         raise PipelineError(f"{folder}: no such folder; it is written by `gsm8k-grpo train --variant {variant}`")
-    return str(folder)
+    return folder
 
 
-def ask(engine: TransformersEngine, rows: Rows, limit: int, progress: str) -> Rows:
+def ask(engine: Engine, rows: Rows, limit: int, progress: str) -> Rows:
     """The model's answer to each row of a split, judged."""
     completions = engine.complete([row["prompt"] for row in rows], limit, progress)
     return [judge(row, completion) for row, completion in zip(rows, completions, strict=True)]
@@ -127,7 +127,9 @@ def summarise(answers: Rows, resamples: int, seed: int) -> dict[str, Any]:
     }
 
 
-def learning_curve(model: str, final: Rows, questions: Rows, trained: Path, params: Params) -> Rows:
+def learning_curve(
+    model: str, final: Rows, questions: Rows, engine: Engine, base: Path, trained: Path, params: Params
+) -> Rows:
     """Rows of checkpoints.jsonl: the kept steps, asked here, and the last step, whose answers are `final`.
 
     Without questions there are no rows.
@@ -138,10 +140,8 @@ def learning_curve(model: str, final: Rows, questions: Rows, trained: Path, para
     answers = {}
     for step in [] if model == "base" else params.kept_steps(model):
         name = f"{model}@{step}"
-        source = trained_weights(name, trained)
-        answers[step] = ask(
-            _engine(source, params), questions, params.evaluate.max_completion_length, f"validation {name}"
-        )
+        engine.use(weights(name, base, trained))
+        answers[step] = ask(engine, questions, params.evaluate.max_completion_length, f"validation {name}")
     answers[max(seen)] = final
     return [
         {
@@ -160,10 +160,6 @@ def _prompts_seen(model: str, trained: Path) -> dict[int, int]:
     if model == "base":
         return {0: 0}
     return pd.read_csv(trained / model / "history.csv").set_index("step")["prompts_seen"].to_dict()
-
-
-def _engine(source: str, params: Params) -> TransformersEngine:
-    return TransformersEngine(*models.load(source), batch_size=params.evaluate.batch_size)
 
 
 def _shares(answers: Rows, names: Iterable[str]) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import is_peft_model
 from safetensors.torch import load_file, save_file
 from trl import GRPOTrainer
+from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import RepeatSampler
 
 from gsm8k_grpo import checkpoints
@@ -46,10 +48,19 @@ class Trainer(GRPOTrainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        for parameter in self.model.parameters():
+            # TRL brings the adapters of a quantised model to bfloat16, which rounds a step of 5e-6 away.
+            if parameter.requires_grad and is_peft_model(self.model):
+                parameter.data = parameter.data.float()
         self.savers: list[Callable[[Path], None]] = []
         self.seconds_saving = 0.0
         self._seconds = {"seconds_generate": 0.0, "seconds_score": 0.0}
         self._step_began = 0.0
+
+    def generate_with(self, rollouts: VLLMGeneration, corrected: bool) -> None:
+        """Generate by vLLM; the loss is `corrected` for what vLLM computes differently, or it is not, see TRL."""
+        self.use_vllm, self.vllm_generation, self._last_loaded_step = True, rollouts, None
+        self.vllm_importance_sampling_correction = corrected
 
     def train(self, resume_from_checkpoint: Path | None = None):
         if resume_from_checkpoint is None:

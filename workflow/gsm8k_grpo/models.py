@@ -1,20 +1,40 @@
-"""Load a model and its tokenizer: from the hub, from a local folder, or as a stage left it.
+"""Load a model and its tokenizer: from the hub, from a local folder, or as a stage left it; with adapters where
+training makes them.
 
 A model comes from outside and is not trusted: its weights are read from safetensors alone, and what could make
 transformers run its code or unpickle a file is refused before anything is loaded.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, logging
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    logging,
+)
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, cached_file
 
 from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.params import Lora, Params
 
+DTYPES = {
+    "float32": torch.float32,
+    "mixed": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+COMPUTED = {"float32": "float32", "mixed": "bfloat16", "bfloat16": "bfloat16", "float16": "float16"}
 CPU_ATTENTION = "eager"  # a quarter faster than sdpa for short padded sequences on a CPU
 # Keys of a model's JSON files that name code, or weights in a file of the model's choice.
 UNTRUSTED = {
@@ -26,42 +46,119 @@ UNTRUSTED = {
 logging.disable_progress_bar()  # bars of milliseconds between the stages' own
 
 
-def load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model in 32 bit on the CPU or in bfloat16 on the GPU, and its tokenizer, padding on the left.
+@dataclass(frozen=True)
+class Source:
+    """Where a model is: a folder or a name of the hub, and the folder of an adapter that goes over it."""
+
+    model: str
+    adapter: str | None = None
+
+
+def source(model: str, trained: Path | None) -> Source:
+    """The base `model`, or what was trained from it: all weights, or an adapter over those of the base model."""
+    if trained is None:
+        return Source(model)
+    return Source(model, str(trained)) if (trained / "adapter_config.json").exists() else Source(str(trained))
+
+
+def load(source: Source, params: Params, attention: str = "sdpa") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model as `precision` and `quantization` say, and its tokenizer; `attention` is that of a card.
 
     Raises:
         PipelineError: where it is not there, damaged, or brings code or pickles.
     """
-    if torch.cuda.is_available():
-        device, dtype, attention = "cuda", torch.bfloat16, "sdpa"
-    else:
-        device, dtype, attention = "cpu", torch.float32, CPU_ATTENTION
+    name, on_card = source.model, torch.cuda.is_available()
     try:
         _refuse_code_and_pickles(name)
         model, found = AutoModelForCausalLM.from_pretrained(
             name,
-            dtype=dtype,
-            attn_implementation=attention,
+            dtype=DTYPES[params.precision],
+            attn_implementation=attention if on_card else CPU_ATTENTION,
+            quantization_config=_quantization(params),
+            device_map="cuda" if on_card else None,
             use_safetensors=True,
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", trust_remote_code=False)
     except (OSError, ValueError, SafetensorError) as error:
-        raise PipelineError(
-            f"model = {name}: it could not be loaded ({str(error).partition(chr(10))[0]}). "
-            "Give a folder with safetensors and a tokenizer, or a model of the hub that this machine can reach."
-        ) from error
+        raise _not_loaded(name, error) from error
     unfit = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
     if unfit:
         raise PipelineError(
             f"model = {name}: {len(unfit)} of its weights are missing or of another shape than config.json says, "
             f"such as {unfit[0]}; get the model anew"
         )
+    if source.adapter:
+        model = _with_adapter(model, source.adapter)
+    return model, load_tokenizer(name)
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """A model's tokenizer, padding on the left, whose end token is the one that ends a turn of its chat template."""
+    try:
+        _refuse_code_and_pickles(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _not_loaded(name, error) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model.to(device), tokenizer
+    tokenizer.eos_token = end_of_turn(tokenizer)
+    return tokenizer
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The token that the chat template ends an answer with, else the tokenizer's own end token.
+
+    Base models such as Qwen2.5 have another end token, which they never give under a chat template.
+    """
+    answered = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}], tokenize=False
+    )
+    after = tokenizer(answered.rpartition("!")[2], add_special_tokens=False)["input_ids"]
+    special = [token for token in after if token in tokenizer.all_special_ids]
+    return tokenizer.convert_ids_to_tokens(special[0]) if special else tokenizer.eos_token
+
+
+def adapt(model: PreTrainedModel, lora: Lora) -> PeftModel:
+    """The model with new adapters in float32, which alone are trained."""
+    config = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), bias="none", task_type="CAUSAL_LM"
+    )
+    adapted = get_peft_model(model, config)
+    for module in adapted.modules():
+        if isinstance(module, BaseTunerLayer):
+            # Autocast brings the adapter to the type of its input; peft would bring every input to float32 first.
+            module.cast_input_dtype_enabled = not _autocast(model)
+    return adapted
+
+
+def _autocast(model: PreTrainedModel) -> bool:
+    return model.dtype != torch.float32
+
+
+def _quantization(params: Params) -> BitsAndBytesConfig | None:
+    if params.quantization is None:
+        return None
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=DTYPES[params.precision],
+    )
+
+
+def _with_adapter(model: PreTrainedModel, folder: str) -> PeftModel:
+    if not (Path(folder) / SAFETENSORS_WEIGHTS_NAME).exists():
+        raise PipelineError(f"{folder}: holds no {SAFETENSORS_WEIGHTS_NAME}; adapters are read from safetensors alone")
+    return PeftModel.from_pretrained(model, folder)
+
+
+def _not_loaded(name: str, error: Exception) -> PipelineError:
+    return PipelineError(
+        f"model = {name}: it could not be loaded ({str(error).partition(chr(10))[0]}). "
+        "Give a folder with safetensors and a tokenizer, or a model of the hub that this machine can reach."
+    )
 
 
 def _refuse_code_and_pickles(name: str) -> None:

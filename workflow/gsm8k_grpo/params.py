@@ -115,10 +115,13 @@ class Lora(Section):
 
 
 class Vllm(Section):
-    """vLLM in the process of the stage: longest prompt with its completion, in tokens, and its KV cache."""
+    """vLLM in the process of the stage: longest prompt with its completion in tokens, the completions at a time, its
+    KV cache, and whether it gives its memory back while weights are updated."""
 
     max_model_length: Count
+    max_num_seqs: Count
     kv_cache_gib: Positive
+    sleep: bool
 
 
 class Train(Section):
@@ -259,7 +262,7 @@ class Params(Section):
     model: Text
     backend: Literal["trl", "unsloth"]
     engine: Literal["transformers", "vllm"]
-    precision: Literal["float32", "bfloat16", "float16"]
+    precision: Literal["float32", "mixed", "bfloat16", "float16"]
     quantization: Literal["4bit"] | None
     vram_gib: Positive | None
     lora: Lora | None
@@ -310,9 +313,22 @@ class Params(Section):
     def _check_machine(self) -> None:
         """Backend, engine, precision and adapters go together."""
         if self.engine == "vllm" and self.vllm is None:
-            raise ValueError("vllm = null: engine 'vllm' needs vllm: {max_model_length: 512, kv_cache_gib: 4}")
+            raise ValueError(
+                "vllm = null: engine 'vllm' needs it, for example {max_model_length: 512, max_num_seqs: 256, "
+                "kv_cache_gib: 4, sleep: false}"
+            )
         if self.train.old_log_probs == "sampled" and self.engine != "vllm":
             raise ValueError("train.old_log_probs = sampled: they come from engine 'vllm'; give computed")
+        if self.train.compile and self.engine == "transformers":
+            raise ValueError(
+                "train.compile = true: needs engine 'vllm'; layers that also generate would be compiled "
+                "for every length"
+            )
+        if self.quantization and self.engine == "vllm" and self.backend == "trl":
+            raise ValueError(
+                f"quantization = {self.quantization}: engine 'vllm' takes such a model with backend "
+                "'unsloth' alone; give engine transformers, or backend unsloth"
+            )
         if self.lora is None:
             for key, value in (("quantization", self.quantization), ("precision", self.precision)):
                 if value in ("4bit", "float16"):

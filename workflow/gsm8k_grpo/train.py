@@ -7,6 +7,7 @@ over time) and `metrics.json`.  Everything is written from the last checkpoint o
 
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from transformers import PrinterCallback, set_seed
 from transformers.trainer_callback import TrainerState
 from trl import GRPOConfig
 
-from gsm8k_grpo import checkpoints, history, interrupts, models, tracking
+from gsm8k_grpo import checkpoints, history, interrupts, memory, models, packing, tracking
 from gsm8k_grpo.callbacks import Curves, Keep, Samples, Session, Stop
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_json, write_jsonl, write_text
 from gsm8k_grpo.grpo import Trainer
+from gsm8k_grpo.packed_grpo import PackedTrainer
 from gsm8k_grpo.params import Params, Train
 from gsm8k_grpo.progress import Progress
 from gsm8k_grpo.rewards import TABLE
+from gsm8k_grpo.rollouts import Rollouts
 
 MLFLOW_RUN = "mlflow_run.json"  # in the scratch folder: whose curves to go on with
 SHOWN = {"reward": "reward", "completions/mean_length": "tokens"}
@@ -33,7 +36,7 @@ EFFECTIVE = (
     "steps_per_generation", "generation_batch_size", "num_iterations", "max_completion_length", "temperature",
     "top_p", "top_k", "beta", "epsilon", "epsilon_high", "loss_type", "scale_rewards", "importance_sampling_level",
     "mask_truncated_completions", "reward_weights", "shuffle_dataset", "seed", "bf16", "fp16",
-    "gradient_checkpointing", "use_vllm",
+    "gradient_checkpointing",
 )  # fmt: skip
 
 
@@ -43,6 +46,7 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
     A run that was interrupted goes on from its newest whole checkpoint.  A signal has a checkpoint written first.
     """
     torch.set_num_threads(params.threads)
+    memory.limit(params.vram_gib)
     set_seed(params.seed)
     data = extracted / "train.jsonl"
     scratch = checkpoints.folder(variant, params, data, base / "base.json")
@@ -93,15 +97,22 @@ def logged(variant: str, params: Params) -> dict[str, Any]:
 
 
 def _trainer(rows: list[dict[str, Any]], variant: str, model: str, params: Params, scratch: Path) -> Trainer:
-    weights, tokenizer = models.load(model)
+    attention = packing.ATTENTION if params.train.share_prompts else "sdpa"
+    network, tokenizer = models.load(models.Source(model), params, attention)
     rewards = params.variant_rewards(variant)
-    trainer = Trainer(
-        model=weights,
+    kind = Trainer
+    if params.train.share_prompts:
+        sampled = params.train.old_log_probs == "sampled"
+        kind = partial(PackedTrainer, compiled=params.train.compile, sampled=sampled)
+    trainer = kind(
+        model=models.adapt(network, params.lora) if params.lora else network,
         processing_class=tokenizer,
         reward_funcs=[TABLE[rewards.set][name] for name in rewards.weights],
         args=_config(variant, params, scratch),
         train_dataset=Dataset.from_list([{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]),
     )
+    if params.engine == "vllm":
+        trainer.generate_with(Rollouts(trainer, params), corrected=params.train.old_log_probs == "computed")
     trainer.remove_callback(PrinterCallback)  # the bar says it
     samples = Samples(trainer, params.train.sample_steps, params.train.sample_prompts, list(rewards.weights))
     trainer.savers.append(samples.save)
@@ -158,7 +169,7 @@ def _subset(rows: list[dict[str, Any]], train: Train) -> list[dict[str, Any]]:
 
 def _config(variant: str, params: Params, scratch: Path) -> GRPOConfig:
     """TRL's configuration: the section `train` under TRL's own names, and what follows from the machine."""
-    own = {"prompts", "sample_steps", "sample_prompts", "warmup_ratio"}
+    own = {"prompts", "sample_steps", "sample_prompts", "warmup_ratio", "share_prompts", "compile", "old_log_probs"}
     length = params.variants[variant]
     return GRPOConfig(
         **params.train.model_dump(exclude=own),
@@ -169,8 +180,9 @@ def _config(variant: str, params: Params, scratch: Path) -> GRPOConfig:
         output_dir=str(scratch),
         save_total_limit=checkpoints.KEPT_LATEST,
         seed=params.seed,
-        bf16=torch.cuda.is_available(),
-        gradient_checkpointing=False,
+        bf16=params.precision in ("mixed", "bfloat16"),
+        fp16=params.precision == "float16",
+        gradient_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=1,
         logging_nan_inf_filter=False,  # it would hide what the trainer must stop at
         report_to="none",
@@ -182,6 +194,9 @@ def effective_config(trainer: Trainer) -> dict[str, Any]:
     """What TRL really runs with, read back from the trainer."""
     args = trainer.args.to_dict()
     return {key: args[key] for key in EFFECTIVE} | {
+        "use_vllm": trainer.use_vllm,
+        "vllm_importance_sampling_correction": trainer.use_vllm and trainer.vllm_importance_sampling_correction,
+        "trainer": type(trainer).__name__,
         "rewards": trainer.reward_func_names,
         "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         "parameters": trainer.model.num_parameters(),

@@ -1,0 +1,142 @@
+"""Training speed on one card: the published recipe, plain TRL, and this project's settings, one after the other.
+
+    python benchmarks/speed.py --data FOLDER [--only NAME ...] [--out speed.json]
+
+Each runs `gsm8k-grpo train` with the recipe rtx4090's model shape and random weights, whose completions all reach the
+limit: 6 completions of 200 tokens a prompt, rank 32 adapters.  FOLDER holds train.jsonl and test.jsonl as GSM8K
+publishes them.  Seconds are those of the steps after the first generations, which compile.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+import yaml
+from gsm8k_grpo.base import train_tokenizer
+from gsm8k_grpo.corpus import Document
+from gsm8k_grpo.files import read_jsonl
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+ROOT = Path(__file__).resolve().parent.parent
+QWEN_3B = {
+    "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
+    "num_key_value_heads": 2, "vocab_size": 151936,
+}  # fmt: skip
+TINY = {
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "vocab_size": 2000,
+}  # fmt: skip
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+COMMON = {
+    "source": "local", "backend": "trl", "engine": "vllm", "precision": "bfloat16",
+    "lora": {"rank": 32, "alpha": 32, "targets": TARGETS},
+    "extract.validation_rows": 0, "keep_checkpoints": [], "train.prompts": None, "train.num_generations": 6,
+    "train.max_completion_length": 200, "train.learning_rate": 5e-6, "train.warmup_ratio": 0.1,
+    "train.weight_decay": 0.1, "train.optim": "paged_adamw_8bit", "train.max_grad_norm": 0.1,
+    "train.num_iterations": 1, "train.gradient_accumulation_steps": 1, "train.save_steps": 10000,
+    "train.sample_prompts": 1, "train.scale_rewards": "group", "train.temperature": 1.0,
+}  # fmt: skip
+
+
+def vllm(kv_cache_gib: float, max_num_seqs: int, sleep: bool = False) -> dict:
+    return {"max_model_length": 640, "max_num_seqs": max_num_seqs, "kv_cache_gib": kv_cache_gib, "sleep": sleep}
+
+
+PUBLISHED = {
+    "per_device_train_batch_size": 6, "steps_per_generation": 1, "beta": 0.04, "loss_type": "grpo",
+    "share_prompts": False, "compile": False, "old_log_probs": "computed",
+}  # fmt: skip
+OURS = PUBLISHED | {
+    "steps_per_generation": 64, "beta": 0.0, "share_prompts": True, "compile": True, "old_log_probs": "sampled",
+    "gradient_checkpointing": False,
+}  # fmt: skip
+# name: further settings, keys of the section train, optimizer steps and how many of them are left out
+RUNS = {
+    "published": ({"backend": "unsloth", "vllm": vllm(8, 64)}, PUBLISHED | {"gradient_checkpointing": True}, 14, 4),
+    "plain TRL": ({"vllm": vllm(8, 64)}, PUBLISHED | {"gradient_checkpointing": True}, 14, 4),
+    "ours": ({"vllm": vllm(16, 384)}, OURS, 192, 64),
+    "ours, 4 prompts a step": (
+        {"vllm": vllm(16, 384)}, OURS | {"per_device_train_batch_size": 24, "steps_per_generation": 16}, 48, 16,
+    ),
+    "ours, 24 GB": ({"vram_gib": 22, "vllm": vllm(2, 384)}, OURS, 192, 64),
+}  # fmt: skip
+
+
+def make_model(folder: Path, questions: list[str], shape: dict[str, int]) -> None:
+    """Random weights of a published shape, with a tokenizer made from the questions and filled up to the vocabulary."""
+    tokenizer = train_tokenizer([Document([], question) for question in questions], min(8000, shape["vocab_size"] // 2))
+    tokenizer.add_tokens([f"<|unused_{number}|>" for number in range(shape["vocab_size"] - len(tokenizer))])
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        torch.set_default_dtype(torch.bfloat16)
+        model = Qwen2ForCausalLM(Qwen2Config(tie_word_embeddings=True, max_position_embeddings=4096, **shape))
+        torch.set_default_dtype(torch.float32)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def run(name: str, work: Path, model: Path, data: Path) -> dict:
+    """Train, and read the speed off history.csv."""
+    further, train, steps, left_out = RUNS[name]
+    folder = work / name.replace(" ", "-").replace(",", "")
+    folder.mkdir()
+    settings = COMMON | {"path": str(data), "model": str(model)} | further
+    settings |= {f"train.{key}": value for key, value in train.items()} | {"variants": {"short": {"max_steps": steps}}}
+    shutil.copy(ROOT / "params.yaml", folder)
+    given = [f"--set={key}={yaml.safe_dump(value, default_flow_style=True, width=10**6).splitlines()[0]}"
+             for key, value in settings.items()]  # fmt: skip
+    began = time.perf_counter()
+    for stage in ("download", "extract", "base", "train --variant short"):
+        with (folder / "log").open("a") as log:
+            done = subprocess.run(
+                [Path(sys.executable).with_name("gsm8k-grpo"), *stage.split(), *given],
+                cwd=folder, stdout=log, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        if done.returncode:
+            print(f"{name}: {stage} failed\n{(folder / 'log').read_text()[-3000:]}", flush=True)
+            return {"name": name, "failed": stage}
+    return measured(name, folder, left_out) | {"seconds_in_all": round(time.perf_counter() - began, 1)}
+
+
+def measured(name: str, folder: Path, left_out: int) -> dict:
+    history = pd.read_csv(folder / "results/train/short/history.csv").iloc[left_out:]
+    metrics = json.loads((folder / "results/train/short/metrics.json").read_text())
+    prompts = (
+        history["prompts_seen"].iloc[-1] - history["prompts_seen"].iloc[0] + history["prompts_seen"].diff().iloc[-1]
+    )
+    seconds = {key: history[f"seconds_{key}"].sum() / prompts for key in ("generate", "score", "update")}
+    figures = {
+        "name": name, "steps": len(history), "prompts_per_s": 1 / sum(seconds.values()), **seconds,
+        "peak_memory_gib": metrics["peak_memory_gib"], "grad_norm": history["grad_norm"].mean(),
+    }  # fmt: skip
+    return {key: round(value, 4) if isinstance(value, float) else value for key, value in figures.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path("speed"))
+    parser.add_argument("--only", nargs="+", choices=list(RUNS), default=list(RUNS))
+    parser.add_argument("--out", type=Path, default=Path("speed.json"))
+    parser.add_argument("--tiny", action="store_true", help="a small shape, to try the script")
+    options = parser.parse_args()
+    shutil.rmtree(options.work, ignore_errors=True)
+    options.work.mkdir(parents=True)
+    began = time.perf_counter()
+    questions = [row["question"] for row in read_jsonl(options.data / "train.jsonl")]
+    make_model(options.work / "model", questions, TINY if options.tiny else QWEN_3B)
+    print(f"model made in {time.perf_counter() - began:.0f} s", flush=True)
+    rows = []
+    for name in options.only:
+        rows.append(run(name, options.work.resolve(), (options.work / "model").resolve(), options.data.resolve()))
+        print(json.dumps(rows[-1]), flush=True)
+        options.out.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

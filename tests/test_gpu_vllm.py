@@ -1,0 +1,192 @@
+"""vLLM and packed batches on a CUDA card, on small models; what was seen there stands in docs/gpu-checks.md."""
+
+import importlib.util
+import shutil
+import signal
+
+import pytest
+import torch
+from conftest import ROOT
+from gsm8k_grpo import engines, layers, models, packing
+from gsm8k_grpo.files import read_json, read_jsonl
+from gsm8k_grpo.params import Params, load
+from gsm8k_grpo.prompts import chat
+from safetensors.torch import load_file
+from stages import FEW, STEPS, TRAIN, logged_steps, mlflow_run, run, start, wait_for
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA card"),
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="there is no vLLM"),
+]
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+VLLM = {
+    "engine": "vllm", "precision": "bfloat16",
+    "vllm": "{max_model_length: 512, max_num_seqs: 64, kv_cache_gib: 1, sleep: true}",
+    "lora": f"{{rank: 8, alpha: 16, targets: [{', '.join(TARGETS)}]}}", "train__share_prompts": "true",
+    "train__old_log_probs": "sampled", "train__learning_rate": "1e-3",
+}  # fmt: skip
+QUESTION = "A farmer has 12 hens and buys 5 more. How many hens does he have?"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A base model of heads that every kernel has, a few steps old."""
+    folder = tmp_path_factory.mktemp("base")
+    shape = {"base__architecture__hidden": 256, "base__architecture__heads": 4, "base__steps": 30}
+    return run(folder, "download", "extract", "base", **shape)
+
+
+def settings(**further) -> Params:
+    overrides = FEW | {key.replace("__", "."): value for key, value in (VLLM | further).items()}
+    return load(ROOT / "params.yaml", layers.typed(overrides))
+
+
+@pytest.fixture(scope="module")
+def trained(base, tmp_path_factory):
+    folder = shutil.copytree(base, tmp_path_factory.mktemp("trained") / "p")
+    return run(folder, TRAIN, "evaluate --model short", **VLLM)
+
+
+def test_a_run_with_vllm_learns_adapters_and_is_evaluated_by_it(trained):
+    metrics = read_json(trained / "results/train/short/metrics.json")
+    effective = metrics["effective_config"]
+    assert (effective["use_vllm"], effective["trainer"], effective["dtype"]) == (True, "PackedTrainer", "bfloat16")
+    weights = load_file(trained / "results/train/short/model/adapter_model.safetensors")
+    assert len(weights) == 2 * 2 * len(TARGETS)
+    assert all(tensor.any() for tensor in weights.values())  # the matrices B begin as zeros: a gradient came to each
+    assert len(read_jsonl(trained / "results/evaluate/short/answers.jsonl")) == 10
+
+
+def test_vllm_samples_with_the_trainers_weights_for_every_target(trained):
+    """For each target alone: its adapter moves vLLM's log-probabilities, and to where the trainer's are."""
+    params = settings()
+    network, tokenizer = models.load(models.Source(str(trained / "results/base/model")), params, packing.ATTENTION)
+    adapted = models.adapt(network, params.lora).to("cuda")
+    llm = engines.start(str(trained / "results/base/model"), params, load_format="dummy")
+    ids = tokenizer.apply_chat_template(chat(QUESTION, "english", False), add_generation_prompt=True)["input_ids"]
+    ids += tokenizer("<reasoning>\n12 + 5 = 17 hens\n</reasoning>", add_special_tokens=False)["input_ids"]
+
+    from gsm8k_grpo.rollouts import merged_weights
+    from vllm import SamplingParams
+
+    def of_vllm() -> torch.Tensor:
+        engines.network(llm).load_weights(merged_weights(adapted))
+        llm.reset_prefix_cache()
+        given = llm.generate(
+            [{"prompt_token_ids": ids}], SamplingParams(max_tokens=1, prompt_logprobs=0), use_tqdm=False
+        )[0].prompt_logprobs[1:]
+        return torch.tensor([entry[token].logprob for entry, token in zip(given, ids[1:], strict=True)])
+
+    @torch.no_grad()
+    def of_trainer() -> torch.Tensor:
+        with torch.autocast("cuda", torch.bfloat16):
+            logits = adapted(torch.tensor([ids], device="cuda")).logits[0, :-1].float()
+        return logits.log_softmax(-1).gather(-1, torch.tensor(ids[1:], device="cuda")[:, None])[:, 0].cpu()
+
+    without = of_vllm()
+    assert (without - of_trainer()).abs().mean() < 0.02
+    torch.manual_seed(0)
+    for target in TARGETS:
+        parts = [part for name, part in adapted.named_parameters() if f".{target}.lora_B" in name]
+        assert len(parts) == 2
+        with torch.no_grad():
+            for part in parts:
+                part.normal_(std=0.3)
+        moved = (of_vllm() - without).abs().mean()
+        apart = (of_vllm() - of_trainer()).abs().mean()
+        print(f"{target}: moved {moved:.3f}, apart {apart:.4f}")
+        assert moved > 0.1, target
+        assert apart < moved / 5, target
+        with torch.no_grad():
+            for part in parts:
+                part.zero_()
+
+
+def test_a_packed_batch_gives_the_log_probabilities_of_a_padded_one(trained):
+    """The kernel of the card against a dense mask, forward and backward, for prompts and completions of any length."""
+    params = settings(precision="mixed")
+    model, _ = models.load(models.Source(str(trained / "results/base/model")), params, packing.ATTENTION)
+    torch.manual_seed(0)
+    ids = torch.randint(5, 300, (12, 90), device="cuda")
+    mask = torch.ones_like(ids)
+    for row in range(12):
+        ids[row, :40], mask[row, : 7 * (row // 4)] = ids[row // 4 * 4, :40], 0
+        mask[row, 90 - 4 * row :] = 0
+    packed = packing.pack(ids, mask, 50, 4)
+    found = []
+    for attention in (packing.ATTENTION, "sdpa"):
+        model.set_attn_implementation(attention)
+        model.zero_grad()
+        with torch.autocast("cuda", torch.bfloat16):
+            states = model.model(**packed.inputs(attention)).last_hidden_state[0, packed.sources]
+            logits = model.lm_head(states).float()
+        logps = logits.log_softmax(-1).gather(-1, packed.targets[:, None])
+        (logps * torch.linspace(-1, 1, len(logps), device="cuda")[:, None]).sum().backward()
+        found.append((logps.detach(), model.model.layers[0].self_attn.k_proj.weight.grad.clone()))
+    for ours, dense in zip(*found, strict=True):
+        assert ((ours - dense).norm() / dense.norm()).item() < 0.01
+
+
+def test_vllm_and_transformers_answer_alike(trained):
+    """Greedy answers in 32 bit: the same but where two tokens are as good."""
+    folder = str(trained / "results/base/model")
+    prompts = [row["prompt"] for row in read_jsonl(trained / "results/extract/train.jsonl")[:40]]
+    vllm = engines.VllmEngine(models.Source(folder), settings(precision="float32")).complete(prompts, 24, "vllm")
+    ours = engines.TransformersEngine(models.Source(folder), settings(precision="float32")).complete(prompts, 24, "tf")
+    same = sum(one == other for one, other in zip(vllm, ours, strict=True))
+    print(f"{same} of 40 answers are the same")
+    assert same >= 38
+
+
+def test_an_engine_goes_on_to_other_weights(trained):
+    """The whole weights of a run replace those of the base model in vLLM."""
+    folder = run(shutil.copytree(trained, trained.parent / "whole"), TRAIN, **(VLLM | {"lora": "null"}))
+    prompts = [row["prompt"] for row in read_jsonl(trained / "results/extract/train.jsonl")[:20]]
+    ends = [models.Source(str(folder / path)) for path in ("results/base/model", "results/train/short/model")]
+    engine = engines.VllmEngine(ends[0], settings(lora="null"))
+    before = engine.complete(prompts, 24, "base")
+    engine.use(ends[1])
+    after = engine.complete(prompts, 24, "short")
+    assert after == engines.VllmEngine(ends[1], settings(lora="null")).complete(prompts, 24, "short, anew")
+    assert after != before
+
+
+def test_the_exported_adapter_loads_in_peft_and_in_vllm_and_answers_as_merged_weights_do(trained, tmp_path):
+    params = settings(precision="float32")
+    source = models.source(str(trained / "results/base/model"), trained / "results/train/short/model")
+    prompts = [row["prompt"] for row in read_jsonl(trained / "results/extract/train.jsonl")[:100]]
+    by_peft = engines.TransformersEngine(source, params)
+    answers = [by_peft.complete(prompts, 24, "peft"), engines.VllmEngine(source, params).complete(prompts, 24, "vllm")]
+    by_peft.model = by_peft.model.merge_and_unload()
+    answers.append(by_peft.complete(prompts, 24, "merged"))
+    same = [sum(one == other for one, other in zip(answers[2], given, strict=True)) for given in answers[:2]]
+    print(f"as the merged weights answer: peft {same[0]}, vLLM {same[1]} of {len(prompts)}")
+    assert min(same) >= 0.95 * len(prompts)
+
+
+def test_a_base_model_that_gives_another_end_token_stops(trained, tmp_path):
+    """As Qwen2.5: its tokenizer ends with <|endoftext|>, its chat template ends a turn with <|im_end|>."""
+    folder = shutil.copytree(trained / "results/base/model", tmp_path / "model")
+    written = (folder / "tokenizer_config.json").read_text()
+    (folder / "tokenizer_config.json").write_text(
+        written.replace('"eos_token": "<|im_end|>"', '"eos_token": "<|endoftext|>"')
+    )
+    answers = engines.VllmEngine(models.Source(str(folder)), settings(lora="null")).complete(
+        [chat(QUESTION, "english", False)] * 20, 400, "ends"
+    )
+    assert not any("<|im" in answer.text for answer in answers)
+    assert sum(answer.truncated for answer in answers) < 20
+
+
+def test_a_stopped_run_with_vllm_goes_on(base, trained, tmp_path):
+    folder = shutil.copytree(base, tmp_path / "p")
+    process = start(folder, TRAIN, **VLLM)
+    wait_for(lambda: any(folder.glob("scratch/short-*/kept/9")), process)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate()[0]
+    assert process.returncode == 128 + signal.SIGTERM, said
+    stopped = mlflow_run(folder)
+    run(folder, TRAIN, **VLLM)
+    assert logged_steps(folder) == STEPS
+    assert (mlflow_run(folder).info.run_id, mlflow_run(folder).info.status) == (stopped.info.run_id, "FINISHED")

@@ -1,0 +1,68 @@
+"""Training adapters, with the real stages: what is trained, what is kept, and what answers."""
+
+import shutil
+
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT
+from gsm8k_grpo import models
+from gsm8k_grpo.files import read_json, read_jsonl
+from gsm8k_grpo.params import Lora, load
+from gsm8k_grpo.rollouts import merged_weights
+from safetensors.torch import load_file
+from stages import TRAIN, run
+
+LORA = "{rank: 4, alpha: 8, targets: [q_proj, up_proj, down_proj]}"
+SETTINGS = {"lora": LORA, "train__share_prompts": "true", "train__learning_rate": "1e-3"}
+
+
+@pytest.fixture(scope="module")
+def trained(prepared, tmp_path_factory):
+    folder = shutil.copytree(prepared, tmp_path_factory.mktemp("lora") / "p")
+    return run(folder, TRAIN, "evaluate --model short", **SETTINGS)
+
+
+def test_adapters_alone_are_trained_and_kept(trained):
+    weights = load_file(trained / "results/train/short/model/adapter_model.safetensors")
+    assert not (trained / "results/train/short/model/model.safetensors").exists()
+    effective = read_json(trained / "results/train/short/metrics.json")["effective_config"]
+    # two layers of width 128 and 384: a matrix into the rank, and one out of it
+    assert effective["trainable_parameters"] == 2 * 4 * ((128 + 128) + 2 * (128 + 384))
+    assert effective["trainable_parameters"] == sum(tensor.numel() for tensor in weights.values())
+    assert all(tensor.dtype == torch.float32 for tensor in weights.values())
+    assert all(tensor.any() for tensor in weights.values())  # the matrices B begin as zeros: a gradient came to each
+
+
+def test_every_step_has_its_row_and_its_gradient(trained):
+    history = pd.read_csv(trained / "results/train/short/history.csv")
+    assert list(history["step"]) == list(range(1, 13))
+    assert (history["grad_norm"] > 0).any()
+    assert history["entropy"].between(0, 10).all()
+
+
+def test_the_base_model_and_its_adapter_answer(trained):
+    assert len(read_jsonl(trained / "results/evaluate/short/answers.jsonl")) == 10
+    curve = read_jsonl(trained / "results/evaluate/short/checkpoints.jsonl")
+    assert [row["step"] for row in curve] == [9, 12]
+
+
+def test_merged_weights_answer_as_base_and_adapter_do(trained, tmp_path):
+    params = load(ROOT / "params.yaml", {"threads": 1})
+    folder = trained / "results/train/short/model"
+    adapted, tokenizer = models.load(models.source(str(trained / "results/base/model"), folder), params)
+    plain, _ = models.load(models.Source(str(trained / "results/base/model")), params)
+    ids = tokenizer("A farmer has 12 hens.", return_tensors="pt")["input_ids"]
+    before = plain(ids).logits
+    plain.load_state_dict(dict(merged_weights(adapted)), strict=False)  # the head is the embedding
+    torch.testing.assert_close(plain(ids).logits, adapted(ids).logits, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(before, plain(ids).logits, atol=1e-3)
+
+
+def test_merging_leaves_the_trained_model_as_it_is(trained):
+    params = load(ROOT / "params.yaml", {"threads": 1})
+    model, _ = models.load(models.Source(str(trained / "results/base/model")), params)
+    adapted = models.adapt(model, Lora(rank=4, alpha=8, targets=["q_proj"]))
+    before = {name: value.clone() for name, value in adapted.state_dict().items()}
+    list(merged_weights(adapted))
+    assert all(torch.equal(before[name], value) for name, value in adapted.state_dict().items())

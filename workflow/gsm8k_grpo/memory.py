@@ -1,0 +1,36 @@
+"""Memory of the card: a limit to what a run may take, and the most that was in use."""
+
+import resource
+import threading
+
+import torch
+
+SECONDS = 0.05  # between two looks; PyTorch keeps what it took, so that a short peak is still seen
+
+
+def limit(vram_gib: float | None) -> None:
+    """Have PyTorch, and vLLM in this process, end with an error where they would take more of the card."""
+    if vram_gib is not None and torch.cuda.is_available():
+        total = torch.cuda.get_device_properties().total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, vram_gib * 2**30 / total))
+
+
+class Peak(threading.Thread):
+    """The most memory in use since the start in GiB: on a card of the whole card, else of this process."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.gib = 0.0
+        self.start()
+
+    def run(self) -> None:
+        wait = threading.Event()
+        while torch.cuda.is_available():
+            free, total = torch.cuda.mem_get_info()
+            self.gib = max(self.gib, (total - free) / 2**30)
+            wait.wait(SECONDS)
+
+    def read(self) -> float:
+        if torch.cuda.is_available():
+            return self.gib
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
