@@ -28,7 +28,7 @@ def keys(section: str) -> str:
 MISTAKES = [
     # a key that is not there
     ("train.learning_rat=1e-4", f"train.learning_rat: no such key; did you mean train.learning_rate? allowed: {keys('train')}"),
-    ("learning_rate=1e-4", "learning_rate: no such key; allowed: base, compare, download, evaluate, extract, keep_checkpoints, model, path, recipe, rewards, seed, source, threads, tracking, train, variants"),
+    ("learning_rate=1e-4", "learning_rate: no such key; allowed: backend, base, compare, download, engine, evaluate, extract, keep_checkpoints, lora, model, path, precision, quantization, recipe, rewards, seed, source, threads, tracking, train, variants, vllm, vram_gib"),
     ("compare.resample=500", "compare.resample: no such key; did you mean compare.resamples? allowed: resamples"),
     ("download.hub.datset=a/b", "download.hub.datset: no such key; did you mean download.hub.dataset? allowed: answer_key, configuration, dataset, licence, question_key, revision"),
     ("base.architecture.width=8", "base.architecture.width: no such key; allowed: context, heads, hidden, intermediate, layers, vocabulary"),

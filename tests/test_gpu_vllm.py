@@ -11,6 +11,7 @@ from gsm8k_grpo import engines, layers, models, packing
 from gsm8k_grpo.files import read_json, read_jsonl
 from gsm8k_grpo.params import Params, load
 from gsm8k_grpo.prompts import chat
+from gsm8k_grpo.rollouts import merged_weights
 from safetensors.torch import load_file
 from stages import FEW, STEPS, TRAIN, logged_steps, mlflow_run, run, start, wait_for
 
@@ -31,15 +32,25 @@ QUESTION = "A farmer has 12 hens and buys 5 more. How many hens does he have?"
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """A base model of heads that every kernel has, a few steps old."""
+    """A base model of heads that every kernel has, that ends its answers."""
     folder = tmp_path_factory.mktemp("base")
-    shape = {"base__architecture__hidden": 256, "base__architecture__heads": 4, "base__steps": 30}
+    shape = {"base__architecture__hidden": 256, "base__architecture__heads": 4, "base__steps": 200}
     return run(folder, "download", "extract", "base", **shape)
 
 
 def settings(**further) -> Params:
     overrides = FEW | {key.replace("__", "."): value for key, value in (VLLM | further).items()}
     return load(ROOT / "params.yaml", layers.typed(overrides))
+
+
+def prompt_logprobs(llm, ids: list[int], **options) -> torch.Tensor:
+    """vLLM's log-probability of each token after the first."""
+    from vllm import SamplingParams
+
+    asked = SamplingParams(max_tokens=1, prompt_logprobs=0)
+    answer = llm.generate([{"prompt_token_ids": ids}], asked, use_tqdm=False, **options)[0]
+    given = zip(answer.prompt_logprobs[1:], ids[1:], strict=True)
+    return torch.tensor([entry[token].logprob for entry, token in given])
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +78,10 @@ def test_vllm_samples_with_the_trainers_weights_for_every_target(trained):
     ids = tokenizer.apply_chat_template(chat(QUESTION, "english", False), add_generation_prompt=True)["input_ids"]
     ids += tokenizer("<reasoning>\n12 + 5 = 17 hens\n</reasoning>", add_special_tokens=False)["input_ids"]
 
-    from gsm8k_grpo.rollouts import merged_weights
-    from vllm import SamplingParams
-
     def of_vllm() -> torch.Tensor:
         engines.network(llm).load_weights(merged_weights(adapted))
         llm.reset_prefix_cache()
-        given = llm.generate(
-            [{"prompt_token_ids": ids}], SamplingParams(max_tokens=1, prompt_logprobs=0), use_tqdm=False
-        )[0].prompt_logprobs[1:]
-        return torch.tensor([entry[token].logprob for entry, token in zip(given, ids[1:], strict=True)])
+        return prompt_logprobs(llm, ids)
 
     @torch.no_grad()
     def of_trainer() -> torch.Tensor:
@@ -132,8 +137,9 @@ def test_vllm_and_transformers_answer_alike(trained):
     """Greedy answers in 32 bit: the same but where two tokens are as good."""
     folder = str(trained / "results/base/model")
     prompts = [row["prompt"] for row in read_jsonl(trained / "results/extract/train.jsonl")[:40]]
-    vllm = engines.VllmEngine(models.Source(folder), settings(precision="float32")).complete(prompts, 24, "vllm")
-    ours = engines.TransformersEngine(models.Source(folder), settings(precision="float32")).complete(prompts, 24, "tf")
+    whole = settings(precision="float32", lora="null")
+    vllm = engines.VllmEngine(models.Source(folder), whole).complete(prompts, 24, "vllm")
+    ours = engines.TransformersEngine(models.Source(folder), whole).complete(prompts, 24, "tf")
     same = sum(one == other for one, other in zip(vllm, ours, strict=True))
     print(f"{same} of 40 answers are the same")
     assert same >= 38
@@ -152,17 +158,38 @@ def test_an_engine_goes_on_to_other_weights(trained):
     assert after != before
 
 
-def test_the_exported_adapter_loads_in_peft_and_in_vllm_and_answers_as_merged_weights_do(trained, tmp_path):
-    params = settings(precision="float32")
+def test_merged_weights_answer_as_base_and_adapter_do(trained):
     source = models.source(str(trained / "results/base/model"), trained / "results/train/short/model")
-    prompts = [row["prompt"] for row in read_jsonl(trained / "results/extract/train.jsonl")[:100]]
-    by_peft = engines.TransformersEngine(source, params)
-    answers = [by_peft.complete(prompts, 24, "peft"), engines.VllmEngine(source, params).complete(prompts, 24, "vllm")]
-    by_peft.model = by_peft.model.merge_and_unload()
-    answers.append(by_peft.complete(prompts, 24, "merged"))
-    same = [sum(one == other for one, other in zip(answers[2], given, strict=True)) for given in answers[:2]]
-    print(f"as the merged weights answer: peft {same[0]}, vLLM {same[1]} of {len(prompts)}")
-    assert min(same) >= 0.95 * len(prompts)
+    prompts = [row["prompt"] for row in read_jsonl(trained / "results/extract/train.jsonl")] * 4
+    engine = engines.TransformersEngine(
+        source, settings(engine="transformers", precision="float32", train__old_log_probs="computed")
+    )
+    with_adapter = engine.complete(prompts[:100], 24, "adapter")
+    engine.model = engine.model.merge_and_unload()
+    merged = engine.complete(prompts[:100], 24, "merged")
+    same = sum(one == other for one, other in zip(with_adapter, merged, strict=True))
+    print(f"{same} of 100 answers are the same")
+    assert same >= 98
+
+
+def test_the_exported_adapter_means_the_same_in_peft_and_in_vllm(trained):
+    params = settings()
+    folder, text = str(trained / "results/base/model"), "<reasoning>\n12 + 5 = 17 hens\n</reasoning>"
+    base, adapted = (models.source(folder, path) for path in (None, trained / "results/train/short/model"))
+    tokenizer = models.load_tokenizer(folder)
+    ids = tokenizer.apply_chat_template(chat(QUESTION, "english", False), add_generation_prompt=True)["input_ids"]
+    ids += tokenizer(text, add_special_tokens=False)["input_ids"]
+    given = []
+    for source in (base, adapted):
+        model, _ = models.load(source, params)
+        with torch.no_grad():
+            logits = model(torch.tensor([ids], device="cuda")).logits[0, :-1].float()
+        given.append(logits.log_softmax(-1).gather(-1, torch.tensor(ids[1:], device="cuda")[:, None])[:, 0].cpu())
+    engine = engines.VllmEngine(adapted, params)
+    by_vllm = prompt_logprobs(engine.llm, ids, lora_request=engine.adapter)
+    moved, apart = ((one - given[1]).abs().mean() for one in (given[0], by_vllm))
+    print(f"the adapter moved {moved:.4f}, vLLM is apart {apart:.4f}")
+    assert apart < moved / 3
 
 
 def test_a_base_model_that_gives_another_end_token_stops(trained, tmp_path):

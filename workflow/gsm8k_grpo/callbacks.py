@@ -66,8 +66,8 @@ class Keep(TrainerCallback):
 class Session:
     """Time and memory of the run over all its sessions: each checkpoint says what led to it."""
 
-    def __init__(self, trainer: Trainer, checkpoint: Path | None):
-        self.trainer, self.began, self.peak = trainer, time.perf_counter(), memory.Peak()
+    def __init__(self, trainer: Trainer, checkpoint: Path | None, peak: memory.Peak):
+        self.trainer, self.began, self.peak = trainer, time.perf_counter(), peak
         fresh = {"seconds": 0.0, "seconds_saving": 0.0, "peak_memory_gib": 0.0, "sessions": 0}
         self.before = read_json(checkpoint / "session.json") if checkpoint else fresh
 

@@ -30,8 +30,12 @@ SHAPING = {
     "seed", "threads", "model", "backend", "engine", "precision", "quantization", "lora", "base", "train",
     "keep_checkpoints",
 }  # fmt: skip
-CODE = ("checkpoints", "extract", "grpo", "models", "rewards/*", "train")
-LIBRARIES = ("torch", "transformers", "trl", "accelerate")
+CODE = (
+    "checkpoints", "engines", "extract", "grpo", "logprobs", "models", "packed_grpo", "packing", "rewards/*",
+    "rollouts", "train", "unsloth_backend",
+)  # fmt: skip
+LIBRARIES = ("torch", "transformers", "trl", "accelerate", "peft")
+CHOSEN = ("unsloth", "vllm")  # libraries that take part where backend and engine name them
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
 NAME = re.compile(r"checkpoint-(\d+)")
@@ -69,10 +73,14 @@ def folder(variant: str, params: Params, data: Path, base: Path) -> Path:
         "data": sha256(data),
         "base": sha256(base),
         "code": {path.name: sha256(path) for path in _code()},
-        "libraries": {name: version(name) for name in LIBRARIES},
+        "libraries": {name: version(name) for name in (*LIBRARIES, *_chosen(params))},
     }
     digest = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
     return SCRATCH / f"{variant}-{digest[:12]}"
+
+
+def _chosen(params: Params) -> list[str]:
+    return [name for name in CHOSEN if name in (params.backend, params.engine)]
 
 
 def newest(run: Path) -> Path | None:

@@ -90,6 +90,8 @@ def train(
     """Train one variant with GRPO."""
     settings = load(overrides)
     _one_of("--variant", variant, list(settings.variants))
+    if settings.backend == "unsloth":
+        from gsm8k_grpo import unsloth_backend  # noqa: F401  before all that it rewrites
     from gsm8k_grpo.train import train as stage
 
     with alone("train", variant):

@@ -15,22 +15,30 @@ def limit(vram_gib: float | None) -> None:
         torch.cuda.set_per_process_memory_fraction(min(1.0, vram_gib * 2**30 / total))
 
 
-class Peak(threading.Thread):
-    """The most memory in use since the start in GiB: on a card of the whole card, else of this process."""
+class Peak:
+    """The most memory in use in GiB while this is open: on a card of the whole card, else of this process."""
 
     def __init__(self):
-        super().__init__(daemon=True)
         self.gib = 0.0
-        self.start()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
 
-    def run(self) -> None:
-        wait = threading.Event()
-        while torch.cuda.is_available():
-            free, total = torch.cuda.mem_get_info()
-            self.gib = max(self.gib, (total - free) / 2**30)
-            wait.wait(SECONDS)
+    def __enter__(self) -> "Peak":
+        if torch.cuda.is_available():
+            self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._closed.set()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def read(self) -> float:
         if torch.cuda.is_available():
             return self.gib
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+    def _watch(self) -> None:
+        while not self._closed.wait(SECONDS):
+            free, total = torch.cuda.mem_get_info()
+            self.gib = max(self.gib, (total - free) / 2**30)

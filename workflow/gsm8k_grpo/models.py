@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     logging,
 )
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, cached_file
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.params import Lora, Params
@@ -69,7 +69,7 @@ def load(source: Source, params: Params, attention: str = "sdpa") -> tuple[PreTr
     """
     name, on_card = source.model, torch.cuda.is_available()
     try:
-        _refuse_code_and_pickles(name)
+        refuse_code_and_pickles(name)
         model, found = AutoModelForCausalLM.from_pretrained(
             name,
             dtype=DTYPES[params.precision],
@@ -97,7 +97,7 @@ def load(source: Source, params: Params, attention: str = "sdpa") -> tuple[PreTr
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """A model's tokenizer, padding on the left, whose end token is the one that ends a turn of its chat template."""
     try:
-        _refuse_code_and_pickles(name)
+        refuse_code_and_pickles(name)
         tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _not_loaded(name, error) from error
@@ -118,6 +118,12 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
     after = tokenizer(answered.rpartition("!")[2], add_special_tokens=False)["input_ids"]
     special = [token for token in after if token in tokenizer.all_special_ids]
     return tokenizer.convert_ids_to_tokens(special[0]) if special else tokenizer.eos_token
+
+
+def size(name: str) -> int:
+    """Bytes of a model's weights, in a folder or in the hub's cache."""
+    files = set(_json(name, SAFE_WEIGHTS_INDEX_NAME).get("weight_map", {}).values()) or {SAFE_WEIGHTS_NAME}
+    return sum(Path(cached_file(name, file)).stat().st_size for file in files)
 
 
 def adapt(model: PreTrainedModel, lora: Lora) -> PeftModel:
@@ -161,7 +167,7 @@ def _not_loaded(name: str, error: Exception) -> PipelineError:
     )
 
 
-def _refuse_code_and_pickles(name: str) -> None:
+def refuse_code_and_pickles(name: str) -> None:
     """Look through the files that tell transformers what to load, from the hub or a folder alike."""
     for file, keys in UNTRUSTED.items():
         for key in keys:

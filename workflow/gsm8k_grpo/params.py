@@ -138,7 +138,7 @@ class Train(Section):
     learning_rate: Positive
     lr_scheduler_type: Literal["constant", "constant_with_warmup", "cosine", "linear"]
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)]  # transformers takes 1 for one step
-    optim: Literal["adamw_torch", "paged_adamw_8bit", "adamw_8bit"]
+    optim: Literal["adamw_torch", "adamw_torch_fused", "paged_adamw_8bit", "adamw_8bit"]
     adam_beta1: Decay
     adam_beta2: Decay
     weight_decay: NotNegative
@@ -328,6 +328,10 @@ class Params(Section):
             raise ValueError(
                 f"quantization = {self.quantization}: engine 'vllm' takes such a model with backend "
                 "'unsloth' alone; give engine transformers, or backend unsloth"
+            )
+        if self.lora and self.engine == "vllm" and self.precision == "float32":
+            raise ValueError(
+                "precision = float32: engine 'vllm' takes adapters in 16 bit alone; give mixed or bfloat16"
             )
         if self.lora is None:
             for key, value in (("quantization", self.quantization), ("precision", self.precision)):

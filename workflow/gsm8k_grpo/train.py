@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import torch
 from datasets import Dataset
-from transformers import PrinterCallback, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, set_seed
 from transformers.trainer_callback import TrainerState
 from trl import GRPOConfig
 
@@ -54,6 +54,7 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
     available = read_jsonl(data)
     rows = _subset(available, params.train)
     trainer = _trainer(rows, variant, read_json(base / "base.json")["model"], params, scratch)
+    _tell_changes(variant, params.train, effective_config(trainer))
     checkpoint = checkpoints.newest(scratch)
     with tracking.running(_run(variant, params, scratch, resumed=checkpoint is not None)) as run:
         write_json(scratch / MLFLOW_RUN, {"id": run.id})
@@ -97,21 +98,20 @@ def logged(variant: str, params: Params) -> dict[str, Any]:
 
 
 def _trainer(rows: list[dict[str, Any]], variant: str, model: str, params: Params, scratch: Path) -> Trainer:
-    attention = packing.ATTENTION if params.train.share_prompts else "sdpa"
-    network, tokenizer = models.load(models.Source(model), params, attention)
+    network, tokenizer = _model(model, params)
     rewards = params.variant_rewards(variant)
     kind = Trainer
     if params.train.share_prompts:
         sampled = params.train.old_log_probs == "sampled"
         kind = partial(PackedTrainer, compiled=params.train.compile, sampled=sampled)
     trainer = kind(
-        model=models.adapt(network, params.lora) if params.lora else network,
+        model=network,
         processing_class=tokenizer,
         reward_funcs=[TABLE[rewards.set][name] for name in rewards.weights],
         args=_config(variant, params, scratch),
         train_dataset=Dataset.from_list([{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]),
     )
-    if params.engine == "vllm":
+    if params.engine == "vllm" and params.backend == "trl":
         trainer.generate_with(Rollouts(trainer, params), corrected=params.train.old_log_probs == "computed")
     trainer.remove_callback(PrinterCallback)  # the bar says it
     samples = Samples(trainer, params.train.sample_steps, params.train.sample_prompts, list(rewards.weights))
@@ -121,12 +121,22 @@ def _trainer(rows: list[dict[str, Any]], variant: str, model: str, params: Param
     return trainer
 
 
+def _model(name: str, params: Params) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    if params.backend == "unsloth":
+        from gsm8k_grpo import unsloth_backend
+
+        return unsloth_backend.load(name, params)
+    attention = packing.ATTENTION if params.train.share_prompts else "sdpa"
+    network, tokenizer = models.load(models.Source(name), params, attention)
+    return models.adapt(network, params.lora) if params.lora else network, tokenizer
+
+
 def _go_on(trainer: Trainer, checkpoint: Path | None, curves: Curves, variant: str) -> None:
     """Train from the checkpoint, or from the start, to the end or to the next signal."""
     if checkpoint:
         print(f"going on from {checkpoint}", file=sys.stderr)
-    trainer.savers.append(Session(trainer, checkpoint).save)
-    with Progress(f"train {variant}", SHOWN) as progress, interrupts.deferred() as request:
+    with Progress(f"train {variant}", SHOWN) as progress, interrupts.deferred() as request, memory.Peak() as peak:
+        trainer.savers.append(Session(trainer, checkpoint, peak).save)
         for callback in (progress, curves, Stop(request)):
             trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -183,11 +193,24 @@ def _config(variant: str, params: Params, scratch: Path) -> GRPOConfig:
         bf16=params.precision in ("mixed", "bfloat16"),
         fp16=params.precision == "float16",
         gradient_checkpointing_kwargs={"use_reentrant": False},
+        # With backend trl the engine is ours, see rollouts.py; Unsloth has its own, which TRL's settings start.
+        use_vllm=params.backend == "unsloth" and params.engine == "vllm",
+        vllm_mode="colocate",
         logging_steps=1,
         logging_nan_inf_filter=False,  # it would hide what the trainer must stop at
         report_to="none",
         disable_tqdm=True,
     )
+
+
+def _tell_changes(variant: str, asked: Train, effective: dict[str, Any]) -> None:
+    """Say what a library has changed of what it was asked for, which it may do without a word."""
+    for key, value in asked.model_dump().items():
+        if key in effective and effective[key] != value:
+            print(
+                f"train {variant}: train.{key} = {value} was asked for; the trainer runs with {effective[key]}",
+                file=sys.stderr,
+            )
 
 
 def effective_config(trainer: Trainer) -> dict[str, Any]:

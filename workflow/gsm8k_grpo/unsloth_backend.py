@@ -1,0 +1,62 @@
+"""The backend `unsloth`: its loader, its kernels and its loss, under TRL's GRPOTrainer.
+
+Unsloth rewrites transformers, peft and TRL where it is imported, so that it comes before them: the command line imports
+this module first.  With engine vllm, Unsloth and vLLM share one copy of the weights.
+"""
+
+import os
+
+from gsm8k_grpo.files import PipelineError
+
+os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", "scratch/unsloth")  # the code that it writes for itself
+os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
+os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
+
+try:
+    from unsloth import FastLanguageModel
+except (ImportError, NotImplementedError) as error:
+    raise PipelineError(
+        f"backend = unsloth: it does not start here ({str(error).partition(chr(10))[0]}); it needs a CUDA card and the "
+        "packages of envs/cuda.txt. backend: trl trains without it"
+    ) from error
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from gsm8k_grpo import models
+from gsm8k_grpo.params import Params
+
+BESIDE_GIB = 1.5  # of vLLM, beside weights and KV cache: CUDA graphs and what a batch of prompts takes
+
+
+def load(name: str, params: Params) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model with new adapters, and its tokenizer, see `models.load`."""
+    models.refuse_code_and_pickles(name)
+    with_vllm = params.engine == "vllm"
+    vllm = {"fast_inference": True, "gpu_memory_utilization": _share(name, params)} if with_vllm else {}
+    model, _ = FastLanguageModel.from_pretrained(
+        name,
+        max_seq_length=params.vllm.max_model_length if with_vllm else None,
+        dtype=models.DTYPES[params.precision],
+        load_in_4bit=params.quantization == "4bit",
+        max_lora_rank=params.lora.rank,
+        use_exact_model_name=True,
+        trust_remote_code=False,
+        **vllm,
+    )
+    adapted = FastLanguageModel.get_peft_model(
+        model,
+        r=params.lora.rank,
+        lora_alpha=params.lora.alpha,
+        target_modules=list(params.lora.targets),
+        use_gradient_checkpointing="unsloth" if params.train.gradient_checkpointing else False,
+        random_state=params.seed,
+    )
+    return adapted, models.load_tokenizer(name)
+
+
+def _share(name: str, params: Params) -> float:
+    """The share of the card that vLLM takes: the weights as they lie on the disk, the KV cache, and what is beside."""
+    weights = models.size(name) * (0.3 if params.quantization else 1.0)
+    wanted = weights + (params.vllm.kv_cache_gib + BESIDE_GIB) * 2**30
+    return wanted / torch.cuda.get_device_properties().total_memory
