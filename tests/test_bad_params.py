@@ -80,6 +80,7 @@ MISTAKES = [
     ("compare.resamples=10", "compare.resamples = 10: must be a whole number, at least 100"),
     # a value that is none of the words allowed
     ("source=web", 'source = "web": must be one of hub, local, generated'),
+    ("download.generated.problems=easy", 'download.generated.problems = "easy": must be one of simple, rich'),
     ("extract.language=French", 'extract.language = "French": must be one of english, chinese'),
     ("train.loss_type=[grpo]", 'train.loss_type = ["grpo"]: must be one of grpo, bnpo, dr_grpo, dapo'),
     ("rewards.set=best", 'rewards.set = "best": must be one of published, robust, control'),

@@ -1,6 +1,7 @@
 """The stage download: generated problems, a local folder, the hub, and the hub out of reach."""
 
 import hashlib
+import itertools
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from gsm8k_grpo.download import download
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, sha256
+from gsm8k_grpo.problems import problems
 
 TRAIN = [
     {"question": "Two and two?\u2028Say it.", "answer": "2+2=<<2+2=4>>4\n#### 4"},
@@ -57,6 +59,16 @@ def test_the_source_of_generated_problems_is_told(small, tmp_path):
             "test.jsonl": {"rows": 10, "sha256": sha256(tmp_path / "test.jsonl")},
         },
     }
+
+
+def test_the_set_of_problems_is_the_one_chosen(small, tmp_path):
+    generated = small.download.generated.model_copy(update={"problems": "rich"})
+    download(
+        tmp_path, small.model_copy(update={"download": small.download.model_copy(update={"generated": generated})})
+    )
+    rows = read_jsonl(tmp_path / "train.jsonl") + read_jsonl(tmp_path / "test.jsonl")
+    assert rows == list(itertools.islice(problems("rich", 7), 50))
+    assert read_json(tmp_path / "source.json")["origin"] == "gsm8k_grpo.problems, rich"
 
 
 # local

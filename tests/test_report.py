@@ -85,6 +85,17 @@ def test_generated_problems_and_a_small_model_are_said_to_be_no_gsm8k(found):
     assert "subset" not in said
 
 
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("simple", "Every calculation has a second operand from 2 to 9 and a result of at most 20."),
+        ("rich", "Every solution has 2 to 6 calculations with whole numbers and results of at most 1000."),
+    ],
+)
+def test_the_numbers_of_generated_problems_are_those_of_their_set(found, name, numbers):
+    assert numbers in notes_of(*found({"download.generated.problems": name}))
+
+
 def test_a_small_model_on_other_problems_is_said_to_learn_the_format_at_most(found):
     said = notes_of(*found({"source": "local", "path": "problems"}))
     assert "come from a local folder" in said

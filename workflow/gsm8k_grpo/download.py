@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from gsm8k_grpo.files import PipelineError, parse_jsonl, sha256, text_of, write_json, write_jsonl
-from gsm8k_grpo.params import Hub, Params
+from gsm8k_grpo.params import Generated, Hub, Params
 from gsm8k_grpo.problems import problems
 
 SPLITS = ("train", "test")
@@ -28,9 +28,7 @@ def download(target: Path, params: Params) -> None:
     elif params.source == "local":
         rows, source = _from_folder(Path(params.path))
     else:
-        rows, source = _generated(
-            params.download.generated.train_rows, params.download.generated.test_rows, params.seed
-        )
+        rows, source = _generated(params.download.generated, params.seed)
     for split in SPLITS:
         write_jsonl(target / f"{split}.jsonl", rows[split])
     files = {
@@ -100,13 +98,14 @@ def _published(row: dict[str, Any]) -> Row:
     return {"question": text_of(row, "question"), "answer": text_of(row, "answer")}
 
 
-def _generated(train_rows: int, test_rows: int, seed: int) -> tuple[dict[str, list[Row]], dict[str, Any]]:
-    stream = problems(seed)
+def _generated(settings: Generated, seed: int) -> tuple[dict[str, list[Row]], dict[str, Any]]:
+    stream = problems(settings.problems, seed)
     rows = {
-        "train": _progress(itertools.islice(stream, train_rows), "train", train_rows),
-        "test": _progress(itertools.islice(stream, test_rows), "test", test_rows),
+        "train": _progress(itertools.islice(stream, settings.train_rows), "train", settings.train_rows),
+        "test": _progress(itertools.islice(stream, settings.test_rows), "test", settings.test_rows),
     }
-    return rows, {"origin": "gsm8k_grpo.problems", "revision": f"seed {seed}", "licence": "MIT"}
+    origin = "gsm8k_grpo.problems" + ("" if settings.problems == "simple" else f", {settings.problems}")
+    return rows, {"origin": origin, "revision": f"seed {seed}", "licence": "MIT"}
 
 
 def _progress(rows: Iterable[Row], split: str, total: int | None = None) -> list[Row]:

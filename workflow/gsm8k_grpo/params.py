@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from gsm8k_grpo import layers, mistakes
 from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.problems import ProblemSet
 from gsm8k_grpo.prompts import Language
 from gsm8k_grpo.rewards import NAMES, RewardSet
 
@@ -44,6 +45,7 @@ class Hub(Section):
 
 
 class Generated(Section):
+    problems: ProblemSet
     train_rows: Count
     test_rows: Count
 

@@ -18,11 +18,12 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from gsm8k_grpo import figures, problems, published, tracking
+from gsm8k_grpo import figures, published, tracking
 from gsm8k_grpo.compare import METRICS
 from gsm8k_grpo.files import read_json, read_jsonl, write_text
 from gsm8k_grpo.history import reward_columns
-from gsm8k_grpo.params import Params
+from gsm8k_grpo.params import Generated, Params
+from gsm8k_grpo.problems import SETS
 from gsm8k_grpo.summary import format_reading, interval, joined, outcome, percent, verdict
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "report"
@@ -146,9 +147,9 @@ def describe_model(found: Found, params: Params) -> str:
 
 def notes(found: Found, params: Params) -> list[str]:
     """What limits the answer, in plain sentences: the data, the model, subsets, the seed and the tests."""
-    said = [_data_note(found.source)]
+    said = [_data_note(found.source, params.download.generated)]
     if params.model == "scratch":
-        said.append(_scratch_note(found))
+        said.append(_scratch_note(found, params.download.generated))
     said += dict.fromkeys(
         f"Training used a subset: {metrics['prompts']:,} of the {metrics['prompts_available']:,} problems for training."
         for metrics in found.training.values()
@@ -168,13 +169,11 @@ def notes(found: Found, params: Params) -> list[str]:
     return said
 
 
-def _data_note(source: Mapping[str, Any]) -> str:
+def _data_note(source: Mapping[str, Any], generated: Generated) -> str:
     if source["source"] == "generated":
-        operands = problems.OPERANDS
         return (
-            "The problems are generated from templates in GSM8K's format; they are not GSM8K. Every calculation has "
-            f"a second operand from {operands[0]} to {operands[-1]} and a result of at most {problems.LARGEST}. "
-            "Accuracy here says nothing about accuracy on GSM8K."
+            "The problems are generated from templates in GSM8K's format; they are not GSM8K. "
+            f"{SETS[generated.problems].LIMITS} Accuracy here says nothing about accuracy on GSM8K."
         )
     if source["source"] == "local":
         return (
@@ -184,15 +183,15 @@ def _data_note(source: Mapping[str, Any]) -> str:
     return f"The problems come from the hub: {source['origin']} at revision {source['revision']}."
 
 
-def _scratch_note(found: Found) -> str:
+def _scratch_note(found: Found, generated: Generated) -> str:
     opening = (
         f"The model was made from scratch and has {parameters(found):,} parameters. It was pretrained on the "
         f"{found.base['distinct_problems']:,} problems of the train split, those that GRPO used among them. "
     )
     if found.source["source"] == "generated":
         return opening + (
-            "A model this small can learn the format and the sums of these templates, with one-digit operands and "
-            f"results to {problems.LARGEST}; it can't solve the word problems of GSM8K, before training or after."
+            "A model this small can learn the format and the sums of these templates, with "
+            f"{SETS[generated.problems].SUMS}; it can't solve the word problems of GSM8K, before training or after."
         )
     base, *variants = found.evaluations
     rates = joined(f"{percent(found.evaluations[variant]['format_rate'])} ({variant})" for variant in variants)

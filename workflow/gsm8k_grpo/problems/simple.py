@@ -1,4 +1,4 @@
-"""Word problems in GSM8K's format, made from templates: the data of `source: generated`.
+"""The set `simple`: one to three calculations, numbers to 20.
 
 A problem is a story about one quantity: a start, then up to three changes, then a question.  The
 solution has one line per calculation with GSM8K's calculator annotation, and the gold answer:
@@ -12,7 +12,7 @@ million parameters can learn the arithmetic; the format is GSM8K's to the letter
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 NAMES = [
@@ -27,6 +27,10 @@ LARGEST = 20
 STEPS = (1, 1, 2, 2, 2, 3)  # one drawn for each problem
 BAGS = 0.25  # share of the stories that open with a multiplication
 OPERANDS = range(2, 10)
+LIMITS = (
+    f"Every calculation has a second operand from {OPERANDS[0]} to {OPERANDS[-1]} and a result of at most {LARGEST}."
+)
+SUMS = f"one-digit operands and results to {LARGEST}"
 
 
 @dataclass(frozen=True)
@@ -67,16 +71,6 @@ def problem(rng: random.Random) -> dict[str, str]:
         count = after
     question = f"{'. '.join(sentences)}. How many {items} does {name} have now?"
     return {"question": question, "answer": "\n".join([*lines, f"#### {count}"])}
-
-
-def problems(seed: int) -> Iterator[dict[str, str]]:
-    """An endless, deterministic stream of problems, no question twice."""
-    rng, seen = random.Random(seed), set()
-    while True:
-        row = problem(rng)
-        if row["question"] not in seen:
-            seen.add(row["question"])
-            yield row
 
 
 def _possible_change(rng: random.Random, count: int) -> tuple[Change, int]:
