@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from gsm8k_grpo.files import read_json, read_jsonl
+from safetensors.torch import load_file
 from stages import STEPS, TRAIN, logged_steps, mlflow_run, run, start, wait_for
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA card")]
@@ -15,6 +16,12 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 
 def history(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "results/train/short/history.csv")
+
+
+def test_a_base_model_pretrained_on_the_card_has_weights_in_32_bit(prepared):
+    weights = load_file(prepared / "results/base/model/model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    assert read_json(prepared / "results/base/metrics.json")["loss"] < 8
 
 
 def test_training_runs_on_the_card_and_says_so(uninterrupted):

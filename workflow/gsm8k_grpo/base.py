@@ -5,12 +5,17 @@ of `corpus.py`; else `results/base/base.json` names the recipe's model.
 
 A scratch base stands in `results/base/model/` as safetensors with its tokenizer and chat template;
 `metrics.json` tells parameters, steps, loss and seconds.
+
+Where there is a CUDA card it is used, as nothing else would have use for it: the weights are in 32 bit there too, what
+is computed with them is in bfloat16.  A CPU computes in 32 bit, and the same seed gives the same bytes.
 """
 
 import itertools
 import random
 import shutil
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,21 +91,30 @@ def new_model(shape: Architecture, tokenizer: PreTrainedTokenizerFast) -> PreTra
             eos_token_id=tokenizer.eos_token_id,
             bos_token_id=None,
         ),
-        attn_implementation=CPU_ATTENTION,
+        attn_implementation="sdpa" if torch.cuda.is_available() else CPU_ATTENTION,
     )
 
 
-def tokenize(document: Document, tokenizer: PreTrainedTokenizerFast, context: int) -> Tokens:
-    """Token ids of a chat and its completion, with labels on the completion alone, cut to the context.
+def tokenize(documents: list[Document], tokenizer: PreTrainedTokenizerFast, context: int) -> list[Tokens]:
+    """Token ids of each chat with its completion, with labels on the completion alone, cut to the context.
 
     A document without a prompt, a drill, has labels on all of it.
     """
-    before = []
-    if document.prompt:
-        prompt = tokenizer.apply_chat_template(document.prompt, tokenize=False, add_generation_prompt=True)
-        before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    after = tokenizer(document.completion + END, add_special_tokens=False)["input_ids"]
-    return {"input_ids": (before + after)[:context], "labels": ([-100] * len(before) + after)[:context]}
+    chats = [document.prompt for document in documents if document.prompt]
+    rendered = iter(tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True) if chats else [])
+    prompts = [next(rendered) if document.prompt else "" for document in documents]
+    before = _ids(prompts, tokenizer)
+    after = _ids([document.completion + END for document in documents], tokenizer)
+    return [
+        {"input_ids": (b + a)[:context], "labels": ([-100] * len(b) + a)[:context]}
+        for b, a in zip(before, after, strict=True)
+    ]
+
+
+def _ids(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
+    """All texts at once, on every core."""
+    encoded = tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    return [encoding.ids for encoding in encoded]
 
 
 def batches_of_like_length(sequences: list[Tokens], batch_size: int, rng: random.Random) -> list[Tokens]:
@@ -115,6 +129,19 @@ def batches_of_like_length(sequences: list[Tokens], batch_size: int, rng: random
         rng.shuffle(batches)
         ordered += itertools.chain.from_iterable(batches)
     return ordered
+
+
+def padded_right(sequences: list[Tokens], padding: int) -> dict[str, torch.Tensor]:
+    """A batch for a card, of shape (sequences, longest), padded on the right and without a mask.
+
+    Causal attention does without one: no token looks at the padding behind it.  It is then the faster kernel's, and
+    the host, which gets steps ready ahead of the card, loses no time on padding lists.
+    """
+    longest = max(len(tokens["input_ids"]) for tokens in sequences)
+    return {
+        key: torch.tensor([tokens[key] + [fill] * (longest - len(tokens[key])) for tokens in sequences])
+        for key, fill in (("input_ids", padding), ("labels", -100))
+    }
 
 
 def base(extracted: Path, target: Path, params: Params) -> None:
@@ -136,12 +163,12 @@ def _pretrain(rows: list[dict[str, Any]], target: Path, params: Params) -> None:
     documents = corpus(rows, settings, params.seed)
     tokenizer = train_tokenizer(documents[:TOKENIZER_DOCUMENTS], settings.architecture.vocabulary)
     model = new_model(settings.architecture, tokenizer)
-    sequences = [tokenize(document, tokenizer, settings.architecture.context) for document in documents]
+    sequences = tokenize(documents, tokenizer, settings.architecture.context)
     trainer = Trainer(
         model=model,
         args=_arguments(settings, params.seed),
         train_dataset=batches_of_like_length(sequences, settings.batch_size, random.Random(params.seed)),
-        data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True),
+        data_collator=_collator(tokenizer),
         optimizers=(
             MuonAndAdamW(model, settings.muon_learning_rate, settings.adamw_learning_rate, settings.weight_decay),
             None,
@@ -170,6 +197,12 @@ def _pretrain(rows: list[dict[str, Any]], target: Path, params: Params) -> None:
     )
 
 
+def _collator(tokenizer: PreTrainedTokenizerFast) -> Callable[[list[Tokens]], Any]:
+    if torch.cuda.is_available():
+        return partial(padded_right, padding=tokenizer.pad_token_id)
+    return DataCollatorForSeq2Seq(tokenizer, padding=True)
+
+
 def _arguments(settings: Base, seed: int) -> TrainingArguments:
     return TrainingArguments(
         output_dir="scratch/base",
@@ -178,7 +211,9 @@ def _arguments(settings: Base, seed: int) -> TrainingArguments:
         lr_scheduler_type="cosine",
         warmup_steps=0.03,
         train_sampling_strategy="sequential",  # the documents come shuffled, in batches of like length
+        bf16=torch.cuda.is_available(),
         logging_steps=10,
+        logging_nan_inf_filter=False,  # it would have the host wait for a card at each step
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
