@@ -134,6 +134,22 @@ def report(overrides: Overrides = []) -> None:
 
 
 @app.command()
+def plan(
+    card: Annotated[
+        float | None,
+        typer.Option(metavar="GIB", help="Memory of a card; without it vram_gib, or the card that is here."),
+    ] = None,
+    overrides: Overrides = [],
+) -> None:
+    """Tell the memory that training takes, part by part, whether it fits a card, and what to change if not."""
+    settings = load(overrides)
+    from gsm8k_grpo import shapes, vram
+
+    size = vram.card(settings) if card is None else card
+    typer.echo(vram.report(settings, shapes.of(settings), size))
+
+
+@app.command()
 def summary(overrides: Overrides = []) -> None:
     """Print the answer: the accuracies, whether they differ, and where the report is."""
     from gsm8k_grpo.summary import summary as lines

@@ -1,0 +1,181 @@
+"""The memory plan: its formulas on a case computed by hand, what it must never do, and the refusal."""
+
+import pytest
+from gsm8k_grpo import shapes, vram
+from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.layers import parse_override
+from gsm8k_grpo.params import RECIPES, Lora, Params, load, recipes
+from gsm8k_grpo.shapes import Projection, Shape
+
+GIB = 2**30
+# 2 layers of 64 by 192, 4 heads of 16 of which 2 have keys and values, a vocabulary of 1,000.
+SHAPE = Shape(
+    parameters=100_000,
+    projections={"up_proj": Projection(2 * 64 * 192, 2 * (64 + 192)), "q_proj": Projection(2 * 64 * 64, 2 * 128)},
+    hidden=64,
+    intermediate=192,
+    layers=2,
+    cache_width=64,
+    vocabulary=1000,
+)
+
+
+@pytest.fixture
+def params(root):
+    def changed(**overrides) -> Params:
+        return load(root / "params.yaml", {"recipe": "rtx4090"} | overrides)
+
+    return changed
+
+
+def parts(params: Params, prompt: int = 100) -> dict[str, float]:
+    """Bytes by part."""
+    return {part.name: part.gib * GIB for part in vram.plan(params, SHAPE, prompt).parts}
+
+
+def test_what_is_stored_is_counted_to_the_byte(params):
+    lora = {"rank": 8, "alpha": 8, "targets": ["up_proj", "q_proj"]}
+    found = parts(params(lora=lora, **{"vllm.kv_cache_gib": 0.5}))
+    trained = 8 * (512 + 256)
+    assert found["weights"] == pytest.approx(200_000)
+    assert found["vLLM's weights"] == pytest.approx(200_000)
+    assert found["reference model"] == 0
+    assert found["adapter"] == found["gradients"] == pytest.approx(4 * trained)
+    assert found["optimizer"] == pytest.approx(trained * (2 + 8 / 256))
+    assert found["KV cache"] == pytest.approx(0.5 * GIB)
+
+
+def test_all_weights_are_trained_in_their_own_precision_beside_a_reference_for_the_kl_term(root):
+    found = parts(load(root / "params.yaml", {"recipe": "rtx3080", "train.optim": "adamw_torch"}))
+    assert found["reference model"] == found["gradients"] == found["weights"] == pytest.approx(200_000)
+    assert found["optimizer"] == pytest.approx(2 * 200_000)
+    assert found["adapter"] == 0
+    # 4 sequences of 100 + 786 tokens, 2 layers, 64 keys and values, 2 bytes
+    assert found["KV cache"] == pytest.approx(4 * 886 * 2 * 64 * 2)
+    assert found["logits"] == pytest.approx(786 * 1000 * vram.LOGIT_BYTES)
+
+
+def test_4_bit_leaves_embeddings_and_norms_and_unsloth_shares_the_weights_with_vllm(root):
+    found = parts(load(root / "params.yaml", {"recipe": "vram7gb", "lora.targets": ["up_proj"]}))
+    projected = 2 * 64 * 192 + 2 * 64 * 64
+    assert found["weights"] == pytest.approx(projected * (0.5 + 1 / 64 + 4 / 16384) + 2 * (100_000 - projected))
+    assert found["vLLM's weights"] == 0
+
+
+def test_a_shared_prompt_is_in_the_batch_once(params):
+    def tokens(**overrides) -> str:
+        lora = {"lora.targets": ["up_proj"]}
+        planned = vram.plan(params(**lora, **overrides), SHAPE, prompt=100)
+        return next(part.remark for part in planned.parts if part.name == "activations")
+
+    assert tokens() == "1,300 tokens in 2 layers"  # 100 + 6 * 200
+    assert tokens(**{"train.share_prompts": False}) == "1,800 tokens in 2 layers"  # 6 * (100 + 200)
+
+
+def test_in_32_bit_activations_are_twice_as_large_and_mixed_keeps_a_copy_of_the_weights(root):
+    found = {
+        precision: parts(load(root / "params.yaml", {"recipe": "rtx3080", "precision": precision}))
+        for precision in ("float32", "mixed", "bfloat16")
+    }
+    assert found["float32"]["activations"] == pytest.approx(2 * found["bfloat16"]["activations"])
+    assert found["mixed"]["activations"] == found["bfloat16"]["activations"]
+    assert found["mixed"]["weights"] == found["mixed"]["gradients"] == found["float32"]["weights"]
+    assert found["mixed"]["copy in bfloat16"] == found["bfloat16"]["weights"]
+
+
+def test_a_vllm_that_sleeps_and_the_update_take_turns(params):
+    large, small = {"vllm.kv_cache_gib": 2.0}, {"vllm.kv_cache_gib": 1e-6, "train.per_device_train_batch_size": 12}
+    lora = {"lora.targets": ["up_proj"]}
+    for settings, given_back in (
+        (large, {"activations", "logits", "restored matrix"}),
+        (small, {"vLLM's weights", "KV cache"}),
+    ):
+        awake = parts(params(**lora, **settings))
+        asleep = parts(params(**lora, **settings, **{"vllm.sleep": True}))
+        assert set(awake) - set(asleep) == given_back
+        assert asleep.items() <= awake.items()
+
+
+@pytest.mark.parametrize("recipe", recipes())
+def test_more_completions_longer_completions_and_longer_prompts_never_take_less(recipe, root):
+    def gib(prompt=vram.PROMPT_TOKENS, **train) -> float:
+        params = load(root / "params.yaml", {"recipe": recipe, "train.sample_prompts": 1, "extract.validation_rows": 0})
+        changed = params.train.model_copy(update=train)
+        return vram.plan(params.model_copy(update={"train": changed}), SHAPE_OF_ALL, prompt).gib
+
+    batch = load(root / "params.yaml", {"recipe": recipe}).train.per_device_train_batch_size
+    length = load(root / "params.yaml", {"recipe": recipe}).train.max_completion_length
+    assert gib() < gib(per_device_train_batch_size=2 * batch) < gib(per_device_train_batch_size=4 * batch)
+    assert gib() < gib(max_completion_length=2 * length)
+    assert gib() < gib(prompt=2 * vram.PROMPT_TOKENS)
+
+
+SHAPE_OF_ALL = shapes.measure(shapes.config("Qwen/Qwen2.5-1.5B"))
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in recipes() if recipe != "tiny"])
+def test_every_published_recipe_fits_the_card_that_it_names(recipe, root):
+    params = load(root / "params.yaml", {"recipe": recipe})
+    assert vram.plan(params, shapes.of(params)).gib < params.vram_gib
+    vram.check(params)
+
+
+def test_a_card_that_is_too_small_is_refused_with_the_table_and_what_to_change(params):
+    with pytest.raises(PipelineError) as refusal:
+        vram.check(params(vram_gib=12.0))
+    lines = str(refusal.value).splitlines()
+    assert lines[0] == "the card is too small for this training:"
+    assert lines[1] == "recipe rtx4090, model Qwen/Qwen2.5-3B, 12 GiB"
+    assert "weights                5.75  3,085,938,688 in bfloat16" in lines
+    missing = next(line for line in lines if line.startswith("It does not fit"))
+    total = float(next(line for line in lines if line.startswith("total")).split()[1])
+    assert missing == f"It does not fit: {total - 12:.2f} GiB are missing."
+
+
+def test_the_changes_that_are_named_make_it_fit(params):
+    with pytest.raises(PipelineError) as refusal:
+        vram.check(params(vram_gib=12.0))
+    named = dict(parse_override(word) for word in str(refusal.value).split("'") if "=" in word)
+    assert list(named)[:2] == ["vllm.sleep", "vllm.kv_cache_gib"]  # what costs least comes first
+    assert named["backend"] == "unsloth"
+    vram.check(params(vram_gib=12.0, **named))
+
+
+def test_what_no_change_can_make_fit_is_told(root):
+    with pytest.raises(PipelineError, match=r"Even so it does not fit: take a smaller model or a larger card\.$"):
+        vram.check(load(root / "params.yaml", {"recipe": "phi4", "vram_gib": 4.0}))
+
+
+def test_without_a_card_nothing_is_refused(params, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert vram.card(params(vram_gib=None)) is None
+    vram.check(params(vram_gib=None))
+
+
+def test_a_target_that_the_model_lacks_is_told_with_those_it_has():
+    with pytest.raises(PipelineError, match=r"^lora\.targets = qkv_proj: .*; choose from up_proj, q_proj$"):
+        SHAPE.adapter(Lora(rank=1, alpha=1, targets=["qkv_proj"]))
+
+
+def test_a_model_in_a_folder_has_the_shape_of_its_config(tmp_path):
+    shapes.config("Qwen/Qwen2.5-1.5B").save_pretrained(tmp_path)
+    assert shapes.measure(shapes.config(str(tmp_path))) == SHAPE_OF_ALL
+
+
+def test_a_folder_without_a_config_is_told(tmp_path):
+    with pytest.raises(
+        PipelineError, match=r"its config\.json could not be had .* a model known without a network: Qw"
+    ):
+        shapes.config(str(tmp_path))
+
+
+def test_the_command_prints_the_table_and_the_verdict(cli):
+    shown = cli("plan", "--set", "recipe=vram7gb")
+    assert shown.stdout.splitlines()[0] == "recipe vram7gb, model Qwen/Qwen2.5-1.5B, 7 GiB"
+    assert "It fits; " in shown.stdout
+    assert "It does not fit: " in cli("plan", "--card", "3", "--set", "recipe=vram7gb").stdout
+
+
+def test_every_published_model_is_known_without_a_network():
+    models = {load(RECIPES.parent.parent / "params.yaml", {"recipe": recipe}).model for recipe in recipes()}
+    assert models - {"scratch"} <= set(shapes.PUBLISHED)
