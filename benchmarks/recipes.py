@@ -1,0 +1,189 @@
+"""The memory plan against a real card: each recipe trains a few steps with random weights of its model's shape.
+
+    python benchmarks/recipes.py --out recipes.json                      # on a machine with a card; no network needed
+    python benchmarks/recipes.py --only rtx4090 --layers 4               # a quick look
+    python benchmarks/recipes.py --only rtx3080 --set 'lora={rank: 16, alpha: 16, targets: [q_proj, v_proj]}'
+    python benchmarks/recipes.py --small                                 # without a card: does the script run?
+
+Random weights never emit the end token, so that every completion has full length: the most that training can take.
+The plan is made for the longest prompt that is there; it is held against the peak that metrics.json has, the memory in
+use on the whole card: nothing else may run there.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import torch
+import typer
+from gsm8k_grpo import layers, params, shapes, vram
+from gsm8k_grpo.base import train_tokenizer
+from gsm8k_grpo.corpus import Document
+from gsm8k_grpo.files import read_json, read_jsonl
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "scratch" / "benchmark"  # ignored by git
+LEARNED = 8000  # vocabulary that the tokenizer learns from the problems; the rest is filled up
+MINUTES = 8  # for a stage; a card is lent by the minute
+SMALL_SHAPE = {
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16,
+    "num_key_value_heads": 2, "vocab_size": 4096,
+}  # fmt: skip
+SMALL = {
+    "threads": 2, "backend": "trl", "engine": "transformers", "precision": "float32", "quantization": None,
+    "vram_gib": None, "lora": None, "vllm": None, "train.optim": "adamw_torch", "train.share_prompts": False,
+    "train.compile": False, "train.old_log_probs": "computed", "train.max_completion_length": 16,
+}  # fmt: skip
+
+
+def settings_of(recipe: str, steps: int, path: Path | None, given: dict[str, Any]) -> params.Params:
+    """The recipe for `steps` steps of the variant short, on as many prompts as they take."""
+    settings = {
+        "recipe": recipe,
+        "source": "local" if path else "generated",
+        "path": str(path) if path else None,
+        "variants": {"short": {"max_steps": steps}},
+        "keep_checkpoints": [],
+        "extract.validation_rows": 0,
+        "download.generated": {"train_rows": 1000, "test_rows": 1},
+        "train.save_steps": 10 * steps,
+        **given,
+    }
+    train = params.load(ROOT / "params.yaml", settings).train
+    generations = -(-steps // train.optimizer_steps_per_generation)
+    return params.load(ROOT / "params.yaml", settings | {"train.prompts": generations * train.prompts_per_generation})
+
+
+def stage(folder: Path, settings: params.Params, *command: str) -> None:
+    """Run a stage in a folder of its own; what it says goes to its log.
+
+    Raises:
+        RuntimeError: with the end of the log, or where it took longer than MINUTES.
+    """
+    environment = os.environ | {
+        layers.ENVIRONMENT: settings.model_dump_json(),
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "workflow"), os.environ.get("PYTHONPATH", "")]),
+    }
+    log = folder / f"{command[0]}.log"
+    try:
+        with log.open("w", encoding="utf-8") as said:
+            done = subprocess.run(
+                [sys.executable, "-c", "from gsm8k_grpo.cli import main; main()", *command],
+                cwd=folder, env=environment, stdout=said, stderr=subprocess.STDOUT, timeout=60 * MINUTES, check=False,
+            )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{command[0]} took more than {MINUTES} minutes:\n{log.read_text()[-3000:]}") from None
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} ended with {done.returncode}:\n{log.read_text()[-3000:]}")
+
+
+def filled_tokenizer(rows: list[dict[str, Any]], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A tokenizer learned from the problems, with tokens that no text has, up to the vocabulary of the model."""
+    documents = [Document(row["prompt"], row["solution"]) for row in rows]
+    learned = train_tokenizer(documents, min(LEARNED, vocabulary - 100))
+    content = json.loads(learned.backend_tokenizer.to_str())
+    words = content["model"]["vocab"]
+    words |= {token["content"]: token["id"] for token in content["added_tokens"]}
+    words |= {f"unused{index}": index for index in range(len(learned), vocabulary)}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=type(learned.backend_tokenizer).from_str(json.dumps(content)),
+        pad_token=learned.pad_token,
+        eos_token=learned.eos_token,
+        chat_template=learned.chat_template,
+        padding_side="left",
+    )
+
+
+def write_model(folder: Path, config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> None:
+    config.pad_token_id, config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def longest_prompt(rows: list[dict[str, Any]], tokenizer: PreTrainedTokenizerFast) -> int:
+    texts = [tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True) for row in rows]
+    return max(len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"])
+
+
+def measure(recipe: str, settings: params.Params, sizes: dict[str, int]) -> dict[str, Any]:
+    """Train; the plan by part, the peaks and the seconds a step."""
+    folder = WORK / recipe
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / "params.yaml", folder)
+    stage(folder, settings, "download")
+    stage(folder, settings, "extract")
+    rows = read_jsonl(folder / "results/extract/train.jsonl")[: settings.train.prompts]
+    kind, published = shapes.PUBLISHED[settings.model]
+    config = AutoConfig.for_model(kind, **published | sizes)
+    tokenizer = filled_tokenizer(rows, config.vocab_size)
+    with ProcessPoolExecutor(1, get_context("spawn")) as apart:  # this process must hold nothing of the card
+        apart.submit(write_model, folder / "model", config, tokenizer).result()
+    prompt = longest_prompt(rows, tokenizer)
+    planned = vram.plan(settings, shapes.measure(config), prompt)
+    settings = settings.model_copy(update={"model": str(folder / "model")})
+    stage(folder, settings, "base")
+    try:
+        stage(folder, settings, "train", "--variant", "short")
+    finally:
+        shutil.rmtree(folder / "model")
+    steps = pd.read_csv(folder / "results/train/short/history.csv")
+    return {
+        "planned_gib": round(planned.gib, 3),
+        "parts_gib": {part.name: round(part.gib, 3) for part in planned.parts if part.gib},
+        "peak_gib": read_json(folder / "results/train/short/metrics.json")["peak_memory_gib"],
+        "longest_prompt": prompt,
+        "steps": len(steps),
+        "seconds_a_step": round(steps.filter(regex="^seconds_").sum(axis=1).mean(), 3),
+        "seconds_update_median": round(steps["seconds_update"].median(), 3),
+    }
+
+
+def line(recipe: str, found: dict[str, Any]) -> str:
+    if "error" in found:
+        return f"{recipe}: {found['error']}"
+    parts = ", ".join(f"{name} {gib:.2f}" for name, gib in found["parts_gib"].items())
+    against = found["planned_gib"] / found["peak_gib"] - 1
+    return (
+        f"{recipe}: planned {found['planned_gib']:.2f} GiB, peak {found['peak_gib']:.2f} ({against:+.1%}); "
+        f"{found['seconds_a_step']:.2f} s a step, update {found['seconds_update_median']:.2f}; {parts}"
+    )
+
+
+def main(
+    only: Annotated[list[str], typer.Option(metavar="NAME", help="A recipe; may be given again.")] = [],
+    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 20,
+    layer_count: Annotated[int, typer.Option("--layers", help="Layers of the model; 0 is its own number.")] = 0,
+    path: Annotated[Path | None, typer.Option(help="Folder of the real GSM8K, in place of generated problems.")] = None,
+    small: Annotated[bool, typer.Option("--small", help="A tiny model on the CPU, to try the script.")] = False,
+    overrides: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key.")] = [],
+    out: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("recipes.json"),
+) -> None:
+    given = (SMALL if small else {}) | dict(map(layers.parse_override, overrides))
+    sizes = (SMALL_SHAPE if small else {}) | ({"num_hidden_layers": layer_count} if layer_count else {})
+    results: dict[str, Any] = {}
+    for recipe in only or [name for name in params.recipes() if name != "tiny"]:
+        settings = settings_of(recipe, steps, path and path.resolve(), given)
+        try:
+            results[recipe] = measure(recipe, settings, sizes)
+        except RuntimeError as error:
+            results[recipe] = {"error": str(error)}
+        print(line(recipe, results[recipe]), flush=True)
+        out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    sys.exit(any("error" in found for found in results.values()))
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        typer.run(main)

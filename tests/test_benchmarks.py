@@ -1,0 +1,49 @@
+"""The benchmark of the recipes: what it sets and builds; the runs themselves need a card."""
+
+import importlib.util
+
+import pytest
+from conftest import ROOT
+from gsm8k_grpo.params import recipes
+from gsm8k_grpo.problems import problems
+from gsm8k_grpo.prompts import chat
+from transformers import AutoTokenizer
+
+SPEC = importlib.util.spec_from_file_location("benchmark_of_recipes", ROOT / "benchmarks" / "recipes.py")
+benchmark = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(benchmark)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    made = (row for row, _ in zip(problems(1), range(40), strict=False))
+    return [{"prompt": chat(row["question"], "english", False), "solution": row["answer"]} for row in made]
+
+
+@pytest.mark.parametrize("recipe", recipes())
+def test_a_recipe_trains_its_few_steps_on_prompts_that_are_all_seen(recipe):
+    settings = benchmark.settings_of(recipe, 20, None, {})
+    train = settings.train
+    generations, left_out = divmod(train.prompts, train.prompts_per_generation)
+    assert left_out == 0
+    assert generations * train.optimizer_steps_per_generation >= 20
+    assert settings.variants["short"].max_steps == 20
+    assert settings.vram_gib == benchmark.params.load(ROOT / "params.yaml", {"recipe": recipe}).vram_gib
+
+
+@pytest.mark.parametrize("recipe", recipes())
+def test_the_small_form_of_a_recipe_is_valid_without_a_card(recipe):
+    settings = benchmark.settings_of(recipe, 2, None, benchmark.SMALL)
+    assert (settings.backend, settings.engine, settings.lora, settings.vram_gib) == ("trl", "transformers", None, None)
+
+
+def test_the_tokenizer_has_the_models_vocabulary_and_still_reads_the_problems(rows, tmp_path):
+    benchmark.filled_tokenizer(rows, 5000).save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert len(tokenizer) == 5000
+    assert len(set(tokenizer.get_vocab().values())) == 5000
+    text = rows[0]["solution"] + "\n<answer>\n7\n</answer>"
+    ids = tokenizer(text)["input_ids"]
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.decode([4999]) == "unused4999"
+    assert 10 < benchmark.longest_prompt(rows, tokenizer) < 200
