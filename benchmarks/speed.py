@@ -32,39 +32,23 @@ TINY = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
     "num_key_value_heads": 1, "vocab_size": 2000,
 }  # fmt: skip
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 COMMON = {
-    "source": "local", "backend": "trl", "engine": "vllm", "precision": "bfloat16",
-    "lora": {"rank": 32, "alpha": 32, "targets": TARGETS},
-    "extract.validation_rows": 0, "keep_checkpoints": [], "train.prompts": None, "train.num_generations": 6,
-    "train.max_completion_length": 200, "train.learning_rate": 5e-6, "train.warmup_ratio": 0.1,
-    "train.weight_decay": 0.1, "train.optim": "paged_adamw_8bit", "train.max_grad_norm": 0.1,
-    "train.num_iterations": 1, "train.gradient_accumulation_steps": 1, "train.save_steps": 10000,
-    "train.sample_prompts": 1, "train.scale_rewards": "group", "train.temperature": 1.0,
+    "source": "local", "extract.validation_rows": 0, "keep_checkpoints": [], "train.save_steps": 10000,
+    "train.sample_prompts": 1,
 }  # fmt: skip
-
-
-def vllm(kv_cache_gib: float, max_num_seqs: int, sleep: bool = False) -> dict:
-    return {"max_model_length": 640, "max_num_seqs": max_num_seqs, "kv_cache_gib": kv_cache_gib, "sleep": sleep}
-
-
-PUBLISHED = {
-    "per_device_train_batch_size": 6, "steps_per_generation": 1, "beta": 0.04, "loss_type": "grpo",
-    "share_prompts": False, "compile": False, "old_log_probs": "computed",
+PLAIN = {
+    "backend": "trl", "train.gradient_checkpointing": True,
 }  # fmt: skip
-OURS = PUBLISHED | {
-    "steps_per_generation": 64, "beta": 0.0, "share_prompts": True, "compile": True, "old_log_probs": "sampled",
-    "gradient_checkpointing": False,
+WIDE = {
+    "vram_gib": None, "vllm": {"kv_cache_gib": 16, "max_num_seqs": 384, "sleep": False},
+    "train.per_device_train_batch_size": 24, "train.steps_per_generation": 16,
 }  # fmt: skip
-# name: further settings, keys of the section train, optimizer steps and how many of them are left out
+# name: recipe, changes to it, optimizer steps, and how many of the first are left out
 RUNS = {
-    "published": ({"backend": "unsloth", "vllm": vllm(8, 64)}, PUBLISHED | {"gradient_checkpointing": True}, 14, 4),
-    "plain TRL": ({"vllm": vllm(8, 64)}, PUBLISHED | {"gradient_checkpointing": True}, 14, 4),
-    "ours": ({"vllm": vllm(16, 384)}, OURS, 192, 64),
-    "ours, 4 prompts a step": (
-        {"vllm": vllm(16, 384)}, OURS | {"per_device_train_batch_size": 24, "steps_per_generation": 16}, 48, 16,
-    ),
-    "ours, 24 GB": ({"vram_gib": 22, "vllm": vllm(2, 384)}, OURS, 192, 64),
+    "published": ("rtx4090-published", {}, 14, 4),
+    "plain TRL": ("rtx4090-published", PLAIN, 14, 4),
+    "rtx4090": ("rtx4090", {}, 188, 94),
+    "rtx4090, 4 prompts a step": ("rtx4090", WIDE, 64, 16),
 }  # fmt: skip
 
 
@@ -82,11 +66,11 @@ def make_model(folder: Path, questions: list[str], shape: dict[str, int]) -> Non
 
 def run(name: str, work: Path, model: Path, data: Path) -> dict:
     """Train, and read the speed off history.csv."""
-    further, train, steps, left_out = RUNS[name]
+    recipe, changes, steps, left_out = RUNS[name]
     folder = work / name.replace(" ", "-").replace(",", "")
     folder.mkdir()
-    settings = COMMON | {"path": str(data), "model": str(model)} | further
-    settings |= {f"train.{key}": value for key, value in train.items()} | {"variants": {"short": {"max_steps": steps}}}
+    settings = COMMON | {"recipe": recipe, "path": str(data), "model": str(model)} | changes
+    settings |= {"variants": {"short": {"max_steps": steps}}}
     shutil.copy(ROOT / "params.yaml", folder)
     given = [f"--set={key}={yaml.safe_dump(value, default_flow_style=True, width=10**6).splitlines()[0]}"
              for key, value in settings.items()]  # fmt: skip
