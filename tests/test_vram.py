@@ -1,13 +1,16 @@
 """The memory plan: its formulas on a case computed by hand, what it must never do, and the refusal."""
 
 import pytest
-from gsm8k_grpo import shapes, vram
+import torch
+from gsm8k_grpo import models, shapes, vram
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.layers import parse_override
 from gsm8k_grpo.params import RECIPES, Lora, Params, load, recipes
 from gsm8k_grpo.shapes import Projection, Shape
+from transformers import AutoConfig, AutoModelForCausalLM
 
 GIB = 2**30
+ALL_SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 # 2 layers of 64 by 192, 4 heads of 16 of which 2 have keys and values, a vocabulary of 1,000.
 SHAPE = Shape(
     parameters=100_000,
@@ -47,7 +50,8 @@ def test_what_is_stored_is_counted_to_the_byte(params):
 
 def test_all_weights_are_trained_in_their_own_precision_beside_a_reference_for_the_kl_term(root):
     found = parts(load(root / "params.yaml", {"recipe": "rtx3080", "train.optim": "adamw_torch"}))
-    assert found["reference model"] == found["gradients"] == found["weights"] == pytest.approx(200_000)
+    assert found["reference model"] == found["weights"] == pytest.approx(200_000)
+    assert found["gradients"] == pytest.approx(200_000 + 2 * 64 * 1000)  # the head's, once more
     assert found["optimizer"] == pytest.approx(2 * 200_000)
     assert found["adapter"] == 0
     # 4 sequences of 100 + 786 tokens, 2 layers, 64 keys and values, 2 bytes
@@ -79,8 +83,38 @@ def test_in_32_bit_activations_are_twice_as_large_and_mixed_keeps_a_copy_of_the_
     }
     assert found["float32"]["activations"] == pytest.approx(2 * found["bfloat16"]["activations"])
     assert found["mixed"]["activations"] == found["bfloat16"]["activations"]
-    assert found["mixed"]["weights"] == found["mixed"]["gradients"] == found["float32"]["weights"]
+    assert found["mixed"]["weights"] == found["float32"]["weights"] == 2 * found["bfloat16"]["weights"]
     assert found["mixed"]["copy in bfloat16"] == found["bfloat16"]["weights"]
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 2, "targets": ALL_SEVEN}])
+def test_a_layer_keeps_what_pytorch_saves_for_the_backward_pass(lora, root):
+    params = load(root / "params.yaml", {"recipe": "rtx3080", "lora": lora})
+    sizes = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4, "num_key_value_heads": 2}
+    saved = {}
+    for layers in (2, 3):
+        config = AutoConfig.for_model("qwen2", num_hidden_layers=layers, vocab_size=64, **sizes)
+        saved[layers] = saved_for_backward(config, params, tokens=256)
+    assert (saved[3] - saved[2]) / 256 == pytest.approx(vram.kept(params, shapes.measure(config)), rel=0.04)
+
+
+def saved_for_backward(config, params, tokens) -> int:
+    """Bytes of the tensors that PyTorch saves in a forward pass, without the weights."""
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa")
+    if params.lora:
+        model = models.adapt(model, params.lora)
+    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    saved = {}
+
+    def save(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage  # kept, so that its address isn't given to another
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
+        model.base_model(input_ids=torch.zeros(1, tokens, dtype=torch.long), use_cache=False)
+    return sum(storage.nbytes() for storage in saved.values())
 
 
 def test_a_vllm_that_sleeps_and_the_update_take_turns(params):

@@ -26,16 +26,22 @@ ADAMW_8BIT_BYTES = 2 * (1 + 4 / 256)
 PROMPT_TOKENS = 256
 
 # Bytes that a layer keeps of each token for the backward pass, for every unit of the hidden and of the intermediate
-# size, computed in 16 bit.  Hidden: inputs of two norms in 32 bit (8), of the projections (4), queries and attention's
-# output (4), keys and values (4).  Intermediate: gate, its activation, up, their product.
-KEPT = (20, 8)
-# Compiled, the norms, the activation and the product are computed anew in the backward pass.
-KEPT_COMPILED = (14, 5)
-# Bytes for each logit at the peak of the backward pass.  TRL: in 16 bit, in 32 bit, divided by the temperature, and
-# the gradients of these.  In chunks: in 32 bit, and the gradients through its two uses; compiled, one of them.
-LOGIT_BYTES = 20
-CHUNK_LOGIT_BYTES = 16
-COMPILED_LOGIT_BYTES = 10
+# size, computed in 16 bit; keys and values come to these.  Counted on PyTorch's saved tensors (tests/test_vram.py).
+# Hidden: inputs of two norms in 32 bit (8), of the projections (4), queries and attention's output (4); where weights
+# are trained, outputs of the norms (4).  Intermediate: gate, its activation, up, their product.
+KEPT_HIDDEN = 16
+KEPT_HIDDEN_TRAINED = 20
+KEPT_INTERMEDIATE = 8
+# Compiled, what takes no matrix product is computed anew in the backward pass.
+KEPT_HIDDEN_COMPILED = 12
+KEPT_INTERMEDIATE_COMPILED = 6
+# Gradients on their way through a layer, as a share of what the layer keeps.
+PASSING = 0.5
+# Bytes for each logit at the peak of the backward pass.  TRL: in 32 bit, and the gradients through its two uses.  In
+# chunks these stand beside the forward pass made anew; compiled, few of them are ever written.
+LOGIT_BYTES = 16
+CHUNK_LOGIT_BYTES = 20
+COMPILED_LOGIT_BYTES = 8
 UNSLOTH_CHUNKS = 4  # parts into which Unsloth's loss cuts a batch
 # vLLM's captured graphs and work space; the context, kernels and libraries of CUDA.
 GRAPHS_GIB = 1.0
@@ -72,7 +78,7 @@ def plan(params: Params, shape: Shape, prompt: int = PROMPT_TOKENS) -> Plan:
         smaller.clear()
     parts = [
         *_model(params, shape),
-        *_training(params, shape.adapter(params.lora) if params.lora else shape.parameters),
+        *_training(params, shape),
         *generation,
         *update,
         Part("CUDA graphs", GRAPHS_GIB if params.engine == "vllm" else 0.0, "vLLM's, with its work space"),
@@ -111,13 +117,16 @@ def _model(params: Params, shape: Shape) -> list[Part]:
     ]
 
 
-def _training(params: Params, trained: int) -> list[Part]:
+def _training(params: Params, shape: Shape) -> list[Part]:
     """What training keeps of each trained weight: adapters are in 32 bit, full weights in the model's precision."""
+    trained = shape.adapter(params.lora) if params.lora else shape.parameters
     size = 4 if params.lora else _stored(params)
+    # The head's new gradient stands beside the sum of those before; it is the largest by far.
+    head = 0 if params.lora else shape.vocabulary * shape.hidden
     moments = 2 * size if params.train.optim == "adamw_torch" else ADAMW_8BIT_BYTES
     return [
         Part("adapter", trained * size / GIB if params.lora else 0.0, f"{trained:,} in float32"),
-        Part("gradients", trained * size / GIB, f"of {trained:,} weights"),
+        Part("gradients", (trained + head) * size / GIB, f"of {trained:,} weights{', twice of the head' * bool(head)}"),
         Part("optimizer", trained * moments / GIB, params.train.optim),
     ]
 
@@ -142,14 +151,14 @@ def _update(params: Params, shape: Shape, prompt: int) -> list[Part]:
     """The forward and the backward pass of one batch."""
     tokens = _tokens(params.train, prompt)
     size = _computed(params)
-    for_hidden, for_intermediate = KEPT_COMPILED if params.train.compile else KEPT
-    layer = tokens * (for_hidden * shape.hidden + for_intermediate * shape.intermediate) * size / 2
+    layer = tokens * kept(params, shape)
     if params.train.gradient_checkpointing:
-        # Kept is each layer's input, by Unsloth in the computer's memory; one layer is computed anew, with gradients.
+        # Kept is each layer's input, by Unsloth in the computer's memory; one layer at a time is computed anew.
         inputs = 0 if params.backend == "unsloth" else shape.layers * tokens * shape.hidden * size
-        activations, remark = inputs + 2 * layer, f"{tokens:,} tokens, recomputed layer by layer"
+        activations, remark = inputs + layer, f"{tokens:,} tokens, recomputed layer by layer"
     else:
-        activations, remark = (shape.layers + 1) * layer, f"{tokens:,} tokens in {shape.layers} layers"
+        activations, remark = shape.layers * layer, f"{tokens:,} tokens in {shape.layers} layers"
+    activations += PASSING * layer
     logits, each = _logits(params)
     # A quantised matrix is restored for its product.
     restored = 0 if params.quantization is None else shape.hidden * shape.intermediate * size
@@ -158,6 +167,16 @@ def _update(params: Params, shape: Shape, prompt: int) -> list[Part]:
         Part("logits", logits * shape.vocabulary * each / GIB, f"{logits:,} tokens by {shape.vocabulary:,}"),
         Part("restored matrix", restored / GIB, "4 bit, for its product"),
     ]
+
+
+def kept(params: Params, shape: Shape) -> float:
+    """Bytes that a layer keeps of each token for the backward pass."""
+    if params.train.compile:
+        hidden, intermediate = KEPT_HIDDEN_COMPILED, KEPT_INTERMEDIATE_COMPILED
+    else:
+        hidden, intermediate = KEPT_HIDDEN if params.lora else KEPT_HIDDEN_TRAINED, KEPT_INTERMEDIATE
+    in_16_bit = hidden * shape.hidden + intermediate * shape.intermediate + 2 * shape.cache_width
+    return in_16_bit * _computed(params) / 2
 
 
 def _tokens(train: Train, prompt: int) -> int:
