@@ -45,6 +45,11 @@ SMALL = {
 }  # fmt: skip
 
 
+def published() -> list[str]:
+    """The recipes of a published model's shape."""
+    return [name for name in params.recipes() if layers.read(params.RECIPES / f"{name}.yaml")["model"] != "scratch"]
+
+
 def settings_of(recipe: str, steps: int, path: Path | None, given: dict[str, Any]) -> params.Params:
     """The recipe for `steps` steps of the variant short, on as many prompts as they take."""
     settings = {
@@ -54,7 +59,7 @@ def settings_of(recipe: str, steps: int, path: Path | None, given: dict[str, Any
         "variants": {"short": {"max_steps": steps}},
         "keep_checkpoints": [],
         "extract.validation_rows": 0,
-        "download.generated": {"train_rows": 1000, "test_rows": 1},
+        "download.generated": {"problems": "rich", "train_rows": 2000, "test_rows": 1},
         "train.save_steps": 10 * steps,
         **given,
     }
@@ -173,7 +178,7 @@ def main(
     given = (SMALL if small else {}) | dict(map(layers.parse_override, overrides))
     sizes = (SMALL_SHAPE if small else {}) | ({"num_hidden_layers": layer_count} if layer_count else {})
     results: dict[str, Any] = {}
-    for recipe in only or [name for name in params.recipes() if name != "tiny"]:
+    for recipe in only or published():
         settings = settings_of(recipe, steps, path and path.resolve(), given)
         try:
             results[recipe] = measure(recipe, settings, sizes)

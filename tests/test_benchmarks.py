@@ -4,7 +4,6 @@ import importlib.util
 
 import pytest
 from conftest import ROOT
-from gsm8k_grpo.params import recipes
 from gsm8k_grpo.problems import problems
 from gsm8k_grpo.prompts import chat
 from transformers import AutoTokenizer
@@ -16,11 +15,11 @@ SPEC.loader.exec_module(benchmark)
 
 @pytest.fixture(scope="module")
 def rows():
-    made = (row for row, _ in zip(problems(1), range(40), strict=False))
+    made = (row for row, _ in zip(problems("rich", 1), range(40), strict=False))
     return [{"prompt": chat(row["question"], "english", False), "solution": row["answer"]} for row in made]
 
 
-@pytest.mark.parametrize("recipe", recipes())
+@pytest.mark.parametrize("recipe", benchmark.published())
 def test_a_recipe_trains_its_few_steps_on_prompts_that_are_all_seen(recipe):
     settings = benchmark.settings_of(recipe, 20, None, {})
     train = settings.train
@@ -31,7 +30,7 @@ def test_a_recipe_trains_its_few_steps_on_prompts_that_are_all_seen(recipe):
     assert settings.vram_gib == benchmark.params.load(ROOT / "params.yaml", {"recipe": recipe}).vram_gib
 
 
-@pytest.mark.parametrize("recipe", recipes())
+@pytest.mark.parametrize("recipe", benchmark.published())
 def test_the_small_form_of_a_recipe_is_valid_without_a_card(recipe):
     settings = benchmark.settings_of(recipe, 2, None, benchmark.SMALL)
     assert (settings.backend, settings.engine, settings.lora, settings.vram_gib) == ("trl", "transformers", None, None)

@@ -5,7 +5,7 @@ stored, its constant stands below, by itself, to be set from measured peaks (doc
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -50,9 +50,12 @@ CONTEXT_GIB = 0.6
 
 @dataclass(frozen=True)
 class Part:
+    """What takes memory; `counted` is false where something larger, which it takes turns with, has given its back."""
+
     name: str
     gib: float
     remark: str
+    counted: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,15 @@ class Plan:
 
     @property
     def gib(self) -> float:
-        return sum(part.gib for part in self.parts)
+        return sum(part.gib for part in self.parts if part.counted)
 
     def table(self) -> str:
-        """A line for each part that takes memory, and the total."""
-        lines = [f"{part.name:<20}{part.gib:>7.2f}  {part.remark}" for part in self.parts if part.gib]
-        return "\n".join([f"{'part':<20}{'GiB':>7}", *lines, f"{'total':<20}{self.gib:>7.2f}"])
+        """A line for each part that takes memory, in parentheses where it is not counted, and the total."""
+        figures = [
+            (part, f"{part.gib:.2f}" if part.counted else f"({part.gib:.2f})") for part in self.parts if part.gib
+        ]
+        lines = [f"{part.name:<18}{figure:>9}  {part.remark}" for part, figure in figures]
+        return "\n".join([f"{'part':<18}{'GiB':>9}", *lines, f"{'total':<18}{self.gib:>9.2f}"])
 
 
 def plan(params: Params, shape: Shape, prompt: int = PROMPT_TOKENS) -> Plan:
@@ -74,8 +80,10 @@ def plan(params: Params, shape: Shape, prompt: int = PROMPT_TOKENS) -> Plan:
     generation, update = _generation(params, shape, prompt), _update(params, shape, prompt)
     if params.vllm and params.vllm.sleep:
         # The two take turns: what the smaller one needs, the larger one has given back.
-        smaller = min(generation, update, key=lambda parts: Plan(parts).gib)
-        smaller.clear()
+        if Plan(generation).gib < Plan(update).gib:
+            generation = _not_counted(generation, "given back during the update")
+        else:
+            update = _not_counted(update, "while vLLM sleeps")
     parts = [
         *_model(params, shape),
         *_training(params, shape),
@@ -85,6 +93,10 @@ def plan(params: Params, shape: Shape, prompt: int = PROMPT_TOKENS) -> Plan:
         Part("CUDA", CONTEXT_GIB, "context, kernels, libraries"),
     ]
     return Plan(parts)
+
+
+def _not_counted(parts: list[Part], why: str) -> list[Part]:
+    return [replace(part, remark=f"{part.remark}; {why}", counted=False) for part in parts]
 
 
 def _stored(params: Params) -> int:
@@ -123,7 +135,7 @@ def _training(params: Params, shape: Shape) -> list[Part]:
     size = 4 if params.lora else _stored(params)
     # The head's new gradient stands beside the sum of those before; it is the largest by far.
     head = 0 if params.lora else shape.vocabulary * shape.hidden
-    moments = 2 * size if params.train.optim == "adamw_torch" else ADAMW_8BIT_BYTES
+    moments = ADAMW_8BIT_BYTES if params.train.optim.endswith("8bit") else 2 * size
     return [
         Part("adapter", trained * size / GIB if params.lora else 0.0, f"{trained:,} in float32"),
         Part("gradients", (trained + head) * size / GIB, f"of {trained:,} weights{', twice of the head' * bool(head)}"),
@@ -137,7 +149,7 @@ def _generation(params: Params, shape: Shape, prompt: int) -> list[Part]:
     if params.engine == "vllm":
         own = shape.parameters * size if params.backend == "trl" else 0
         return [
-            Part("vLLM's weights", own / GIB, f"merged with the adapter, in {models.COMPUTED[params.precision]}"),
+            Part("vLLM's weights", own / GIB, f"a copy of its own in {models.COMPUTED[params.precision]}"),
             Part("KV cache", params.vllm.kv_cache_gib, "vllm.kv_cache_gib"),
         ]
     train = params.train
