@@ -100,13 +100,11 @@ def _not_counted(parts: list[Part], why: str) -> list[Part]:
 
 
 def _stored(params: Params) -> int:
-    """Bytes of a weight."""
-    return models.DTYPES[params.precision].itemsize
+    return models.DTYPES[params.precision].itemsize  # bytes of a weight
 
 
 def _computed(params: Params) -> int:
-    """Bytes of a number in the computation."""
-    return models.DTYPES[models.COMPUTED[params.precision]].itemsize
+    return models.DTYPES[models.COMPUTED[params.precision]].itemsize  # bytes of a number in the computation
 
 
 def _model(params: Params, shape: Shape) -> list[Part]:
@@ -226,24 +224,21 @@ def check(params: Params) -> None:
     if size is None:
         return
     shape = shapes.of(params)
-    planned = plan(params, shape)
-    if planned.gib > size:
+    if plan(params, shape).gib > size:
         raise PipelineError(f"the card is too small for this training:\n{report(params, shape, size)}")
 
 
 def report(params: Params, shape: Shape, size: float | None) -> str:
     """The table, whether it fits `size` GiB, and what to change where it doesn't."""
     planned = plan(params, shape)
-    head = f"recipe {params.recipe}, model {params.model}"
+    head = f"recipe {params.recipe}, model {params.model}{'' if size is None else f', {size:g} GiB'}"
     if size is None:
-        return f"{head}\n\n{planned.table()}\n\nNo card is named (vram_gib or --card) and none is here."
-    head += f", {size:g} GiB"
-    left = size - planned.gib
-    if left >= 0:
-        return f"{head}\n\n{planned.table()}\n\nIt fits; {left:.2f} GiB are left."
-    return (
-        f"{head}\n\n{planned.table()}\n\nIt does not fit: {-left:.2f} GiB are missing.\n{_advice(params, shape, size)}"
-    )
+        verdict = "No card is named (vram_gib or --card) and none is here."
+    elif planned.gib <= size:
+        verdict = f"It fits; {size - planned.gib:.2f} GiB are left."
+    else:
+        verdict = f"It does not fit: {planned.gib - size:.2f} GiB are missing.\n{_advice(params, shape, size)}"
+    return f"{head}\n\n{planned.table()}\n\n{verdict}"
 
 
 def _advice(params: Params, shape: Shape, size: float) -> str:
