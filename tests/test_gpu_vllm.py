@@ -199,11 +199,11 @@ def test_a_base_model_that_gives_another_end_token_stops(trained, tmp_path):
     (folder / "tokenizer_config.json").write_text(
         written.replace('"eos_token": "<|im_end|>"', '"eos_token": "<|endoftext|>"')
     )
-    answers = engines.VllmEngine(models.Source(str(folder)), settings(lora="null")).complete(
-        [chat(QUESTION, "english", False)] * 20, 400, "ends"
-    )
+    assert models.load_tokenizer(str(folder)).eos_token == "<|im_end|>"
+    prompts = [row["prompt"] for row in read_jsonl(trained / "results/extract/train.jsonl")]
+    answers = engines.VllmEngine(models.Source(str(folder)), settings(lora="null")).complete(prompts, 300, "ends")
     assert not any("<|im" in answer.text for answer in answers)
-    assert sum(answer.truncated for answer in answers) < 20
+    assert sum(not answer.truncated for answer in answers) > len(prompts) / 2
 
 
 def test_a_stopped_run_with_vllm_goes_on(base, trained, tmp_path):

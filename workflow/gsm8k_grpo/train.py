@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from transformers.trainer_callback import TrainerState
 from trl import GRPOConfig
 
-from gsm8k_grpo import checkpoints, history, interrupts, memory, models, packing, tracking
+from gsm8k_grpo import checkpoints, history, interrupts, memory, models, packing, tracking, vram
 from gsm8k_grpo.callbacks import Curves, Keep, Samples, Session, Stop
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_json, write_jsonl, write_text
 from gsm8k_grpo.grpo import Trainer
@@ -46,6 +46,7 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
     A run that was interrupted goes on from its newest whole checkpoint.  A signal has a checkpoint written first.
     """
     torch.set_num_threads(params.threads)
+    vram.check(params)
     memory.limit(params.vram_gib)
     set_seed(params.seed)
     data = extracted / "train.jsonl"
