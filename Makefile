@@ -1,6 +1,7 @@
 # make report    set up and run the whole pipeline       make test    set up and run every test
 # make control   train on a random reward beside it      make ui      open MLflow on 127.0.0.1:5000
 # make audit     look the locked packages up in the database of known vulnerabilities
+# make image     build the container of the pipeline      make container-report     run the pipeline in it
 # make sync      after dvc pull or dvc checkout: Snakemake takes the results as up to date
 VENV := .venv
 READY := $(VENV)/.ready
@@ -8,7 +9,13 @@ PIP := $(VENV)/bin/pip
 IN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 CONTROL := {"control": {"epochs": 3, "rewards": {"set": "control", "weights": {"random": 1.0}}}}
 
-.PHONY: report test check control ui sync audit lock lock-cuda clean
+# The container, for a card (cuda) or without one (cpu); docs/container.md.
+ENGINE := docker
+TARGET := cuda
+BASE :=
+GPU := $(if $(filter cuda,$(TARGET)),--gpus all)
+
+.PHONY: report test check control ui sync image container-report test-container audit lock lock-cuda clean
 
 report: $(READY)
 	$(IN) snakemake --cores 1 report
@@ -30,6 +37,21 @@ ui: $(READY)
 
 sync: $(READY)
 	$(IN) gsm8k-grpo sync
+
+image:
+	@test -n '$(BASE)$(filter cuda,$(TARGET))' || { echo 'error: give BASE=IMAGE@sha256:..., see docs/container.md' >&2; exit 1; }
+	$(ENGINE) build --file containers/Dockerfile --target $(TARGET) --tag gsm8k-grpo:$(TARGET) \
+		$(if $(BASE),--build-arg BASE=$(BASE)) --build-arg REVISION=$$(git rev-parse HEAD) $(BUILD_FLAGS) envs
+
+# The repository stands at the same path inside; what is written there belongs to who runs this.
+container-report:
+	$(ENGINE) run --rm --init --user $$(id -u):$$(id -g) --cap-drop all --security-opt no-new-privileges $(GPU) \
+		--shm-size 8g --volume gsm8k-grpo-cache:/cache --volume '$(CURDIR):$(CURDIR)' --workdir '$(CURDIR)' $(RUN_FLAGS) \
+		gsm8k-grpo:$(TARGET) snakemake --cores 1 report
+
+# As root, with Debian's buildah, podman and debootstrap.
+test-container: $(READY)
+	$(IN) python -m pytest -m container tests/test_container.py
 
 # torch first and alone: where an index offers a CPU build, the pin takes it, and nothing later may replace it.
 $(READY): envs/cpu.txt pyproject.toml

@@ -13,7 +13,6 @@ import stages
 from gsm8k_grpo.files import read_json, read_jsonl
 
 MODELS = ["base", "short", "full"]
-SOFTWARE = "Specify a conda environment or container for each rule."  # one environment serves the whole workflow
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -62,9 +61,10 @@ def test_plain_snakemake_makes_the_report(checkout):
     assert jobs(snakemake(checkout, "-n")) == jobs(snakemake(checkout, "-n", "report")) | {"all": 1}
 
 
-def test_lint_finds_nothing_but_the_one_environment(checkout):
-    found = re.findall(r"^    \* (.+):$", snakemake(checkout, "--lint").stderr, re.MULTILINE)
-    assert found == [SOFTWARE] * 9
+def test_lint_finds_nothing(checkout):
+    linted = snakemake(checkout, "--lint")
+    assert linted.returncode == 0
+    assert "Congratulations, your workflow is in a good condition!" in linted.stderr
 
 
 def test_a_kept_checkpoint_is_a_target_that_needs_its_variants_training(checkout):

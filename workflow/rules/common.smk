@@ -7,6 +7,11 @@ from gsm8k_grpo import layers, params, place
 from gsm8k_grpo.files import PipelineError
 from snakemake.exceptions import WorkflowError
 
+
+# The image of `--software-deployment-method apptainer`, and of nothing else: docs/container.md.
+container: "containers/gsm8k-grpo.sif"
+
+
 overrides = layers.typed(config)
 # The stages read it from their environment: in their command line it would rerun all of them for any change.
 os.environ[layers.ENVIRONMENT] = json.dumps(overrides)
