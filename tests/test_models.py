@@ -14,6 +14,7 @@ from conftest import ROOT
 from gsm8k_grpo import models
 from gsm8k_grpo.base import new_model, train_tokenizer
 from gsm8k_grpo.corpus import Document
+from gsm8k_grpo.engines import read, stop_tokens
 from gsm8k_grpo.files import PipelineError, read_json, write_json, write_jsonl
 from gsm8k_grpo.params import Architecture, load
 from safetensors.torch import load_file, save_file
@@ -208,3 +209,31 @@ def test_by_hand_a_tampered_model_is_one_line_and_nothing_is_written(cli, workdi
     assert "Traceback" not in done.stderr
     assert not marker.exists()
     assert {path.name for path in (workdir / "results").iterdir()} == {"extract", "base"}
+
+
+def test_a_completion_ends_where_the_chat_template_ends_a_turn(model):
+    """A base model such as Qwen2.5 names another end token, which it never gives under its chat template."""
+    edit(model / "tokenizer_config.json", eos_token="<|endoftext|>")
+    tokenizer = models.load_tokenizer(str(model))
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
+    ends = [tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|endoftext|>")]
+    assert stop_tokens(tokenizer) == sorted(ends)
+    for end in ends:
+        assert not read([40, 41, end, 42], tokenizer).truncated
+
+
+def test_a_template_that_ends_turns_with_text_leaves_the_end_token(model):
+    edit(model / "tokenizer_config.json", eos_token="<|endoftext|>")
+    (model / "chat_template.jinja").write_text(
+        "{% for message in messages %}{{ message['content'] + '\\n' }}{% endfor %}"
+    )
+    assert models.load_tokenizer(str(model)).eos_token == "<|endoftext|>"
+
+
+def test_an_adapter_is_read_from_safetensors_alone(model, tmp_path):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    torch.save({}, folder / "adapter_model.bin")
+    with pytest.raises(PipelineError, match=r"holds no adapter_model\.safetensors; adapters are read from safetensors"):
+        models.load(models.Source(str(model), str(folder)), PARAMS)

@@ -123,7 +123,7 @@ def test_other_settings_never_go_on_from_the_old_run_whose_folder_a_command_remo
     done = stage(cut, TRAIN, **other)
     assert done.returncode == 0, done.stderr
     assert "going on from" not in done.stderr
-    assert f"train short: scratch/{old} belong to other settings, data or code and are not touched" in done.stderr
+    assert f"train short: not touched, since of other settings, data or code: scratch/{old};" in done.stderr
     (new,) = {path.name for path in cut.glob("scratch/short-*")} - {old}
 
     listed = stage(cut, "scratch", **other).stdout.splitlines()

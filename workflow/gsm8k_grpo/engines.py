@@ -170,6 +170,7 @@ def start(model: str, params: Params, sleep: bool = False, **further: Any) -> "L
     return LLM(
         model=model,
         dtype=models.COMPUTED[params.precision],
+        quantization="bitsandbytes" if params.quantization else None,
         max_model_len=params.vllm.max_model_length,
         max_num_seqs=params.vllm.max_num_seqs,
         max_num_batched_tokens=PREFILL_TOKENS,

@@ -25,7 +25,7 @@ WATCHED = ("loss", "grad_norm", "reward")
 
 
 class EpochSampler(RepeatSampler):
-    """TRL's sampler with the same order in every epoch, told by the epoch's number alone.
+    """TRL's sampler, with an order of each epoch that the epoch's number alone tells.
 
     TRL's own draws an order an epoch from one generator: a resumed run would begin with the first epoch's again.
     """

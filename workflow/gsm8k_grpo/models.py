@@ -116,8 +116,9 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
         [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}], tokenize=False
     )
     after = tokenizer(answered.rpartition("!")[2], add_special_tokens=False)["input_ids"]
-    special = [token for token in after if token in tokenizer.all_special_ids]
-    return tokenizer.convert_ids_to_tokens(special[0]) if special else tokenizer.eos_token
+    known = tokenizer.added_tokens_decoder
+    special = (known[token].content for token in after if token in known and known[token].special)
+    return next(special, tokenizer.eos_token)
 
 
 def size(name: str) -> int:

@@ -75,11 +75,11 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
 
 
 def _name_others(variant: str, scratch: Path) -> None:
-    others = [run.folder for run in checkpoints.runs() if run.variant == variant and run.folder != scratch]
+    others = [folder for folder in sorted(checkpoints.SCRATCH.glob(f"{variant}-*")) if folder != scratch]
     if others:
         print(
-            f"train {variant}: {', '.join(map(str, others))} belong to other settings, data or code and are not "
-            "touched; `gsm8k-grpo scratch` lists and removes",
+            f"train {variant}: not touched, since of other settings, data or code: {', '.join(map(str, others))}; "
+            "`gsm8k-grpo scratch` lists and removes",
             file=sys.stderr,
         )
 
