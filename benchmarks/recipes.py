@@ -15,24 +15,20 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
-import torch
 import typer
 from gsm8k_grpo import layers, params, shapes, vram
-from gsm8k_grpo.base import train_tokenizer
 from gsm8k_grpo.corpus import Document
 from gsm8k_grpo.files import read_json, read_jsonl
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
+from random_model import filled_tokenizer, write_model
+from transformers import AutoConfig, PreTrainedTokenizerFast
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "scratch" / "benchmark"  # ignored by git
-LEARNED = 8000  # vocabulary that the tokenizer learns from the problems; the rest is filled up
 MINUTES = 8  # for a stage; a card is lent by the minute
 SMALL_SHAPE = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16,
@@ -91,31 +87,6 @@ def stage(folder: Path, settings: params.Params, *command: str) -> None:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}:\n{log.read_text()[-3000:]}")
 
 
-def filled_tokenizer(rows: list[dict[str, Any]], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A tokenizer learned from the problems, with tokens that no text has, up to the vocabulary of the model."""
-    documents = [Document(row["prompt"], row["solution"]) for row in rows]
-    learned = train_tokenizer(documents, min(LEARNED, vocabulary - 100))
-    content = json.loads(learned.backend_tokenizer.to_str())
-    words = content["model"]["vocab"]
-    words |= {token["content"]: token["id"] for token in content["added_tokens"]}
-    words |= {f"unused{index}": index for index in range(len(learned), vocabulary)}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=type(learned.backend_tokenizer).from_str(json.dumps(content)),
-        pad_token=learned.pad_token,
-        eos_token=learned.eos_token,
-        chat_template=learned.chat_template,
-        padding_side="left",
-    )
-
-
-def write_model(folder: Path, config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> None:
-    config.pad_token_id, config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
 def longest_prompt(rows: list[dict[str, Any]], tokenizer: PreTrainedTokenizerFast) -> int:
     texts = [tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True) for row in rows]
     return max(len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"])
@@ -132,9 +103,8 @@ def measure(recipe: str, settings: params.Params, sizes: dict[str, int]) -> dict
     rows = read_jsonl(folder / "results/extract/train.jsonl")[: settings.train.prompts]
     kind, published = shapes.PUBLISHED[settings.model]
     config = AutoConfig.for_model(kind, **published | sizes)
-    tokenizer = filled_tokenizer(rows, config.vocab_size)
-    with ProcessPoolExecutor(1, get_context("spawn")) as apart:  # this process must hold nothing of the card
-        apart.submit(write_model, folder / "model", config, tokenizer).result()
+    tokenizer = filled_tokenizer([Document(row["prompt"], row["solution"]) for row in rows], config.vocab_size)
+    write_model(folder / "model", config, tokenizer)
     prompt = longest_prompt(rows, tokenizer)
     planned = vram.plan(settings, shapes.measure(config), prompt)
     settings = settings.model_copy(update={"model": str(folder / "model")})

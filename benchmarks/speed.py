@@ -16,29 +16,21 @@ import time
 from pathlib import Path
 
 import pandas as pd
-import torch
 import yaml
-from gsm8k_grpo.base import train_tokenizer
+from gsm8k_grpo import shapes
 from gsm8k_grpo.corpus import Document
 from gsm8k_grpo.files import read_jsonl
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from random_model import filled_tokenizer, write_model
+from transformers import AutoConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-QWEN_3B = {
-    "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
-    "num_key_value_heads": 2, "vocab_size": 151936,
-}  # fmt: skip
-TINY = {
-    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "num_key_value_heads": 1, "vocab_size": 2000,
-}  # fmt: skip
+MODEL = "Qwen/Qwen2.5-3B"
+TINY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16}
 COMMON = {
     "source": "local", "extract.validation_rows": 0, "keep_checkpoints": [], "train.save_steps": 10000,
     "train.sample_prompts": 1,
 }  # fmt: skip
-PLAIN = {
-    "backend": "trl", "train.gradient_checkpointing": True,
-}  # fmt: skip
+PLAIN = {"backend": "trl"}
 WIDE = {
     "vram_gib": None, "vllm": {"kv_cache_gib": 16, "max_num_seqs": 384, "sleep": False},
     "train.per_device_train_batch_size": 24, "train.steps_per_generation": 16,
@@ -50,18 +42,6 @@ RUNS = {
     "rtx4090": ("rtx4090", {}, 188, 94),
     "rtx4090, 4 prompts a step": ("rtx4090", WIDE, 64, 16),
 }  # fmt: skip
-
-
-def make_model(folder: Path, questions: list[str], shape: dict[str, int]) -> None:
-    """Random weights of a published shape, with a tokenizer made from the questions and filled up to the vocabulary."""
-    tokenizer = train_tokenizer([Document([], question) for question in questions], min(8000, shape["vocab_size"] // 2))
-    tokenizer.add_tokens([f"<|unused_{number}|>" for number in range(shape["vocab_size"] - len(tokenizer))])
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        torch.set_default_dtype(torch.bfloat16)
-        model = Qwen2ForCausalLM(Qwen2Config(tie_word_embeddings=True, max_position_embeddings=4096, **shape))
-        torch.set_default_dtype(torch.float32)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def run(name: str, work: Path, model: Path, data: Path) -> dict:
@@ -113,7 +93,10 @@ def main() -> None:
     options.work.mkdir(parents=True)
     began = time.perf_counter()
     questions = [row["question"] for row in read_jsonl(options.data / "train.jsonl")]
-    make_model(options.work / "model", questions, TINY if options.tiny else QWEN_3B)
+    kind, published = shapes.PUBLISHED[MODEL]
+    config = AutoConfig.for_model(kind, **published | (TINY if options.tiny else {}))
+    documents = [Document([], question) for question in questions]
+    write_model(options.work / "model", config, filled_tokenizer(documents, config.vocab_size))
     print(f"model made in {time.perf_counter() - began:.0f} s", flush=True)
     rows = []
     for name in options.only:

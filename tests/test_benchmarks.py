@@ -1,16 +1,15 @@
 """The benchmark of the recipes: what it sets and builds; the runs themselves need a card."""
 
-import importlib.util
-
 import pytest
+import recipes as benchmark
+import speed
 from conftest import ROOT
+from gsm8k_grpo.corpus import Document
+from gsm8k_grpo.params import load
 from gsm8k_grpo.problems import problems
 from gsm8k_grpo.prompts import chat
+from random_model import filled_tokenizer
 from transformers import AutoTokenizer
-
-SPEC = importlib.util.spec_from_file_location("benchmark_of_recipes", ROOT / "benchmarks" / "recipes.py")
-benchmark = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(benchmark)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def test_the_small_form_of_a_recipe_is_valid_without_a_card(recipe):
 
 
 def test_the_tokenizer_has_the_models_vocabulary_and_still_reads_the_problems(rows, tmp_path):
-    benchmark.filled_tokenizer(rows, 5000).save_pretrained(tmp_path)
+    filled_tokenizer([Document(row["prompt"], row["solution"]) for row in rows], 5000).save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert len(tokenizer) == 5000
     assert len(set(tokenizer.get_vocab().values())) == 5000
@@ -46,3 +45,13 @@ def test_the_tokenizer_has_the_models_vocabulary_and_still_reads_the_problems(ro
     assert tokenizer.decode(ids) == text
     assert tokenizer.decode([4999]) == "unused4999"
     assert 10 < benchmark.longest_prompt(rows, tokenizer) < 200
+
+
+@pytest.mark.parametrize("name", speed.RUNS)
+def test_the_runs_that_are_timed_are_six_completions_of_200_tokens_with_rank_32(name):
+    recipe, changes, steps, left_out = speed.RUNS[name]
+    params = load(ROOT / "params.yaml", speed.COMMON | {"recipe": recipe, "path": "data"} | changes)
+    train = params.train
+    assert (train.num_generations, train.max_completion_length, params.lora.rank) == (6, 200, 32)
+    assert params.model == speed.MODEL
+    assert left_out % train.optimizer_steps_per_generation == steps % train.optimizer_steps_per_generation == 0

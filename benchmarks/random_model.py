@@ -1,0 +1,43 @@
+"""Models of a published shape with random weights, for measurements where no weights can be fetched."""
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from gsm8k_grpo.base import train_tokenizer
+from gsm8k_grpo.corpus import Document
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
+
+LEARNED = 8000  # vocabulary that the tokenizer learns; the rest is filled up
+
+
+def filled_tokenizer(documents: list[Document], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A tokenizer learned from documents, with tokens that no text has, up to the vocabulary of the model."""
+    learned = train_tokenizer(documents, min(LEARNED, vocabulary - 100))
+    content = json.loads(learned.backend_tokenizer.to_str())
+    words = content["model"]["vocab"]
+    words |= {token["content"]: token["id"] for token in content["added_tokens"]}
+    words |= {f"unused{index}": index for index in range(len(learned), vocabulary)}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=type(learned.backend_tokenizer).from_str(json.dumps(content)),
+        pad_token=learned.pad_token,
+        eos_token=learned.eos_token,
+        chat_template=learned.chat_template,
+        padding_side="left",
+    )
+
+
+def write_model(folder: Path, config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Write model and tokenizer, in a process of its own: the caller's must hold nothing of the card."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as apart:
+        apart.submit(_write, folder, config, tokenizer).result()
+
+
+def _write(folder: Path, config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> None:
+    config.pad_token_id, config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
