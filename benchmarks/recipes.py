@@ -29,7 +29,7 @@ from transformers import AutoConfig, PreTrainedTokenizerFast
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "scratch" / "benchmark"  # ignored by git
-MINUTES = 8  # for a stage; a card is lent by the minute
+MINUTES = 8  # for a stage; a card is rented by the minute
 SMALL_SHAPE = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16,
     "num_key_value_heads": 2, "vocab_size": 4096,

@@ -27,7 +27,7 @@ def test_a_base_model_pretrained_on_the_card_has_weights_in_32_bit(prepared):
 def test_training_runs_on_the_card_and_says_so(uninterrupted):
     metrics = read_json(uninterrupted / "results/train/short/metrics.json")
     effective = metrics["effective_config"]
-    assert (effective["device"], effective["bf16"]) == ("cuda", True)
+    assert (effective["device"], effective["dtype"], effective["bf16"]) == ("cuda", "float32", False)
     assert metrics["peak_memory_gib"] < 4
     rows = history(uninterrupted)
     assert (rows["grad_norm"] > 0).all()
