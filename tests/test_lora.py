@@ -66,3 +66,13 @@ def test_merging_leaves_the_trained_model_as_it_is(trained):
     before = {name: value.clone() for name, value in adapted.state_dict().items()}
     list(merged_weights(adapted))
     assert all(torch.equal(before[name], value) for name, value in adapted.state_dict().items())
+
+
+@pytest.mark.parametrize("lora", [LORA, "null"])
+def test_the_kl_term_is_to_the_model_that_training_began_with(prepared, tmp_path, lora):
+    """The reference is the model without its adapters, or, where all weights are trained, a copy of it."""
+    settings = {"lora": lora, "train__share_prompts": "true", "train__beta": "0.01", "train__learning_rate": "1e-3"}
+    folder = run(shutil.copytree(prepared, tmp_path / "p"), TRAIN, **settings)
+    kl = pd.read_csv(folder / "results/train/short/history.csv")["kl"]
+    assert kl[0] < 1e-6
+    assert kl[8:].min() > 1e-6

@@ -15,12 +15,12 @@ IDS = torch.tensor([[0, 11, 12, 21, 22, 0], [0, 11, 12, 23, 0, 0], [13, 14, 15, 
 MASK = torch.tensor([[0, 1, 1, 1, 1, 0], [0, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0]])
 
 
-@pytest.fixture(scope="module")
-def model() -> Qwen2ForCausalLM:
+@pytest.fixture(scope="module", params=["sdpa", "eager"])
+def model(request) -> Qwen2ForCausalLM:
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     config = Qwen2Config(vocab_size=40, num_key_value_heads=2, initializer_range=0.3, **shape)
-    return Qwen2ForCausalLM._from_config(config, attn_implementation="sdpa").eval()
+    return Qwen2ForCausalLM._from_config(config, attn_implementation=request.param).eval()
 
 
 def padded(model, ids, mask, completion_length):
@@ -33,7 +33,7 @@ def padded(model, ids, mask, completion_length):
 
 def packed(model, ids, mask, completion_length, group_size):
     batch = pack(ids, mask, completion_length, group_size)
-    hidden = model.model(**batch.inputs("sdpa")).last_hidden_state
+    hidden = model.model(**batch.inputs(model.config._attn_implementation)).last_hidden_state
     found = logps_and_entropies(hidden[0, batch.sources], model.lm_head, batch.targets, TEMPERATURE)
     return [unpack(values, batch, len(ids), completion_length) for values in found]
 

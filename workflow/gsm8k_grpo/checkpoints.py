@@ -39,10 +39,11 @@ CHOSEN = ("unsloth", "vllm")  # libraries that take part where backend and engin
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
 NAME = re.compile(r"checkpoint-(\d+)")
+REFERENCE = "ref"  # TRL's name of the adapter that the KL term is to
 # What a checkpoint holds beside the model's own files: the means to go on, pickles among them.
 RESUMING = (
     "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", "training_args.bin", STATE, MANIFEST,
-    "generation.safetensors", "samples.jsonl", "session.json",
+    "generation.safetensors", "samples.jsonl", "session.json", REFERENCE,
 )  # fmt: skip
 
 
@@ -105,8 +106,8 @@ def finished(checkpoint: Path | None) -> bool:
 def seal(checkpoint: Path) -> None:
     """Declare a checkpoint whole: its files are on the disk, and their digests stand in its manifest."""
     digests = {}
-    for path in sorted(checkpoint.iterdir()):
-        digests[path.name] = sha256(path)
+    for path in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
+        digests[str(path.relative_to(checkpoint))] = sha256(path)
         _sync(path)
     write_json(checkpoint / MANIFEST, digests)
     _sync(checkpoint / MANIFEST)

@@ -3,6 +3,7 @@ number, and writes checkpoints that a run can go on from at any step, with the s
 """
 
 import math
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -96,6 +97,7 @@ class Trainer(GRPOTrainer):
         """The model and its tokenizer, and no pickle: transformers' copy of its arguments is one."""
         self.save_model(str(folder))
         (folder / "training_args.bin").unlink()
+        shutil.rmtree(folder / checkpoints.REFERENCE, ignore_errors=True)
 
     def _get_train_sampler(self, dataset=None):
         theirs = super()._get_train_sampler(dataset)

@@ -7,7 +7,9 @@ generation over its batches; here those of a prompt stay together, so that a bat
 from typing import Any
 
 import torch
-from torch import Tensor
+from accelerate.utils import is_peft_model
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 from trl.trainer.utils import split_tensor_dict
 
 from gsm8k_grpo import logprobs, packing
@@ -25,13 +27,10 @@ class PackedTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.sampled = sampled
         self._without_old = False
-        self.network = self.accelerator.unwrap_model(self.model)
-        if hasattr(self.network, "get_base_model"):
-            self.network = self.network.get_base_model()
         self.chunk = logprobs.chunk
         if compiled:
             self.chunk = torch.compile(logprobs.chunk, dynamic=True)
-            for layer in self.network.get_decoder().layers:
+            for layer in self._without_adapters(self.model).get_decoder().layers:
                 layer.compile(dynamic=True)
 
     def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -53,20 +52,26 @@ class PackedTrainer(Trainer):
         if self._without_old:  # TRL's first call after a generation is for the old ones
             self._without_old = False
             return None, None, None
+        network = self._without_adapters(model)
         groups = (batch_size or len(input_ids)) // self.num_generations * self.num_generations
         parts = [
-            self._of_groups(ids, mask, logits_to_keep)
+            self._of_groups(network, ids, mask, logits_to_keep)
             for ids, mask in zip(input_ids.split(groups), attention_mask.split(groups), strict=True)
         ]
         logps, entropies = (torch.cat(values) for values in zip(*parts, strict=True))
         return logps, entropies if compute_entropy else None, None
 
-    def _of_groups(self, ids: Tensor, mask: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    def _without_adapters(self, model: nn.Module) -> PreTrainedModel:
+        """The model itself, which holds its adapters in its layers; the policy's or the reference's."""
+        model = self.accelerator.unwrap_model(model)
+        return model.get_base_model() if is_peft_model(model) else model
+
+    def _of_groups(self, network: PreTrainedModel, ids: Tensor, mask: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """(rows, length) log-probabilities and entropies of the completions of whole groups."""
         packed = packing.pack(ids, mask, length, self.num_generations)
-        decoder, head = self.network.get_decoder(), self.network.get_output_embeddings()
+        decoder, head = network.get_decoder(), network.get_output_embeddings()
         with self.accelerator.autocast():
-            states = decoder(**packed.inputs(self.network.config._attn_implementation)).last_hidden_state
+            states = decoder(**packed.inputs(network.config._attn_implementation)).last_hidden_state
             found = logprobs.logps_and_entropies(
                 states[0, packed.sources], head, packed.targets, self.temperature, self.chunk
             )

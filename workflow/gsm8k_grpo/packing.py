@@ -18,6 +18,7 @@ from transformers.masking_utils import sdpa_mask
 
 ATTENTION = "packed"  # the attention of a model that gets packed batches on a card
 PROMPT = -1
+LOWEST = torch.finfo(torch.float16).min  # a score that is as good as none in every type
 WIDTH_STEP = 128  # the kernel's grid is a multiple of this wide, so that few widths are compiled
 
 
@@ -58,8 +59,11 @@ class Packed:
         return ((index <= index[:, None]) & (self.group == self.group[:, None]) & own)[None, None]
 
     def inputs(self, attention: str) -> dict[str, Any]:
-        """What a decoder takes: for `ATTENTION` the sequences, for any other a mask."""
+        """What a decoder takes: for `ATTENTION` the sequences, for others a mask; `eager` adds it to the scores."""
         common = {"input_ids": self.ids, "position_ids": self.positions, "use_cache": False}
+        if attention == "eager":
+            hidden = torch.zeros(self.mask.shape, device=self.mask.device).masked_fill(~self.mask, LOWEST)
+            return common | {"attention_mask": hidden}
         if attention != ATTENTION:
             return common | {"attention_mask": self.mask}
         sequences = {"query_starts": self.query_starts, "key_starts": self.key_starts}

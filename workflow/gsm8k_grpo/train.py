@@ -29,6 +29,7 @@ from gsm8k_grpo.rewards import TABLE
 from gsm8k_grpo.rollouts import Rollouts
 
 MLFLOW_RUN = "mlflow_run.json"  # in the scratch folder: whose curves to go on with
+MACHINE = ("model", "backend", "engine", "precision", "quantization", "lora", "vram_gib")
 SHOWN = {"reward": "reward", "completions/mean_length": "tokens"}
 EFFECTIVE = (
     "learning_rate", "lr_scheduler_type", "warmup_steps", "optim", "adam_beta1", "adam_beta2", "weight_decay",
@@ -93,7 +94,7 @@ def _run(variant: str, params: Params, scratch: Path, resumed: bool) -> tracking
 
 def logged(variant: str, params: Params) -> dict[str, Any]:
     """What MLflow gets as the parameters of a training run."""
-    common = params.model_dump(include={"seed", "source", "model", "train"})
+    common = params.model_dump(include={"seed", "source", *MACHINE, "train"})
     own = {"rewards": params.variant_rewards(variant), "variant": params.variants[variant]}
     return common | {name: section.model_dump() for name, section in own.items()}
 
