@@ -11,7 +11,7 @@ from gsm8k_grpo.files import read_json, read_jsonl
 from gsm8k_grpo.params import Lora, load
 from gsm8k_grpo.rollouts import merged_weights
 from safetensors.torch import load_file
-from stages import TRAIN, run
+from stages import TRAIN, history, run, start, wait_for, whole
 
 LORA = "{rank: 4, alpha: 8, targets: [q_proj, up_proj, down_proj]}"
 SETTINGS = {"lora": LORA, "train__share_prompts": "true", "train__learning_rate": "1e-3"}
@@ -35,10 +35,10 @@ def test_adapters_alone_are_trained_and_kept(trained):
 
 
 def test_every_step_has_its_row_and_its_gradient(trained):
-    history = pd.read_csv(trained / "results/train/short/history.csv")
-    assert list(history["step"]) == list(range(1, 13))
-    assert (history["grad_norm"] > 0).any()
-    assert history["entropy"].between(0, 10).all()
+    rows = pd.read_csv(trained / "results/train/short/history.csv")
+    assert list(rows["step"]) == list(range(1, 13))
+    assert (rows["grad_norm"] > 0).any()
+    assert rows["entropy"].between(0, 10).all()
 
 
 def test_the_base_model_and_its_adapter_answer(trained):
@@ -76,3 +76,19 @@ def test_the_kl_term_is_to_the_model_that_training_began_with(prepared, tmp_path
     kl = pd.read_csv(folder / "results/train/short/history.csv")["kl"]
     assert kl[0] < 1e-6
     assert kl[8:].min() > 1e-6
+
+
+def test_a_killed_run_of_adapters_goes_on_to_the_same_bytes(prepared, tmp_path):
+    settings = SETTINGS | {"train__beta": "0.01"}
+    whole_run, killed = (shutil.copytree(prepared, tmp_path / name) for name in ("whole", "killed"))
+    run(whole_run, TRAIN, **settings)
+    process = start(killed, TRAIN, **settings)
+    wait_for(whole(killed, 8), process)
+    process.kill()
+    process.communicate()
+    run(killed, TRAIN, **settings)
+    weights = "results/train/short/model/adapter_model.safetensors"
+    assert (whole_run / weights).read_bytes() == (killed / weights).read_bytes()
+    assert history(whole_run) == history(killed)
+    assert not (killed / "results/train/short/model/ref").exists()
+    assert not (killed / "results/train/short/checkpoints/9/ref").exists()

@@ -22,6 +22,7 @@ from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.rewards import SUFFIX
 
 GENERATION = "generation.safetensors"
+TRAINED = "default"  # peft's name of the adapter that is trained
 WATCHED = ("loss", "grad_norm", "reward")
 
 
@@ -140,6 +141,12 @@ class Trainer(GRPOTrainer):
                 save(folder)
             checkpoints.seal(folder)
         self.seconds_saving += time.perf_counter() - began
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if (Path(resume_from_checkpoint) / checkpoints.REFERENCE).exists():
+            # Where there is a folder with an adapter, transformers loads that one alone, and not the trained one.
+            self.model.load_adapter(resume_from_checkpoint, TRAINED, is_trainable=True)
 
     def _save_generation(self, folder: Path) -> None:
         """A checkpoint amid the steps that one generation serves holds that generation's batches too."""

@@ -16,9 +16,8 @@ from trl import GRPOTrainer
 from trl.generation.vllm_generation import VLLMGeneration, empty_cache
 
 from gsm8k_grpo.engines import network, start, stop_tokens
+from gsm8k_grpo.grpo import TRAINED
 from gsm8k_grpo.params import Params
-
-ADAPTER = "default"  # peft's name of the one adapter
 
 
 class Rollouts(VLLMGeneration):
@@ -68,7 +67,7 @@ def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for name, parameter in base.named_parameters():
         layer, inside, leaf = name.partition(".base_layer.")
         if inside and leaf == "weight":
-            delta = adapted[layer].get_delta_weight(ADAPTER)
+            delta = adapted[layer].get_delta_weight(TRAINED)
             yield f"{layer}.{leaf}", (parameter.float() + delta).to(parameter.dtype)
         elif inside:
             yield f"{layer}.{leaf}", parameter
