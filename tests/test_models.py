@@ -237,3 +237,21 @@ def test_an_adapter_is_read_from_safetensors_alone(model, tmp_path):
     torch.save({}, folder / "adapter_model.bin")
     with pytest.raises(PipelineError, match=r"holds no adapter_model\.safetensors; adapters are read from safetensors"):
         models.load(models.Source(str(model), str(folder)), PARAMS)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA card")
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ("rtx4090", "engine = vllm: needs a CUDA card"),
+        ("t4-chinese", "backend = unsloth: "),
+        ("rtx3080", "precision = bfloat16: needs a CUDA card"),
+    ],
+)
+def test_a_recipe_for_a_card_is_refused_without_one(cli, recipe, said):
+    for stage in ("train --variant short", "evaluate --model base"):
+        done = cli(*stage.split(), "--set", f"recipe={recipe}")
+        assert done.returncode == 1
+        line = done.stderr.splitlines()[-1]
+        assert line.startswith(f"error: {said}")
+        assert "CUDA card" in line

@@ -39,6 +39,7 @@ Rows = list[dict[str, Any]]
 def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Path, params: Params) -> None:
     """Run the stage for one model of `params.model_names()`; `base` and `trained` are the folders of those stages."""
     torch.set_num_threads(params.threads)
+    memory.check(params)
     memory.limit(params.vram_gib)
     engine = engines.load(weights(model, base, trained), params)
     rows = read_jsonl(extracted / "test.jsonl")

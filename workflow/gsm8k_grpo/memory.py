@@ -1,11 +1,34 @@
-"""Memory of the card: a limit to what a run may take, and the most that was in use."""
+"""The card: whether it is there where it must be, a limit to what a run may take of it, the most that was in use."""
 
 import resource
 import threading
 
 import torch
 
+from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.params import Params
+
 SECONDS = 0.05  # between two looks; PyTorch keeps what it took, so that a short peak is still seen
+
+
+def check(params: Params) -> None:
+    """Refuse what needs a card where there is none.
+
+    Raises:
+        PipelineError: naming the first key that does.
+    """
+    if torch.cuda.is_available():
+        return
+    needs = {
+        "backend": params.backend == "unsloth",
+        "engine": params.engine == "vllm",
+        "precision": params.precision != "float32",
+        "quantization": params.quantization is not None,
+    }
+    for key, needed in needs.items():
+        if needed:
+            value = getattr(params, key)
+            raise PipelineError(f"{key} = {value}: needs a CUDA card, and PyTorch sees none; recipe tiny does without")
 
 
 def limit(vram_gib: float | None) -> None:

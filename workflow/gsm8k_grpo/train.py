@@ -47,6 +47,7 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
     A run that was interrupted goes on from its newest whole checkpoint.  A signal has a checkpoint written first.
     """
     torch.set_num_threads(params.threads)
+    memory.check(params)
     vram.check(params)
     memory.limit(params.vram_gib)
     set_seed(params.seed)
@@ -128,7 +129,9 @@ def _model(name: str, params: Params) -> tuple[PreTrainedModel, PreTrainedTokeni
         from gsm8k_grpo import unsloth_backend
 
         return unsloth_backend.load(name, params)
-    attention = packing.ATTENTION if params.train.share_prompts else "sdpa"
+    # Flash attention computes in 16 bit alone; in 32 bit a mask does it.
+    flash = params.train.share_prompts and params.precision != "float32"
+    attention = packing.ATTENTION if flash else "sdpa"
     network, tokenizer = models.load(models.Source(name), params, attention)
     return models.adapt(network, params.lora) if params.lora else network, tokenizer
 
