@@ -58,8 +58,9 @@ def run(folder: Path, *stages: str, **settings: Any) -> Path:
 
 
 def heeding_interrupts() -> None:
-    """For a new process: a shell has what it starts in the background ignore SIGINT, these tests' processes don't."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """For a new process: shells have theirs in the background ignore SIGINT, nohup SIGHUP; those of tests don't."""
+    for signum in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_DFL)
 
 
 def start(folder: Path, name: str = TRAIN, **settings: Any) -> subprocess.Popen[str]:
