@@ -10,17 +10,15 @@ publishes them.  Seconds are those of the steps after the first generations, whi
 import argparse
 import json
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
-import yaml
-from gsm8k_grpo import shapes
+from gsm8k_grpo import params, shapes
 from gsm8k_grpo.corpus import Document
 from gsm8k_grpo.files import read_jsonl
 from random_model import filled_tokenizer, write_model
+from recipes import stage
 from transformers import AutoConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,21 +47,16 @@ def run(name: str, work: Path, model: Path, data: Path) -> dict:
     recipe, changes, steps, left_out = RUNS[name]
     folder = work / name.replace(" ", "-").replace(",", "")
     folder.mkdir()
-    settings = COMMON | {"recipe": recipe, "path": str(data), "model": str(model)} | changes
-    settings |= {"variants": {"short": {"max_steps": steps}}}
     shutil.copy(ROOT / "params.yaml", folder)
-    given = [f"--set={key}={yaml.safe_dump(value, default_flow_style=True, width=10**6).splitlines()[0]}"
-             for key, value in settings.items()]  # fmt: skip
+    given = COMMON | {"recipe": recipe, "path": str(data), "model": str(model)} | changes
+    settings = params.load(ROOT / "params.yaml", given | {"variants": {"short": {"max_steps": steps}}})
     began = time.perf_counter()
-    for stage in ("download", "extract", "base", "train --variant short"):
-        with (folder / "log").open("a") as log:
-            done = subprocess.run(
-                [Path(sys.executable).with_name("gsm8k-grpo"), *stage.split(), *given],
-                cwd=folder, stdout=log, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-        if done.returncode:
-            print(f"{name}: {stage} failed\n{(folder / 'log').read_text()[-3000:]}", flush=True)
-            return {"name": name, "failed": stage}
+    try:
+        for command in (["download"], ["extract"], ["base"], ["train", "--variant", "short"]):
+            stage(folder, settings, *command)
+    except RuntimeError as error:
+        print(f"{name}: {error}", flush=True)
+        return {"name": name, "failed": command[0]}
     return measured(name, folder, left_out) | {"seconds_in_all": round(time.perf_counter() - began, 1)}
 
 

@@ -53,6 +53,20 @@ def prompt_logprobs(llm, ids: list[int], **options) -> torch.Tensor:
     return torch.tensor([entry[token].logprob for entry, token in given])
 
 
+def question_and_answer(tokenizer) -> list[int]:
+    """Tokens of a question in its chat template, and of the beginning of an answer."""
+    ids = tokenizer.apply_chat_template(chat(QUESTION, "english", False), add_generation_prompt=True)["input_ids"]
+    return ids + tokenizer("<reasoning>\n12 + 5 = 17 hens\n</reasoning>", add_special_tokens=False)["input_ids"]
+
+
+@torch.no_grad()
+def logprobs(model, ids: list[int]) -> torch.Tensor:
+    """transformers' log-probability of each token after the first."""
+    given = torch.tensor(ids, device="cuda")
+    logits = model(given[None]).logits[0, :-1].float()
+    return logits.log_softmax(-1).gather(-1, given[1:, None])[:, 0].cpu()
+
+
 @pytest.fixture(scope="module")
 def trained(base, tmp_path_factory):
     folder = shutil.copytree(base, tmp_path_factory.mktemp("trained") / "p")
@@ -75,19 +89,16 @@ def test_vllm_samples_with_the_trainers_weights_for_every_target(trained):
     network, tokenizer = models.load(models.Source(str(trained / "results/base/model")), params, packing.ATTENTION)
     adapted = models.adapt(network, params.lora).to("cuda")
     llm = engines.start(str(trained / "results/base/model"), params, load_format="dummy")
-    ids = tokenizer.apply_chat_template(chat(QUESTION, "english", False), add_generation_prompt=True)["input_ids"]
-    ids += tokenizer("<reasoning>\n12 + 5 = 17 hens\n</reasoning>", add_special_tokens=False)["input_ids"]
+    ids = question_and_answer(tokenizer)
 
     def of_vllm() -> torch.Tensor:
         engines.network(llm).load_weights(merged_weights(adapted))
         llm.reset_prefix_cache()
         return prompt_logprobs(llm, ids)
 
-    @torch.no_grad()
     def of_trainer() -> torch.Tensor:
         with torch.autocast("cuda", torch.bfloat16):
-            logits = adapted(torch.tensor([ids], device="cuda")).logits[0, :-1].float()
-        return logits.log_softmax(-1).gather(-1, torch.tensor(ids[1:], device="cuda")[:, None])[:, 0].cpu()
+            return logprobs(adapted, ids)
 
     without = of_vllm()
     assert (without - of_trainer()).abs().mean() < 0.02
@@ -174,17 +185,10 @@ def test_merged_weights_answer_as_base_and_adapter_do(trained):
 
 def test_the_exported_adapter_means_the_same_in_peft_and_in_vllm(trained):
     params = settings()
-    folder, text = str(trained / "results/base/model"), "<reasoning>\n12 + 5 = 17 hens\n</reasoning>"
+    folder = str(trained / "results/base/model")
     base, adapted = (models.source(folder, path) for path in (None, trained / "results/train/short/model"))
-    tokenizer = models.load_tokenizer(folder)
-    ids = tokenizer.apply_chat_template(chat(QUESTION, "english", False), add_generation_prompt=True)["input_ids"]
-    ids += tokenizer(text, add_special_tokens=False)["input_ids"]
-    given = []
-    for source in (base, adapted):
-        model, _ = models.load(source, params)
-        with torch.no_grad():
-            logits = model(torch.tensor([ids], device="cuda")).logits[0, :-1].float()
-        given.append(logits.log_softmax(-1).gather(-1, torch.tensor(ids[1:], device="cuda")[:, None])[:, 0].cpu())
+    ids = question_and_answer(models.load_tokenizer(folder))
+    given = [logprobs(models.load(source, params)[0], ids) for source in (base, adapted)]
     engine = engines.VllmEngine(adapted, params)
     by_vllm = prompt_logprobs(engine.llm, ids, lora_request=engine.adapter)
     moved, apart = ((one - given[1]).abs().mean() for one in (given[0], by_vllm))
