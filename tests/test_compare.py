@@ -14,6 +14,7 @@ def rows(strict, flexible=None, first=0):
             "question": f"What is {n} and {n}?",
             "strict_correct": one == "T",
             "flexible_correct": other == "T",
+            "format_ok": one == "T",
         }
         for n, (one, other) in enumerate(zip(strict, flexible or strict, strict=True), start=first)
     ]
@@ -27,7 +28,8 @@ def run(folder, models, seed=42):
 
 
 # Of 4 questions the quartiles of a resampled mean are few, so that 1000 resamples find the exact interval: with 2, 3
-# or 1 questions changed it holds 0..4, 1..4 or 0..3 of the binomial with n = 4 and p = 1/2, 3/4 or 1/4.
+# or 1 questions changed it holds 0..4, 1..4 or 0..3 of the binomial with n = 4 and p = 1/2, 3/4 or 1/4.  Of six p
+# the smallest, 0.25, is multiplied by six.
 EXPECTED = [
     ("base", "short", "strict_accuracy", 0.5, [0.0, 1.0], 0.5, 2, 0),
     ("base", "short", "flexible_accuracy", 0.0, [0.0, 0.0], 1.0, 0, 0),
@@ -41,7 +43,7 @@ EXPECTED = [
 def test_every_later_model_is_compared_with_every_earlier_one(tmp_path):
     found = run(tmp_path, {"base": rows("TFFF", "TTFF"), "short": rows("TTTF", "TTFF"), "full": rows("TTTT", "FTFF")})
     keys = ("a", "b", "metric", "difference", "ci95", "p_value", "fixed", "broken")
-    assert found == [dict(zip(keys, values, strict=True)) | {"n": 4} for values in EXPECTED]
+    assert found == [dict(zip(keys, values, strict=True)) | {"n": 4, "p_holm": 1.0} for values in EXPECTED]
 
 
 def test_gains_and_losses_are_counted_apart():
@@ -55,6 +57,12 @@ def test_a_large_gain_is_told_from_chance():
     found = paired(rows("F" * 60 + "T" * 40), rows("T" * 100), "strict_correct", 1000, 1)
     assert found["p_value"] == pytest.approx(2 / 2**60)
     assert found["ci95"] == pytest.approx([0.5, 0.7], abs=0.02)
+
+
+def test_p_is_corrected_over_all_rows_of_the_table(tmp_path):
+    found = run(tmp_path, {"base": rows("F" * 8, "F" * 8), "short": rows("T" * 8, "T" * 7 + "F")})
+    assert [row["p_value"] for row in found] == [2 / 2**8, 2 / 2**7]
+    assert [row["p_holm"] for row in found] == [2 * 2 / 2**8, 2 / 2**7]
 
 
 def test_the_same_seed_gives_the_same_file(tmp_path):

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from gsm8k_grpo.statistics import mcnemar_p, mean_interval, share_interval
+from gsm8k_grpo.statistics import holm, mcnemar_p, mean_interval, share_interval
 from scipy.stats import binom, binomtest
 
 
@@ -93,3 +93,17 @@ def test_models_that_never_differ_have_p_1(both, neither):
 def test_answers_of_unequal_number_are_an_error():
     with pytest.raises(ValueError, match="zip"):
         mcnemar_p([True, False], [True])
+
+
+# Holm multiplies the smallest of n by n, the next by n - 1, and lets none fall below the one before.
+@pytest.mark.parametrize(
+    ("p_values", "corrected"),
+    [
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.02], [0.02]),
+        ([0.04, 0.04, 0.04], [0.12, 0.12, 0.12]),
+        ([0.9, 0.8], [1.0, 1.0]),
+    ],
+)
+def test_holms_correction_is_that_of_its_definition(p_values, corrected):
+    assert holm(p_values) == pytest.approx(corrected)

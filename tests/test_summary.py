@@ -5,12 +5,14 @@ import re
 import pytest
 from gsm8k_grpo import params
 from gsm8k_grpo.files import write_text
-from gsm8k_grpo.summary import format_reading, outcome, summary, verdict
+from gsm8k_grpo.summary import format_reading, headline, outcome, summary, verdict
 from sample_results import write_results
 
 
-def row(difference, ci95, p_value, a="base", b="short", metric="strict_accuracy"):
-    return {"a": a, "b": b, "metric": metric, "difference": difference, "ci95": ci95, "p_value": p_value}
+def row(difference, ci95, p_holm, a="base", b="short", metric="strict_accuracy"):
+    """A row of comparison.json; before the correction its p is 0.001, whatever it is after."""
+    found = {"a": a, "b": b, "metric": metric, "difference": difference, "ci95": ci95}
+    return found | {"p_value": 0.001, "p_holm": p_holm}
 
 
 def both(strict, flexible, b="short"):
@@ -29,7 +31,7 @@ def accuracies(**strict):
 
 
 @pytest.mark.parametrize(
-    ("difference", "ci95", "p_value", "expected"),
+    ("difference", "ci95", "p_holm", "expected"),
     [
         (0.1, [0.05, 0.15], 0.0499, "rose"),
         (-0.1, [-0.15, -0.05], 0.0499, "fell"),
@@ -39,8 +41,8 @@ def accuracies(**strict):
         (0.0, [0.0, 0.0], 1.0, "no significant difference"),
     ],
 )
-def test_a_difference_counts_where_p_and_interval_agree(difference, ci95, p_value, expected):
-    assert outcome(row(difference, ci95, p_value)) == expected
+def test_a_difference_counts_where_corrected_p_and_interval_agree(difference, ci95, p_holm, expected):
+    assert outcome(row(difference, ci95, p_holm)) == expected
 
 
 @pytest.mark.parametrize(
@@ -91,6 +93,71 @@ def test_a_gain_is_told_from_a_gain_in_format(strict, flexible, expected):
 @pytest.mark.parametrize("strict", ["same", "fell"])
 def test_nothing_is_said_of_the_format_where_strict_accuracy_did_not_rise(strict):
     assert format_reading(both(strict, "fell")) is None
+
+
+# The headline
+
+
+def said(difference, ci95, p_holm, parts, before=0.2, b="full"):
+    comparison = [row(0.5, [0.4, 0.6], 0.001, b="other"), row(difference, ci95, p_holm, b=b)]
+    unlike = {"a": "base", "b": "other", "points": dict.fromkeys(("format", "answer", "both"), 9.0)}
+    gains = [unlike, {"a": "base", "b": b, "points": dict(zip(("format", "answer", "both"), parts, strict=True))}]
+    return headline(comparison, gains, accuracies(base=before, **{b: before + difference}), b)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        pytest.param(
+            (0.576, [0.532, 0.62], 1e-9, (0.19, 0.3, 0.086)),
+            "Full training raised strict accuracy by 57.6 points (95 % CI 53.2 to 62.0), from 20.0 % to 77.6 %: "
+            "+19.0 by the format alone, +30.0 by the number alone and +8.6 by both at once.",
+            id="a gain",
+        ),
+        pytest.param(
+            (0.1, [0.06, 0.14], 0.001, (-0.04, 0.14, 0.0)),
+            "Full training raised strict accuracy by 10.0 points (95 % CI 6.0 to 14.0), from 20.0 % to 30.0 %: "
+            "−4.0 by the format alone, +14.0 by the number alone and 0.0 by both at once.",
+            id="a gain in spite of the format",
+        ),
+        pytest.param(
+            (-0.05, [-0.08, -0.02], 0.01, (0.01, -0.05, -0.01)),
+            "Full training lowered strict accuracy by 5.0 points (95 % CI 2.0 to 8.0), from 20.0 % to 15.0 %: "
+            "+1.0 by the format alone, −5.0 by the number alone and −1.0 by both at once.",
+            id="a loss",
+        ),
+        pytest.param(
+            (0.012, [-0.008, 0.032], 0.31, (0.012, 0.0, 0.0)),
+            "No significant difference in strict accuracy between full training and base: +1.2 points (95 % CI −0.8 "
+            "to +3.2, p 0.31 after Holm’s correction), from 20.0 % to 21.2 %.",
+            id="chance",
+        ),
+        pytest.param(
+            (-0.03, [-0.055, -0.005], 0.0512, (0.0, -0.03, 0.0)),
+            "No significant difference in strict accuracy between full training and base: −3.0 points (95 % CI −5.5 "
+            "to −0.5, p 0.051 after Holm’s correction), from 20.0 % to 17.0 %.",
+            id="significant before the correction alone",
+        ),
+        pytest.param(
+            (0.0, [0.0, 0.0], 1.0, (0.0, 0.0, 0.0)),
+            "No significant difference in strict accuracy between full training and base: 0.0 points (95 % CI 0.0 "
+            "to 0.0, p 1 after Holm’s correction), from 20.0 % to 20.0 %.",
+            id="no change at all",
+        ),
+    ],
+)
+def test_the_headline_claims_no_more_than_the_comparison_and_splits_what_it_claims(arguments, expected):
+    assert said(*arguments) == expected
+
+
+def test_the_headline_is_of_the_last_variant_that_is_no_control(root):
+    random = {"set": "control", "weights": {"random": 1.0}}
+    path = root / "params.yaml"
+    assert params.load(path).headline_variant == "full"
+    assert params.load(path, {"variants.control": {"epochs": 3, "rewards": random}}).headline_variant == "full"
+    assert params.load(path, {"variants.full.rewards": random}).headline_variant == "short"
+    both = {f"variants.{variant}.rewards": random for variant in ("short", "full")}
+    assert params.load(path, both).headline_variant == "full"
 
 
 # The lines that end a run

@@ -1,7 +1,9 @@
-"""Stage `compare`: is a difference between two models real?
+"""Stage `compare`: is a difference between two models real, and where does it come from?
 
-Reads the answers of every model to the same questions, writes `results/compare/comparison.json`: a list of
-`{a, b, metric, difference, ci95, p_value, n, fixed, broken}`, where `difference` is b minus a.
+Reads the answers of every model to the same questions, writes `results/compare/`:
+- `comparison.json`, a list of `{a, b, metric, difference, ci95, p_value, n, fixed, broken, p_holm}`, where
+  `difference` is b minus a, and `p_holm` is `p_value` after Holm's correction over all rows;
+- `gains.json`, a list of `{a, b, n, fixed, broken, points}`: the strict difference by kinds, see gains.py.
 """
 
 import itertools
@@ -9,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from gsm8k_grpo.files import PipelineError, read_jsonl, write_json
+from gsm8k_grpo.gains import gains
 from gsm8k_grpo.params import Compare
-from gsm8k_grpo.statistics import mcnemar_p, mean_interval
+from gsm8k_grpo.statistics import holm, mcnemar_p, mean_interval
 
 METRICS = {"strict_accuracy": "strict_correct", "flexible_accuracy": "flexible_correct"}
 
@@ -18,14 +21,15 @@ METRICS = {"strict_accuracy": "strict_correct", "flexible_accuracy": "flexible_c
 def compare(evaluated: Path, models: list[str], target: Path, params: Compare, seed: int) -> None:
     """Run the stage: every later model of `models` against every earlier one, on each accuracy."""
     answers = {model: read_jsonl(evaluated / model / "answers.jsonl") for model in models}
-    write_json(
-        target / "comparison.json",
-        [
-            {"a": a, "b": b, "metric": metric} | paired(answers[a], answers[b], key, params.resamples, seed)
-            for a, b in itertools.combinations(models, 2)
-            for metric, key in METRICS.items()
-        ],
-    )
+    pairs = list(itertools.combinations(models, 2))
+    rows = [
+        {"a": a, "b": b, "metric": metric} | paired(answers[a], answers[b], key, params.resamples, seed)
+        for a, b in pairs
+        for metric, key in METRICS.items()
+    ]
+    corrected = holm([row["p_value"] for row in rows])
+    write_json(target / "gains.json", [{"a": a, "b": b} | gains(answers[a], answers[b]) for a, b in pairs])
+    write_json(target / "comparison.json", [row | {"p_holm": p} for row, p in zip(rows, corrected, strict=True)])
 
 
 def paired(a: list[dict[str, Any]], b: list[dict[str, Any]], key: str, resamples: int, seed: int) -> dict[str, Any]:

@@ -344,6 +344,15 @@ class Params(Section):
         if self.backend == "unsloth" and (self.train.share_prompts or self.train.compile):
             raise ValueError("backend = unsloth: has a loss of its own; share_prompts and compile must be false")
 
+    @property
+    def headline_variant(self) -> str:
+        """The variant that the report's first sentence is about: the last one that is no control, if there is one.
+
+        A control has rewards of its own.
+        """
+        trained = [name for name, variant in self.variants.items() if variant.rewards is None]
+        return (trained or list(self.variants))[-1]
+
     def variant_rewards(self, variant: str) -> Rewards:
         return self.variants[variant].rewards or self.rewards
 

@@ -24,7 +24,7 @@ from gsm8k_grpo.files import read_json, read_jsonl, write_text
 from gsm8k_grpo.history import reward_columns
 from gsm8k_grpo.params import Generated, Params
 from gsm8k_grpo.problems import SETS
-from gsm8k_grpo.summary import format_reading, interval, joined, outcome, percent, verdict
+from gsm8k_grpo.summary import format_reading, interval, joined, outcome, percent, points, verdict
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "report"
 PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "mlflow", "altair")
@@ -163,8 +163,8 @@ def notes(found: Found, params: Params) -> list[str]:
         "test questions, not how much another run of the training would differ."
     )
     said.append(
-        "p is McNemar's exact test on the same questions, not corrected for the number of comparisons. A difference "
-        "is called significant where p is below 0.05 and the 95 % interval (paired bootstrap) leaves out zero."
+        "p is McNemar's exact test on the same questions. A difference is called significant where p, after Holm's "
+        "correction over the whole table, is below 0.05 and the 95 % interval (paired bootstrap) leaves out zero."
     )
     return said
 
@@ -233,12 +233,6 @@ def last_rewards(history: pd.DataFrame) -> dict[str, float]:
 def unbroken(sentence: str) -> str:
     """With spaces that don't break before the percent signs."""
     return sentence.replace(" %", "\u00a0%")
-
-
-def points(share: float) -> str:
-    """A difference of shares in percentage points, with its sign: `+8.6`."""
-    written = f"{100 * share:+.1f}".replace("-", "\u2212")
-    return "0.0" if written[1:] == "0.0" else written
 
 
 def p_value(p: float) -> str:

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.stats import bootstrap
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 CONFIDENCE = 0.95
@@ -39,3 +40,8 @@ def mcnemar_p(a: list[bool], b: list[bool]) -> float:
     both = sum(x and y for x, y in zip(a, b, strict=True))
     table = [[both, only_a], [only_b, len(a) - both - only_a - only_b]]
     return float(mcnemar(table, exact=True).pvalue)
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Holm's step-down correction: p values that may each be held against the level that holds for all together."""
+    return [float(p) for p in multipletests(p_values, alpha=1 - CONFIDENCE, method="holm")[1]]

@@ -1,7 +1,8 @@
 """The answer in words: what accuracy was, what it is, and whether the difference is real.
 
 The words follow from sign, interval and p value of results/compare/comparison.json and claim no more: a
-difference counts where McNemar's p is below 0.05 and the bootstrap interval leaves out zero.
+difference counts where McNemar's p, after Holm's correction over the whole table, is below 0.05 and the bootstrap
+interval leaves out zero.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,9 @@ from gsm8k_grpo.params import Params
 SIGNIFICANCE = 0.05
 Outcome = Literal["rose", "fell", "no significant difference"]
 Comparison = Mapping[str, Any]
+Gains = Mapping[str, Any]
 Evaluations = Mapping[str, Mapping[str, Any]]
+PARTS = {"format": "the format alone", "answer": "the number alone", "both": "both at once"}
 
 
 def percent(share: float) -> str:
@@ -27,6 +30,12 @@ def interval(low: float, high: float) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
+def points(share: float) -> str:
+    """A difference of shares in percentage points, with its sign: `+8.6`."""
+    written = f"{100 * share:+.1f}".replace("-", "\u2212")
+    return "0.0" if written[1:] == "0.0" else written
+
+
 def joined(parts: Iterable[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     *most, last = parts
@@ -36,7 +45,7 @@ def joined(parts: Iterable[str]) -> str:
 def outcome(row: Comparison) -> Outcome:
     """What a row of comparison.json shows of b against a."""
     low, high = row["ci95"]
-    if row["p_value"] >= SIGNIFICANCE or low <= 0 <= high:
+    if row["p_holm"] >= SIGNIFICANCE or low <= 0 <= high:
         return "no significant difference"
     return "rose" if row["difference"] > 0 else "fell"
 
@@ -62,6 +71,34 @@ def verdict(metric: str, evaluations: Evaluations, comparison: Iterable[Comparis
     moves = [f"{word} significantly from {before} to {shown(variants)}" for word, variants in by_outcome.items()]
     rest = f"; no significant difference at {shown(unchanged)}" if unchanged else ""
     return f"{name.capitalize()} {joined(moves)}{rest}."
+
+
+def headline(comparison: Iterable[Comparison], gains: Iterable[Gains], evaluations: Evaluations, variant: str) -> str:
+    """The answer in one sentence: what training the variant did to strict accuracy, and how much of it is format.
+
+    Args:
+        comparison, gains: rows of comparison.json and gains.json.
+        evaluations: each model's metrics.json.
+        variant: the training run that the sentence is about, such as `params.headline_variant`.
+    """
+    of_variant = {"a": "base", "b": variant}
+    row = next(row for row in comparison if row.items() >= {**of_variant, "metric": "strict_accuracy"}.items())
+    parts = next(row["points"] for row in gains if row.items() >= of_variant.items())
+    low, high = row["ci95"]
+    before, after = (percent(evaluations[model]["strict_accuracy"]) for model in ("base", variant))
+    found = outcome(row)
+    if found == "no significant difference":
+        return (
+            f"No significant difference in strict accuracy between {variant} training and base: "
+            f"{points(row['difference'])} points (95 % CI {points(low)} to {points(high)}, "
+            f"p {row['p_holm']:.2g} after Holm\u2019s correction), from {before} to {after}."
+        )
+    word, bounds = ("raised", (low, high)) if found == "rose" else ("lowered", (-high, -low))
+    shares = joined(f"{points(parts[kind])} by {name}" for kind, name in PARTS.items())
+    return (
+        f"{variant[0].upper()}{variant[1:]} training {word} strict accuracy by {100 * abs(row['difference']):.1f} "
+        f"points (95 % CI {interval(*bounds)}), from {before} to {after}: {shares}."
+    )
 
 
 def format_reading(comparison: list[Comparison]) -> str | None:

@@ -2,6 +2,7 @@ rule compare:
     input:
         expand("results/evaluate/{model}/answers.jsonl", model=MODELS),
     output:
+        "results/compare/gains.json",
         report(
             "results/compare/comparison.json",
             caption="../report/comparison.rst",

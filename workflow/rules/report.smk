@@ -5,6 +5,7 @@ rule report:
         "results/extract/metrics.json",
         "results/base/base.json",
         "results/compare/comparison.json",
+        "results/compare/gains.json",
         expand(
             "results/train/{variant}/{file}",
             variant=VARIANTS,
