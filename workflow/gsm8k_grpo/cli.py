@@ -134,6 +134,34 @@ def report(overrides: Overrides = []) -> None:
 
 
 @app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help='Such as "Which is bigger? 9.919 or 9.92?"')],
+    overrides: Overrides = [],
+) -> None:
+    """Ask base and every trained variant a question, with the training prompt, and see the answers side by side."""
+    settings = load(overrides)
+    from rich.console import Console
+
+    from gsm8k_grpo.ask import ask as answer
+
+    answer(question, RESULTS, settings, Console())
+
+
+@app.command()
+def doctor(
+    hub: Annotated[bool, typer.Option("--hub", help="Also ask the hub for the recipe's model and data.")] = False,
+    overrides: Overrides = [],
+) -> None:
+    """Tell what this machine can run, and why not the rest; the status is 1 where the chosen recipe can't run."""
+    chosen = load(overrides).recipe
+    from gsm8k_grpo.doctor import doctor as examine
+
+    found = examine(chosen, lambda name: load([*overrides, f"recipe={name}"]), hub)
+    typer.echo(found.text())
+    raise typer.Exit(0 if found.runs else 1)
+
+
+@app.command()
 def plan(
     card: Annotated[
         float | None,
