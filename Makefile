@@ -2,6 +2,7 @@
 # make control   train on a random reward beside it      make ui      open MLflow on 127.0.0.1:5000
 # make audit     look the locked packages up in the database of known vulnerabilities
 # make image     build the container of the pipeline      make container-report     run the pipeline in it
+# make docs      write docs/params.md anew, after a change of a key or of its comment
 # make sync      after dvc pull or dvc checkout: Snakemake takes the results as up to date
 VENV := .venv
 READY := $(VENV)/.ready
@@ -15,7 +16,7 @@ TARGET := cuda
 BASE :=
 GPU := $(if $(filter cuda,$(TARGET)),--gpus all)
 
-.PHONY: report test check control ui sync image container-report test-container audit lock lock-cuda clean
+.PHONY: report test check control ui docs sync image container-report test-container audit lock lock-cuda clean
 
 report: $(READY)
 	$(IN) snakemake --cores 1 report
@@ -34,6 +35,9 @@ control: $(READY)
 
 ui: $(READY)
 	$(IN) mlflow ui --backend-store-uri sqlite:///$(CURDIR)/tracking/mlflow.db --host 127.0.0.1 --port 5000
+
+docs: $(READY)
+	$(IN) python -m gsm8k_grpo.reference
 
 sync: $(READY)
 	$(IN) gsm8k-grpo sync

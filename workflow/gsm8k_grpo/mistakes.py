@@ -29,13 +29,13 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
     if "[key]" in error["loc"]:
         return f"{key}: a name must be of a-z, 0-9 and _ and begin with a letter"
     if error["type"] in ("extra_forbidden", "invalid_key"):
-        known = sorted(_schemas(model, where[:-1])[0]["properties"])
+        known = sorted(schemas(model, where[:-1])[0]["properties"])
         close = difflib.get_close_matches(where[-1], known, n=1)
         hint = f"did you mean {'.'.join([*where[:-1], close[0]])}? " if close else ""
         return f"{key}: no such key; {hint}allowed: {', '.join(known)}"
     if error["type"] == "value_error":
         return ".".join([*where, str(error["ctx"]["error"])])
-    allowed = ", or ".join(map(_allowed, _schemas(model, where)))
+    allowed = ", or ".join(map(described, schemas(model, where)))
     if error["type"] == "missing":
         return f"{key}: the key is missing; it must be {allowed}"
     if error["type"] == "finite_number":
@@ -56,7 +56,7 @@ def _quotes(value: Any, allowed: str) -> str:
     return ""
 
 
-def _schemas(model: type[BaseModel], where: list[str]) -> list[dict[str, Any]]:
+def schemas(model: type[BaseModel], where: list[str]) -> list[dict[str, Any]]:
     """The JSON schemas of what a key may hold; null stands last."""
     whole = model.model_json_schema()
     schemas = [whole]
@@ -71,11 +71,16 @@ def _schemas(model: type[BaseModel], where: list[str]) -> list[dict[str, Any]]:
     return schemas
 
 
-def _allowed(schema: dict[str, Any]) -> str:
+def described(schema: dict[str, Any]) -> str:
+    """What a JSON schema allows, in words: `a whole number, at least 1`."""
     if "enum" in schema:
         return f"one of {', '.join(schema['enum'])}"
+    if "const" in schema:
+        return str(schema["const"])
     if "properties" in schema:
         return f"a section with the keys {', '.join(sorted(schema['properties']))}"
     if "items" in schema:
-        return f"a list, each {_allowed(schema['items'])}"
+        return f"a list, each {described(schema['items'])}"
+    if isinstance(schema.get("additionalProperties"), dict) and "type" in schema["additionalProperties"]:
+        return f"a section, each {described(schema['additionalProperties'])}"
     return ", ".join([KINDS[schema["type"]], *(f"{BOUNDS[key]} {schema[key]}" for key in BOUNDS if key in schema)])
