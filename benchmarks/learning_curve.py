@@ -34,10 +34,10 @@ def settings(variant: str, prompts: int) -> list[str]:
     }
     return [
         "recipe=scratch-gpu",
-        f"extract.validation_rows={VALIDATION}",
+        f"extract={json.dumps({'validation_rows': VALIDATION})}",
         f"keep_checkpoints={json.dumps([kept // prompts for kept in KEPT])}",
         f"variants={json.dumps({variant: {'max_steps': PROMPTS // prompts}})}",
-        *(f"train.{key}={value}" for key, value in train.items()),
+        f"train={json.dumps(train)}",
     ]
 
 

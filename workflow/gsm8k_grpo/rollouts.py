@@ -5,7 +5,6 @@ update.  TRL adds adapters to the trained weights and takes them off again, whic
 behind each time; here the sum goes to vLLM alone.
 """
 
-import time
 from collections.abc import Iterator
 
 import torch
@@ -21,11 +20,10 @@ from gsm8k_grpo.params import Params
 
 
 class Rollouts(VLLMGeneration):
-    """`seconds_syncing` is what bringing weights to vLLM took in all."""
+    """What TRL's trainer asks for completions; see `grpo.Trainer.generate_with`."""
 
     def __init__(self, trainer: GRPOTrainer, params: Params):
         self.params = params
-        self.seconds_syncing = 0.0
         super().__init__(
             model=trainer.model,
             accelerator=trainer.accelerator,
@@ -48,15 +46,13 @@ class Rollouts(VLLMGeneration):
             self.llm.sleep(level=2)
 
     def sync_weights(self) -> None:
-        began = time.perf_counter()
         if self.enable_sleep_mode:
             empty_cache()  # what PyTorch holds for later is what vLLM is about to take
             self.llm.wake_up(tags=["weights"])
             self._llm_weights_sleeping = False
         network(self.llm).load_weights(merged_weights(self.model))
         self.llm.reset_prefix_cache()  # keys and values of the weights before
-        torch.cuda.synchronize()
-        self.seconds_syncing += time.perf_counter() - began
+        torch.cuda.synchronize()  # vLLM may compute in a stream of its own
 
 
 @torch.no_grad()
