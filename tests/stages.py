@@ -30,8 +30,8 @@ PREPARE = ("download", "extract", "base")
 TRAIN = "train --variant short"
 STEPS = list(range(1, 13))
 WALL_CLOCK = {
-    "seconds", "seconds_generate", "seconds_score", "seconds_update", "seconds_saving", "peak_memory_gib", "sessions",
-    "mlflow_run_id", "mlflow_run_key",
+    "seconds", "seconds_generate", "seconds_score", "seconds_update", "seconds_saving", "energy_kwh",
+    "peak_memory_gib", "sessions", "mlflow_run_id", "mlflow_run_key",
 }  # fmt: skip
 MODEL_FILES = ["results/train/short/model/model.safetensors", "results/train/short/checkpoints/9/model.safetensors"]
 TRAINED_FILES = [*MODEL_FILES, "results/train/short/samples.jsonl"]

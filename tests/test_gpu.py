@@ -29,6 +29,7 @@ def test_training_runs_on_the_card_and_says_so(uninterrupted):
     effective = metrics["effective_config"]
     assert (effective["device"], effective["dtype"], effective["bf16"]) == ("cuda", "float32", False)
     assert metrics["peak_memory_gib"] < 4
+    assert 0 < metrics["energy_kwh"] < 1
     rows = history(uninterrupted)
     assert (rows["grad_norm"] > 0).all()
     assert (rows["reward_std"] > 0).any()

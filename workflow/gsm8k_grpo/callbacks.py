@@ -7,6 +7,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from gsm8k_grpo import checkpoints, history, interrupts, memory, tracking
+from gsm8k_grpo.energy import Energy
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_json, write_jsonl
 from gsm8k_grpo.grpo import Trainer
 from gsm8k_grpo.params import Train
@@ -64,11 +65,11 @@ class Keep(TrainerCallback):
 
 
 class Session:
-    """Time and memory of the run over all its sessions: each checkpoint says what led to it."""
+    """Time, energy and memory of the run over all its sessions: each checkpoint says what led to it."""
 
     def __init__(self, trainer: Trainer, checkpoint: Path | None, peak: memory.Peak):
-        self.trainer, self.began, self.peak = trainer, time.perf_counter(), peak
-        fresh = {"seconds": 0.0, "seconds_saving": 0.0, "peak_memory_gib": 0.0, "sessions": 0}
+        self.trainer, self.began, self.peak, self.energy = trainer, time.perf_counter(), peak, Energy()
+        fresh = {"seconds": 0.0, "seconds_saving": 0.0, "energy_kwh": 0.0, "peak_memory_gib": 0.0, "sessions": 0}
         self.before = read_json(checkpoint / "session.json") if checkpoint else fresh
 
     def save(self, checkpoint: Path) -> None:
@@ -77,10 +78,16 @@ class Session:
             {
                 "seconds": round(self.before["seconds"] + time.perf_counter() - self.began, 2),
                 "seconds_saving": round(self.before["seconds_saving"] + self.trainer.seconds_saving, 3),
+                "energy_kwh": self._energy(),
                 "peak_memory_gib": round(max(self.before["peak_memory_gib"], self.peak.read()), 3),
                 "sessions": self.before["sessions"] + 1,
             },
         )
+
+    def _energy(self) -> float | None:
+        """kWh; none from the session on whose card doesn't count it."""
+        taken, before = self.energy.read(), self.before["energy_kwh"]
+        return None if taken is None or before is None else round(before + taken, 6)
 
 
 class Curves(TrainerCallback):
