@@ -7,7 +7,9 @@
 
 Random weights never emit the end token, so that every completion has full length: the most that training can take.
 The plan is made for the longest prompt that is there; it is held against the peak that metrics.json has, the memory in
-use on the whole card: nothing else may run there.
+use on the whole card: nothing else may run there.  For supervised fine-tuning answers are repeated to full length.
+With fewer layers than the model has, the plan of the whole is printed too, for what can't be tried:
+    python benchmarks/recipes.py --only r1-distill-32b --layers 8 --path FOLDER    # train.jsonl and test.jsonl
 """
 
 import json
@@ -23,7 +25,7 @@ import pandas as pd
 import typer
 from gsm8k_grpo import layers, params, shapes, vram
 from gsm8k_grpo.corpus import Document
-from gsm8k_grpo.files import read_json, read_jsonl
+from gsm8k_grpo.files import read_json, read_jsonl, write_jsonl
 from random_model import filled_tokenizer, write_model
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
@@ -38,6 +40,7 @@ SMALL = {
     "threads": 2, "backend": "trl", "engine": "transformers", "precision": "float32", "quantization": None,
     "vram_gib": None, "lora": None, "vllm": None, "train.optim": "adamw_torch", "train.share_prompts": False,
     "train.compile": False, "train.old_log_probs": "computed", "train.max_completion_length": 16,
+    "sft.optim": "adamw_torch", "sft.max_length": 256,
 }  # fmt: skip
 
 
@@ -59,9 +62,13 @@ def settings_of(recipe: str, steps: int, path: Path | None, given: dict[str, Any
         "train.save_steps": 10 * steps,
         **given,
     }
-    train = params.load(ROOT / "params.yaml", settings).train
-    generations = -(-steps // train.optimizer_steps_per_generation)
-    return params.load(ROOT / "params.yaml", settings | {"train.prompts": generations * train.prompts_per_generation})
+    found = params.load(ROOT / "params.yaml", settings)
+    if found.method == "sft":
+        prompts = steps * found.sft.per_device_train_batch_size * found.sft.gradient_accumulation_steps
+    else:
+        generations = -(-steps // found.train.optimizer_steps_per_generation)
+        prompts = generations * found.train.prompts_per_generation
+    return params.load(ROOT / "params.yaml", settings | {"train.prompts": prompts})
 
 
 def stage(folder: Path, settings: params.Params, *command: str) -> None:
@@ -92,6 +99,11 @@ def longest_prompt(rows: list[dict[str, Any]], tokenizer: PreTrainedTokenizerFas
     return max(len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"])
 
 
+def lengthen(rows: list[dict[str, Any]], tokens: int) -> list[dict[str, Any]]:
+    """The rows with answers repeated until they have more tokens than that, each of which has a character at least."""
+    return [row | {"solution": row["solution"] * (1 + 8 * tokens // len(row["solution"]))} for row in rows]
+
+
 def measure(recipe: str, settings: params.Params, sizes: dict[str, int]) -> dict[str, Any]:
     """Train; the plan by part, the peaks and the seconds a step."""
     folder = WORK / recipe
@@ -106,7 +118,13 @@ def measure(recipe: str, settings: params.Params, sizes: dict[str, int]) -> dict
     tokenizer = filled_tokenizer([Document(row["prompt"], row["solution"]) for row in rows], config.vocab_size)
     write_model(folder / "model", config, tokenizer)
     prompt = longest_prompt(rows, tokenizer)
-    planned = vram.plan(settings, shapes.measure(config), prompt)
+    longest = prompt
+    if settings.method == "sft":
+        longest = settings.sft.max_length
+        write_jsonl(folder / "results/extract/train.jsonl", lengthen(rows, longest))
+    planned = vram.plan(settings, shapes.measure(config), longest)
+    every_layer = {"num_hidden_layers": published["num_hidden_layers"]}
+    whole = vram.plan(settings, shapes.measure(AutoConfig.for_model(kind, **published | sizes | every_layer)), longest)
     settings = settings.model_copy(update={"model": str(folder / "model")})
     stage(folder, settings, "base")
     try:
@@ -117,6 +135,7 @@ def measure(recipe: str, settings: params.Params, sizes: dict[str, int]) -> dict
     return {
         "planned_gib": round(planned.gib, 3),
         "parts_gib": {part.name: round(part.gib, 3) for part in planned.parts if part.gib},
+        "planned_whole_gib": round(whole.gib, 3),
         "peak_gib": read_json(folder / "results/train/short/metrics.json")["peak_memory_gib"],
         "longest_prompt": prompt,
         "steps": len(steps),
@@ -132,7 +151,8 @@ def line(recipe: str, found: dict[str, Any]) -> str:
     against = found["planned_gib"] / found["peak_gib"] - 1
     return (
         f"{recipe}: planned {found['planned_gib']:.2f} GiB, peak {found['peak_gib']:.2f} ({against:+.1%}); "
-        f"{found['seconds_a_step']:.2f} s a step, update {found['seconds_update_median']:.2f}; {parts}"
+        f"{found['seconds_a_step']:.2f} s a step, update {found['seconds_update_median']:.2f}; {parts}; "
+        f"planned for all layers of the model {found['planned_whole_gib']:.2f}"
     )
 
 

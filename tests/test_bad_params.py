@@ -28,11 +28,11 @@ def keys(section: str) -> str:
 MISTAKES = [
     # a key that is not there
     ("train.learning_rat=1e-4", f"train.learning_rat: no such key; did you mean train.learning_rate? allowed: {keys('train')}"),
-    ("learning_rate=1e-4", "learning_rate: no such key; allowed: backend, base, compare, download, engine, evaluate, extract, keep_checkpoints, lora, model, path, precision, quantization, recipe, rewards, seed, source, threads, tracking, train, variants, vllm, vram_gib"),
+    ("learning_rate=1e-4", "learning_rate: no such key; allowed: backend, base, compare, download, engine, evaluate, extract, keep_checkpoints, lora, method, model, path, precision, quantization, recipe, rewards, seed, sft, source, threads, tracking, train, variants, vllm, vram_gib"),
     ("compare.resample=500", "compare.resample: no such key; did you mean compare.resamples? allowed: resamples"),
     ("download.hub.datset=a/b", "download.hub.datset: no such key; did you mean download.hub.dataset? allowed: answer_key, configuration, dataset, licence, question_key, revision"),
     ("base.architecture.width=8", "base.architecture.width: no such key; allowed: context, heads, hidden, intermediate, layers, vocabulary"),
-    ("variants.short.max_stps=9", "variants.short.max_stps: no such key; did you mean variants.short.max_steps? allowed: epochs, max_steps, rewards"),
+    ("variants.short.max_stps=9", "variants.short.max_stps: no such key; did you mean variants.short.max_steps? allowed: epochs, max_steps, method, rewards"),
     ("variants.short.rewards={set: robust, weights: {int: 1}, weight: 1}", "variants.short.rewards.weight: no such key; did you mean variants.short.rewards.weights? allowed: set, weights"),
     ("compare={1: 500}", "compare.1: no such key; allowed: resamples"),
     ("compare..resamples=500", "compare.: no such key; allowed: resamples"),
@@ -54,7 +54,7 @@ MISTAKES = [
     ("compare=", "compare = null: must be a section with the keys resamples"),
     ("base=5", f"base = 5: must be a section with the keys {keys('base')}, or null"),
     ("variants=[short]", 'variants = ["short"]: must be a section'),
-    ("variants.short=250", "variants.short = 250: must be a section with the keys epochs, max_steps, rewards"),
+    ("variants.short=250", "variants.short = 250: must be a section with the keys epochs, max_steps, method, rewards"),
     ("rewards.weights=[int]", 'rewards.weights = ["int"]: must be a section, each a number'),
     ("rewards.weights={int: '1'}", 'rewards.weights.int = "1": must be a number; write it without quotes'),
     ("evaluate.probes=Calculate pi", 'evaluate.probes = "Calculate pi": must be a list, each a text, not empty'),
@@ -96,7 +96,13 @@ MISTAKES = [
     ("tracking.uri=me:pass@127.0.0.1:5000", PASSWORD),
     ("tracking.uri=postgresql+psycopg2://me:pass@host/db", PASSWORD),
     # values that don't fit each other
-    ("source=local", "path = null: source 'local' needs the folder that holds train.jsonl and test.jsonl"),
+    ("source=local", "path = null: source 'local' needs the folder that holds train.jsonl and test.jsonl, each line "
+     '{"question": ..., "answer": ...}; give path=FOLDER'),
+    ("method=dpo", 'method = "dpo": must be one of grpo, sft'),
+    ("variants.short={method: sft, rewards: {set: control, weights: {random: 1}}}", "variants.short.rewards: method sft learns the answers and has no rewards; leave them out, or give method: grpo"),
+    ("extract.answers=free", "extract.answers = free: variant short is of method grpo, whose rewards need a number to each question; give answers: gsm8k, or method: sft"),
+    ("extract={answers: free, one_shot: true}", "extract.one_shot = true: the example is in tags, which answers: free are not asked in; give false"),
+    ("sft.loss_type=dapo", 'sft.loss_type = "dapo": must be one of nll, chunked_nll'),
     ("base=null", "base = null: model 'scratch' needs the section base; see workflow/recipes/tiny.yaml"),
     ("variants.base={epochs: 1}", "variants: name at least one, such as short: {max_steps: 250}; 'base' is taken"),
     ("variants.short={max_steps: 9, epochs: 2}", "variants.short.max_steps = 9, epochs = 2.0: give one of the two"),

@@ -4,8 +4,9 @@ import pytest
 import recipes as benchmark
 import speed
 from conftest import ROOT
+from gsm8k_grpo import layers
 from gsm8k_grpo.corpus import Document
-from gsm8k_grpo.params import load
+from gsm8k_grpo.params import RECIPES, load
 from gsm8k_grpo.problems import problems
 from gsm8k_grpo.prompts import chat
 from random_model import filled_tokenizer
@@ -21,12 +22,15 @@ def rows():
 @pytest.mark.parametrize("recipe", benchmark.published())
 def test_a_recipe_trains_its_few_steps_on_prompts_that_are_all_seen(recipe):
     settings = benchmark.settings_of(recipe, 20, None, {})
+    assert settings.variants["short"].max_steps == 20
+    assert settings.vram_gib == layers.read(RECIPES / f"{recipe}.yaml")["vram_gib"]
     train = settings.train
+    if settings.method == "sft":
+        assert train.prompts == 20 * settings.sft.per_device_train_batch_size * settings.sft.gradient_accumulation_steps
+        return
     generations, left_out = divmod(train.prompts, train.prompts_per_generation)
     assert left_out == 0
     assert generations * train.optimizer_steps_per_generation >= 20
-    assert settings.variants["short"].max_steps == 20
-    assert settings.vram_gib == benchmark.params.load(ROOT / "params.yaml", {"recipe": recipe}).vram_gib
 
 
 @pytest.mark.parametrize("recipe", benchmark.published())
@@ -55,3 +59,10 @@ def test_the_runs_that_are_timed_are_six_completions_of_200_tokens_with_rank_32(
     assert (train.num_generations, train.max_completion_length, params.lora.rank) == (6, 200, 32)
     assert params.model == speed.MODEL
     assert left_out % train.optimizer_steps_per_generation == steps % train.optimizer_steps_per_generation == 0
+
+
+def test_answers_that_are_fine_tuned_on_are_longer_than_the_most_tokens(rows):
+    tokenizer = filled_tokenizer([Document(row["prompt"], row["solution"]) for row in rows], 5000)
+    longer = benchmark.lengthen(rows, 300)
+    assert min(len(tokenizer(row["solution"])["input_ids"]) for row in longer) > 300
+    assert all(after["solution"].startswith(before["solution"]) for before, after in zip(rows, longer, strict=True))

@@ -28,7 +28,7 @@ STAGES = {name: stage.get("do", stage) for name, stage in STAGES.items()}
 MODULES = [name for name in STAGES if name != "evaluate_base"]
 # Modules that can't change what a stage writes: MLflow's copies, the bar, a run's signals and locks, the memory plan;
 # and those that read the configuration, whose values DVC compares one by one.
-WITHOUT_EFFECT = {"tracking", "progress", "interrupts", "locks", "vram", "shapes"}
+WITHOUT_EFFECT = {"tracking", "progress", "interrupts", "locks", "fit", "vram", "shapes"}
 CONFIGURING = {"params", "layers"}
 TABLE = ["configure", "download", "extract", "base", "train@short", "train@full",
        "evaluate_base", "evaluate@short", "evaluate@full", "compare", "report"]  # fmt: skip

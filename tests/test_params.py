@@ -37,7 +37,7 @@ def test_the_default_configuration_is_valid_and_names_the_default_recipe(default
 
 @pytest.mark.parametrize("recipe", recipes())
 def test_every_recipe_is_valid_under_the_default_params(default, recipe):
-    assert load(default, {"recipe": recipe}).recipe == recipe
+    assert load(default, {"recipe": recipe, "path": "data"}).recipe == recipe
 
 
 def test_params_go_over_the_recipe_and_overrides_over_both(edited):

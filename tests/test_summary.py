@@ -156,6 +156,7 @@ def test_the_headline_is_of_the_last_variant_that_is_no_control(root):
     assert params.load(path).headline_variant == "full"
     assert params.load(path, {"variants.control": {"epochs": 3, "rewards": random}}).headline_variant == "full"
     assert params.load(path, {"variants.full.rewards": random}).headline_variant == "short"
+    assert params.load(path, {"variants.sft": {"epochs": 3, "method": "sft"}}).headline_variant == "full"
     both = {f"variants.{variant}.rewards": random for variant in ("short", "full")}
     assert params.load(path, both).headline_variant == "full"
 

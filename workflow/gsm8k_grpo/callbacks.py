@@ -11,6 +11,7 @@ from gsm8k_grpo.energy import Energy
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_json, write_jsonl
 from gsm8k_grpo.grpo import Trainer
 from gsm8k_grpo.params import Train
+from gsm8k_grpo.resumable import Resumable
 
 FLUSH_STEPS = 25  # rows of history sent to MLflow together
 
@@ -47,7 +48,7 @@ class Samples(TrainerCallback):
 class Keep(TrainerCallback):
     """Keeps the weights of the steps that keep_checkpoints names."""
 
-    def __init__(self, trainer: Trainer, steps: list[int]):
+    def __init__(self, trainer: Resumable, steps: list[int]):
         self.trainer, self.steps = trainer, steps
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -67,7 +68,7 @@ class Keep(TrainerCallback):
 class Session:
     """Time, energy and memory of the run over all its sessions: each checkpoint says what led to it."""
 
-    def __init__(self, trainer: Trainer, checkpoint: Path | None, peak: memory.Peak):
+    def __init__(self, trainer: Resumable, checkpoint: Path | None, peak: memory.Peak):
         self.trainer, self.began, self.peak, self.energy = trainer, time.perf_counter(), peak, Energy()
         fresh = {"seconds": 0.0, "seconds_saving": 0.0, "energy_kwh": 0.0, "peak_memory_gib": 0.0, "sessions": 0}
         self.before = read_json(checkpoint / "session.json") if checkpoint else fresh

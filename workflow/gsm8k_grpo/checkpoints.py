@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from transformers.trainer_callback import TrainerState
@@ -27,12 +28,11 @@ from gsm8k_grpo.params import Params
 SCRATCH = Path("scratch")
 KEPT_LATEST = 2  # the newest, and one to fall back to
 SHAPING = {
-    "seed", "threads", "model", "backend", "engine", "precision", "quantization", "lora", "base", "train",
-    "keep_checkpoints",
+    "seed", "threads", "model", "backend", "engine", "precision", "quantization", "lora", "base", "keep_checkpoints",
 }  # fmt: skip
 CODE = (
-    "checkpoints", "engines", "extract", "grpo", "logprobs", "models", "packed_grpo", "packing", "rewards/*",
-    "rollouts", "train", "unsloth_backend",
+    "checkpoints", "corpus", "engines", "extract", "grpo", "logprobs", "models", "packed_grpo", "packing", "resumable",
+    "rewards/*", "rollouts", "sft", "train", "unsloth_backend",
 )  # fmt: skip
 LIBRARIES = ("torch", "transformers", "trl", "accelerate", "peft")
 CHOSEN = ("unsloth", "vllm")  # libraries that take part where backend and engine name them
@@ -70,7 +70,7 @@ def folder(variant: str, params: Params, data: Path, base: Path) -> Path:
     """
     shaping = params.model_dump(include=SHAPING) | {
         "variant": params.variants[variant].model_dump(),
-        "rewards": params.variant_rewards(variant).model_dump(),
+        "method": _method(variant, params),
         "data": sha256(data),
         "base": sha256(base),
         "code": {path.name: sha256(path) for path in _code()},
@@ -78,6 +78,13 @@ def folder(variant: str, params: Params, data: Path, base: Path) -> Path:
     }
     digest = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
     return SCRATCH / f"{variant}-{digest[:12]}"
+
+
+def _method(variant: str, params: Params) -> dict[str, Any]:
+    """What shapes training by the variant's method alone."""
+    if params.variant_method(variant) == "sft":
+        return {"sft": params.sft.model_dump(), "prompts": params.train.prompts, "answers": params.extract.answers}
+    return {"train": params.train.model_dump(), "rewards": params.variant_rewards(variant).model_dump()}
 
 
 def _chosen(params: Params) -> list[str]:

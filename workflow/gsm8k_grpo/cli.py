@@ -87,10 +87,10 @@ def train(
     variant: Annotated[str, typer.Option(help="A variant of params.yaml, such as short or full.")],
     overrides: Overrides = [],
 ) -> None:
-    """Train one variant with GRPO."""
+    """Train one variant with GRPO, or by supervised fine-tuning where its method is sft."""
     settings = load(overrides)
     _one_of("--variant", variant, list(settings.variants))
-    if settings.backend == "unsloth":
+    if settings.backend == "unsloth" and settings.variant_method(variant) == "grpo":
         from gsm8k_grpo import unsloth_backend  # noqa: F401  before all that it rewrites
     from gsm8k_grpo.train import train as stage
 
@@ -170,11 +170,11 @@ def plan(
     overrides: Overrides = [],
 ) -> None:
     """Tell the memory that training takes, part by part, whether it fits a card, and what to change if not."""
-    settings = load(overrides)
-    from gsm8k_grpo import shapes, vram
+    settings = load(["path=.", *overrides])  # what it is trained on does not matter here, and may not be named yet
+    from gsm8k_grpo import fit, shapes
 
-    size = vram.card(settings) if card is None else card
-    typer.echo(vram.report(settings, shapes.of(settings), size))
+    size = fit.card(settings) if card is None else card
+    typer.echo(fit.report(settings, shapes.of(settings), size))
 
 
 @app.command()

@@ -20,7 +20,7 @@ from gsm8k_grpo.engines import Completion, Engine
 from gsm8k_grpo.extract import last_number, same_answer, xml_answer
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, sha256, write_json, write_jsonl
 from gsm8k_grpo.params import Params
-from gsm8k_grpo.prompts import chat
+from gsm8k_grpo.prompts import asked
 from gsm8k_grpo.rewards.robust import well_formed
 from gsm8k_grpo.statistics import mean_interval, share_interval
 from gsm8k_grpo.tracking import Run, of_results, running
@@ -48,7 +48,7 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
     answers = ask(engine, rows[: params.evaluate.questions], limit, f"evaluate {model}")
     seconds = time.perf_counter() - began
     probes = engine.complete(
-        [chat(probe, params.extract.language, params.extract.one_shot) for probe in params.evaluate.probes],
+        [asked(probe, params.extract) for probe in params.evaluate.probes],
         limit,
         f"probes {model}",
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsm8k_grpo.files import PipelineError, parse_jsonl, text_of, write_json, write_jsonl
-from gsm8k_grpo.prompts import chat
+from gsm8k_grpo.prompts import asked
 
 if TYPE_CHECKING:  # params knows the rewards by name, and the rewards read answers with this module
     from gsm8k_grpo.params import Extract
@@ -61,6 +61,14 @@ def gold_answer(solution: str) -> str:
     if answer is None:
         raise ValueError(f"'{parts[1].strip()[:40]}' behind '####' is not a number")
     return answer
+
+
+def free_answer(text: str) -> str | None:
+    """The normalised number behind `####` in a free answer, None where there is none: no other is sure to answer."""
+    try:
+        return gold_answer(text)
+    except ValueError:
+        return None
 
 
 def xml_answer(completion: str) -> str | None:
@@ -119,10 +127,14 @@ def _rows(path: Path, params: Extract) -> list[dict[str, Any]]:
     def parse(row: dict[str, Any]) -> dict[str, Any]:
         question, solution = text_of(row, "question"), text_of(row, "answer")
         return {
-            "prompt": chat(question, params.language, params.one_shot),
+            "prompt": asked(question, params),
             "question": question,
-            "answer": gold_answer(solution),
+            "answer": _gold(solution, params),
             "solution": solution,
         }
 
     return [{"id": f"{split}-{index}"} | row for index, row in enumerate(parse_jsonl(path, parse))]
+
+
+def _gold(solution: str, params: Extract) -> str | None:
+    return free_answer(solution) if params.answers == "free" else gold_answer(solution)

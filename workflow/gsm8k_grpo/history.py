@@ -48,11 +48,12 @@ def row(logged: dict[str, Any], before: Row | None, train: Train, rewards: Itera
     """One step's row, from its log entry and the row before it.
 
     Columns are `step, prompts_seen, epoch`, those of `COLUMNS`, and `reward_<name>` for each reward.  `kl` is
-    None where the run uses none.
+    None where the run uses none, and so is what GRPO alone has in a run of supervised fine-tuning, whose entry says
+    `prompts_seen` itself and has the length of the answers for that of completions.
     """
     found: Row = {
         "step": logged["step"],
-        "prompts_seen": _prompts_seen(logged["step"], train),
+        "prompts_seen": logged.get("prompts_seen", _prompts_seen(logged["step"], train)),
         "epoch": logged["epoch"],
     }
     for column, key in (COLUMNS | {f"reward_{name}": f"rewards/{name}{SUFFIX}/mean" for name in rewards}).items():

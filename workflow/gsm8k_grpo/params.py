@@ -14,13 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from gsm8k_grpo import layers, mistakes
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.problems import ProblemSet
-from gsm8k_grpo.prompts import Language
+from gsm8k_grpo.prompts import Answers, Language
 from gsm8k_grpo.rewards import NAMES, RewardSet
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 VARIANT_NAME = r"^[a-z][a-z0-9_]*$"
 TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")  # of MLflow; a file store it refuses
 
+Method = Literal["grpo", "sft"]
+Scheduler = Literal["constant", "constant_with_warmup", "cosine", "linear"]
+Optimizer = Literal["adamw_torch", "adamw_torch_fused", "paged_adamw_8bit", "adamw_8bit"]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -56,9 +59,18 @@ class Download(Section):
 
 
 class Extract(Section):
+    answers: Answers
     language: Language
     one_shot: bool
     validation_rows: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _free_answers_have_no_format(self) -> "Extract":
+        if self.answers == "free" and self.one_shot:
+            raise ValueError(
+                "one_shot = true: the example is in tags, which answers: free are not asked in; give false"
+            )
+        return self
 
 
 class Architecture(Section):
@@ -138,9 +150,9 @@ class Train(Section):
     max_completion_length: Count
     temperature: Positive
     learning_rate: Positive
-    lr_scheduler_type: Literal["constant", "constant_with_warmup", "cosine", "linear"]
+    lr_scheduler_type: Scheduler
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)]  # transformers takes 1 for one step
-    optim: Literal["adamw_torch", "adamw_torch_fused", "paged_adamw_8bit", "adamw_8bit"]
+    optim: Optimizer
     adam_beta1: Decay
     adam_beta2: Decay
     weight_decay: NotNegative
@@ -190,6 +202,25 @@ class Train(Section):
         return self.per_device_train_batch_size * self.steps_per_generation // self.num_generations
 
 
+class Sft(Section):
+    """Settings of TRL's SFTTrainer, under TRL's names; it learns the rows that `train.prompts` takes."""
+
+    per_device_train_batch_size: Count
+    gradient_accumulation_steps: Count
+    max_length: Count
+    loss_type: Literal["nll", "chunked_nll"]
+    learning_rate: Positive
+    lr_scheduler_type: Scheduler
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
+    optim: Optimizer
+    adam_beta1: Decay
+    adam_beta2: Decay
+    weight_decay: NotNegative
+    max_grad_norm: Positive
+    gradient_checkpointing: bool
+    save_steps: Count
+
+
 class Rewards(Section):
     """Which set of reward functions, and the weight of each one used."""
 
@@ -209,8 +240,9 @@ class Rewards(Section):
 
 
 class Variant(Section):
-    """A training run: its length in steps or in epochs, and rewards where they differ from the common ones."""
+    """A training run: its length in steps or in epochs; method and rewards where they differ from the common ones."""
 
+    method: Method | None = None
     max_steps: Count | None = None
     epochs: Positive | None = None
     rewards: Rewards | None = None
@@ -269,10 +301,12 @@ class Params(Section):
     vram_gib: Positive | None
     lora: Lora | None
     vllm: Vllm | None
+    method: Method
     download: Download
     extract: Extract
     base: Base | None
     train: Train
+    sft: Sft
     rewards: Rewards
     variants: dict[Annotated[str, Field(pattern=VARIANT_NAME)], Variant]
     keep_checkpoints: list[Count]
@@ -283,13 +317,17 @@ class Params(Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> "Params":
         if self.source == "local" and self.path is None:
-            raise ValueError("path = null: source 'local' needs the folder that holds train.jsonl and test.jsonl")
+            raise ValueError(
+                "path = null: source 'local' needs the folder that holds train.jsonl and test.jsonl, each line "
+                '{"question": ..., "answer": ...}; give path=FOLDER'
+            )
         if self.model == "scratch" and self.base is None:
             raise ValueError("base = null: model 'scratch' needs the section base; see workflow/recipes/tiny.yaml")
         if not self.variants or "base" in self.variants:
             raise ValueError("variants: name at least one, such as short: {max_steps: 250}; 'base' is taken")
         self._check_generated_rows()
         self._check_machine()
+        self._check_methods()
         if self.train.prompts is not None and self.train.prompts < self.train.prompts_per_generation:
             raise ValueError(
                 f"train.prompts = {self.train.prompts}: must be at least {self.train.prompts_per_generation}, what one"
@@ -344,17 +382,37 @@ class Params(Section):
         if self.backend == "unsloth" and (self.train.share_prompts or self.train.compile):
             raise ValueError("backend = unsloth: has a loss of its own; share_prompts and compile must be false")
 
+    def _check_methods(self) -> None:
+        """Rewards and gold answers are there for GRPO, and rewards for nothing else."""
+        for name, variant in self.variants.items():
+            if self.variant_method(name) == "sft" and variant.rewards is not None:
+                raise ValueError(
+                    f"variants.{name}.rewards: method sft learns the answers and has no rewards; leave them out, or "
+                    "give method: grpo"
+                )
+            if self.variant_method(name) == "grpo" and self.extract.answers == "free":
+                raise ValueError(
+                    f"extract.answers = free: variant {name} is of method grpo, whose rewards need a number to each "
+                    "question; give answers: gsm8k, or method: sft"
+                )
+
+    def variant_method(self, variant: str) -> Method:
+        return self.variants[variant].method or self.method
+
     @property
     def headline_variant(self) -> str:
         """The variant that the report's first sentence is about: the last one that is no control, if there is one.
 
-        A control has rewards of its own.
+        A control has rewards or a method of its own.
         """
-        trained = [name for name, variant in self.variants.items() if variant.rewards is None]
+        trained = [name for name, variant in self.variants.items() if not (variant.rewards or variant.method)]
         return (trained or list(self.variants))[-1]
 
     def variant_rewards(self, variant: str) -> Rewards:
         return self.variants[variant].rewards or self.rewards
+
+    def reward_names(self, variant: str) -> list[str]:
+        return [] if self.variant_method(variant) == "sft" else list(self.variant_rewards(variant).weights)
 
     def kept_steps(self, variant: str) -> list[int]:
         """Steps of a variant whose weights are kept beside the final ones; its length in epochs bounds none."""

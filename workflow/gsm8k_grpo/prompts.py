@@ -4,8 +4,14 @@ The English text is the one of the published notebooks (Unsloth's GRPO notebook 
 Chinese text is the one of the published 14 GB recipe.  The example of the one-shot prompt is ours.
 """
 
-from typing import Literal
+from __future__ import annotations
 
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:  # params knows the languages by name
+    from gsm8k_grpo.params import Extract
+
+Answers = Literal["gsm8k", "free"]
 Language = Literal["english", "chinese"]
 Message = dict[str, str]
 
@@ -43,3 +49,10 @@ def chat(question: str, language: Language, one_shot: bool) -> list[Message]:
             {"role": "assistant", "content": tagged(reasoning, answer)},
         ]
     return [*messages, {"role": "user", "content": question}]
+
+
+def asked(question: str, params: Extract) -> list[Message]:
+    """The messages for a question as a recipe has it asked: for free answers in no format, so by the question alone."""
+    if params.answers == "free":
+        return [{"role": "user", "content": question}]
+    return chat(question, params.language, params.one_shot)

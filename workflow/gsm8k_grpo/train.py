@@ -1,4 +1,4 @@
-"""Stage `train`: GRPO on the train split, one run per variant.
+"""Stage `train`: GRPO, or supervised fine-tuning, on the train split, one run per variant.
 
 Reads `results/extract` and `results/base`, writes `results/train/<variant>/`: the weights in `model/`, those of
 `keep_checkpoints` in `checkpoints/<step>/`, `history.csv` (a row a step), `samples.jsonl` (a few prompts' completions
@@ -18,13 +18,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from transformers.trainer_callback import TrainerState
 from trl import GRPOConfig
 
-from gsm8k_grpo import checkpoints, history, interrupts, memory, models, packing, tracking, vram
+from gsm8k_grpo import checkpoints, fit, history, interrupts, memory, models, packing, sft, tracking
 from gsm8k_grpo.callbacks import Curves, Keep, Samples, Session, Stop
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_json, write_jsonl, write_text
 from gsm8k_grpo.grpo import Trainer
 from gsm8k_grpo.packed_grpo import PackedTrainer
-from gsm8k_grpo.params import Params, Train
+from gsm8k_grpo.params import Params, Sft, Train
 from gsm8k_grpo.progress import Progress
+from gsm8k_grpo.resumable import Resumable
 from gsm8k_grpo.rewards import TABLE
 from gsm8k_grpo.rollouts import Rollouts
 
@@ -48,7 +49,7 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
     """
     torch.set_num_threads(params.threads)
     memory.check(params)
-    vram.check(params)
+    fit.check(params, params.variant_method(variant))
     memory.limit(params.vram_gib)
     set_seed(params.seed)
     data = extracted / "train.jsonl"
@@ -56,20 +57,23 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
     _name_others(variant, scratch)
     available = read_jsonl(data)
     rows = _subset(available, params.train)
-    trainer = _trainer(rows, variant, read_json(base / "base.json")["model"], params, scratch)
-    _tell_changes(variant, params.train, effective_config(trainer))
+    supervised = params.variant_method(variant) == "sft"
+    make = sft.trainer if supervised else _trainer
+    trainer = make(rows, variant, read_json(base / "base.json")["model"], params, scratch)
+    trainer.add_callback(Keep(trainer, params.kept_steps(variant)))
+    _tell_changes(variant, "sft" if supervised else "train", params, effective_config(trainer))
     checkpoint = checkpoints.newest(scratch)
     with tracking.running(_run(variant, params, scratch, resumed=checkpoint is not None)) as run:
         write_json(scratch / MLFLOW_RUN, {"id": run.id})
         run.log_params(logged(variant, params))
         run.log_dataset(data, len(rows), "training")
         if not checkpoints.finished(checkpoint):
-            curves = Curves(run, params.train, list(params.variant_rewards(variant).weights))
+            curves = Curves(run, params.train, params.reward_names(variant))
             _go_on(trainer, checkpoint, curves, variant)
         prompts = {
             "prompts": len(rows),
             "prompts_available": len(available),
-            "prompts_left_out_per_epoch": len(rows) % params.train.prompts_per_generation,
+            "prompts_left_out_per_epoch": 0 if supervised else len(rows) % params.train.prompts_per_generation,
         }
         identity = {"mlflow_run_id": run.id, "mlflow_run_key": run.key}
         _write(trainer, variant, checkpoints.newest(scratch), target, params, prompts | identity)
@@ -95,9 +99,12 @@ def _run(variant: str, params: Params, scratch: Path, resumed: bool) -> tracking
 
 def logged(variant: str, params: Params) -> dict[str, Any]:
     """What MLflow gets as the parameters of a training run."""
-    common = params.model_dump(include={"seed", "source", *MACHINE, "train"})
-    own = {"rewards": params.variant_rewards(variant), "variant": params.variants[variant]}
-    return common | {name: section.model_dump() for name, section in own.items()}
+    method = params.variant_method(variant)
+    common = params.model_dump(include={"seed", "source", *MACHINE, "sft" if method == "sft" else "train"})
+    own = {"variant": params.variants[variant]} | (
+        {} if method == "sft" else {"rewards": params.variant_rewards(variant)}
+    )
+    return common | {"method": method} | {name: section.model_dump() for name, section in own.items()}
 
 
 def _trainer(rows: list[dict[str, Any]], variant: str, model: str, params: Params, scratch: Path) -> Trainer:
@@ -120,7 +127,6 @@ def _trainer(rows: list[dict[str, Any]], variant: str, model: str, params: Param
     samples = Samples(trainer, params.train.sample_steps, params.train.sample_prompts, list(rewards.weights))
     trainer.savers.append(samples.save)
     trainer.add_callback(samples)
-    trainer.add_callback(Keep(trainer, params.kept_steps(variant)))
     return trainer
 
 
@@ -136,11 +142,12 @@ def _model(name: str, params: Params) -> tuple[PreTrainedModel, PreTrainedTokeni
     return models.adapt(network, params.lora) if params.lora else network, tokenizer
 
 
-def _go_on(trainer: Trainer, checkpoint: Path | None, curves: Curves, variant: str) -> None:
+def _go_on(trainer: Resumable, checkpoint: Path | None, curves: Curves, variant: str) -> None:
     """Train from the checkpoint, or from the start, to the end or to the next signal."""
     if checkpoint:
         print(f"going on from {checkpoint}", file=sys.stderr)
-    with Progress(f"train {variant}", SHOWN) as progress, interrupts.deferred() as request, memory.Peak() as peak:
+    shown = sft.SHOWN if isinstance(trainer, sft.Trainer) else SHOWN
+    with Progress(f"train {variant}", shown) as progress, interrupts.deferred() as request, memory.Peak() as peak:
         trainer.savers.append(Session(trainer, checkpoint, peak).save)
         for callback in (progress, curves, Stop(request)):
             trainer.add_callback(callback)
@@ -148,7 +155,7 @@ def _go_on(trainer: Trainer, checkpoint: Path | None, curves: Curves, variant: s
     request.obey()
 
 
-def _write(trainer: Trainer, variant: str, checkpoint: Path, target: Path, params: Params, known: dict) -> None:
+def _write(trainer: Resumable, variant: str, checkpoint: Path, target: Path, params: Params, known: dict) -> None:
     """Write the stage's files from the last checkpoint; metrics.json goes first and comes last."""
     (target / "metrics.json").unlink(missing_ok=True)
     target.mkdir(parents=True, exist_ok=True)
@@ -158,10 +165,11 @@ def _write(trainer: Trainer, variant: str, checkpoint: Path, target: Path, param
     for step in params.kept_steps(variant):
         checkpoints.promote(checkpoints.kept(checkpoint.parent, step), target / "checkpoints" / str(step))
     state = TrainerState.load_from_json(str(checkpoint / checkpoints.STATE))
-    steps = history.rows(state.log_history, params.train, params.variant_rewards(variant).weights)
+    steps = history.rows(state.log_history, params.train, params.reward_names(variant))
     write_text(target / "history.csv", pd.DataFrame(steps).to_csv(index=False))
     write_jsonl(target / "samples.jsonl", read_jsonl(checkpoint / "samples.jsonl"))
     figures = {
+        "method": params.variant_method(variant),
         "steps": state.global_step,
         "epochs": steps[-1]["epoch"],
         "prompts_seen": steps[-1]["prompts_seen"],
@@ -208,27 +216,33 @@ def _config(variant: str, params: Params, scratch: Path) -> GRPOConfig:
     )
 
 
-def _tell_changes(variant: str, asked: Train, effective: dict[str, Any]) -> None:
+def _tell_changes(variant: str, section: str, params: Params, effective: dict[str, Any]) -> None:
     """Say what a library has changed of what it was asked for, which it may do without a word."""
+    asked: Train | Sft = getattr(params, section)
     for key, value in asked.model_dump().items():
         if key in effective and effective[key] != value:
             print(
-                f"train {variant}: train.{key} = {value} was asked for; the trainer runs with {effective[key]}",
+                f"train {variant}: {section}.{key} = {value} was asked for; the trainer runs with {effective[key]}",
                 file=sys.stderr,
             )
 
 
-def effective_config(trainer: Trainer) -> dict[str, Any]:
+def effective_config(trainer: Resumable) -> dict[str, Any]:
     """What TRL really runs with, read back from the trainer."""
+    return (sft.effective_config(trainer) if isinstance(trainer, sft.Trainer) else _effective_grpo(trainer)) | {
+        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "parameters": trainer.model.num_parameters(),
+        "dtype": str(trainer.model.dtype).removeprefix("torch."),
+        "device": trainer.model.device.type,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _effective_grpo(trainer: Trainer) -> dict[str, Any]:
     args = trainer.args.to_dict()
     return {key: args[key] for key in EFFECTIVE} | {
         "use_vllm": trainer.use_vllm,
         "vllm_importance_sampling_correction": trainer.use_vllm and trainer.vllm_importance_sampling_correction,
         "trainer": type(trainer).__name__,
         "rewards": trainer.reward_func_names,
-        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-        "parameters": trainer.model.num_parameters(),
-        "dtype": str(trainer.model.dtype).removeprefix("torch."),
-        "device": trainer.model.device.type,
-        "threads": torch.get_num_threads(),
     }

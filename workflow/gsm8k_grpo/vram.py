@@ -4,15 +4,9 @@ Each part is a formula over the model's shape and the configuration.  Where a fo
 stored, its constant stands below, by itself, to be set from measured peaks (docs/benchmarks.md).
 """
 
-import json
 from dataclasses import dataclass, replace
-from typing import Any
 
-import torch
-from pydantic import ValidationError
-
-from gsm8k_grpo import layers, logprobs, models, shapes
-from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo import logprobs, models
 from gsm8k_grpo.params import Params, Train
 from gsm8k_grpo.shapes import Shape
 
@@ -42,6 +36,11 @@ PASSING = 0.5
 LOGIT_BYTES = 16
 CHUNK_LOGIT_BYTES = 20
 COMPILED_LOGIT_BYTES = 8
+# Supervised, of every token of a batch: the loss is computed in 32 bit, its gradient beside it.
+SFT_LOGIT_BYTES = 12
+# TRL's chunked loss has this many tokens' logits at a time, and the head's weights in 32 bit beside their copy in 16.
+SFT_CHUNK = 256
+HEAD_BYTES = 6
 UNSLOTH_CHUNKS = 4  # parts into which Unsloth's loss cuts a batch
 # vLLM's captured graphs and work space, as measured with rtx4090; the context, kernels and libraries of CUDA.
 GRAPHS_GIB = 1.9
@@ -75,8 +74,18 @@ class Plan:
         return "\n".join([f"{'part':<18}{'GiB':>9}", *lines, f"{'total':<18}{self.gib:>9.2f}"])
 
 
-def plan(params: Params, shape: Shape, prompt: int = PROMPT_TOKENS) -> Plan:
-    """The memory that training takes at its peak; `prompt` is the length of the longest prompt in tokens."""
+def plan(params: Params, shape: Shape, longest: int | None = None) -> Plan:
+    """The memory that training takes at its peak, by the recipe's method.
+
+    `longest` is the length in tokens of the longest prompt, for method sft with its answer; PROMPT_TOKENS or
+    sft.max_length where it is not given.
+    """
+    if params.method == "sft":
+        return _supervised(params, shape, longest or params.sft.max_length)
+    return _grpo(params, shape, longest or PROMPT_TOKENS)
+
+
+def _grpo(params: Params, shape: Shape, prompt: int) -> Plan:
     generation, update = _generation(params, shape, prompt), _update(params, shape, prompt)
     if params.vllm and params.vllm.sleep:
         # The two take turns: what the smaller one needs, the larger one has given back.
@@ -85,11 +94,32 @@ def plan(params: Params, shape: Shape, prompt: int = PROMPT_TOKENS) -> Plan:
         else:
             update = _not_counted(update, "while vLLM sleeps")
     parts = [
-        *_model(params, shape),
-        *_training(params, shape),
+        *_model(params, shape, params.train.beta),
+        *_training(params, shape, params.train.optim),
         *generation,
         *update,
         Part("CUDA graphs", GRAPHS_GIB if params.engine == "vllm" else 0.0, "vLLM's, with its work space"),
+        Part("CUDA", CONTEXT_GIB, "context, kernels, libraries"),
+    ]
+    return Plan(parts)
+
+
+def _supervised(params: Params, shape: Shape, length: int) -> Plan:
+    """No generation and no reference: a batch of questions with their answers, the logits of all their tokens."""
+    tokens = params.sft.per_device_train_batch_size * length
+    if params.sft.loss_type == "chunked_nll":
+        head = shape.vocabulary * shape.hidden * HEAD_BYTES
+        logits = min(SFT_CHUNK, tokens) * shape.vocabulary * CHUNK_LOGIT_BYTES + head
+        remark = f"{min(SFT_CHUNK, tokens):,} tokens by {shape.vocabulary:,}, beside the head in 32 bit"
+    else:
+        logits = tokens * shape.vocabulary * SFT_LOGIT_BYTES
+        remark = f"{tokens:,} tokens by {shape.vocabulary:,}"
+    parts = [
+        *_model(params, shape, beta=0.0),
+        *_training(params, shape, params.sft.optim),
+        _activations(params, shape, tokens, kept(params, shape), params.sft.gradient_checkpointing),
+        Part("logits", logits / GIB, remark),
+        _restored(params, shape),
         Part("CUDA", CONTEXT_GIB, "context, kernels, libraries"),
     ]
     return Plan(parts)
@@ -107,7 +137,7 @@ def _computed(params: Params) -> int:
     return models.DTYPES[models.COMPUTED[params.precision]].itemsize  # bytes of a number in the computation
 
 
-def _model(params: Params, shape: Shape) -> list[Part]:
+def _model(params: Params, shape: Shape, beta: float) -> list[Part]:
     """The weights, and their copies in the type of the computation and for the KL term."""
     size = _stored(params)
     whole = shape.parameters * size
@@ -119,7 +149,7 @@ def _model(params: Params, shape: Shape) -> list[Part]:
     # Of weights that are trained, autocast keeps a copy through the forward and the backward pass.
     copied = params.precision == "mixed" and params.lora is None
     # With adapters the reference is the same model with the adapters switched off.
-    reference = params.train.beta > 0 and params.lora is None
+    reference = beta > 0 and params.lora is None
     return [
         Part("weights", loaded / GIB, f"{shape.parameters:,} in {kind}"),
         Part("copy in bfloat16", copied * shape.parameters * 2 / GIB, "precision: mixed"),
@@ -127,17 +157,17 @@ def _model(params: Params, shape: Shape) -> list[Part]:
     ]
 
 
-def _training(params: Params, shape: Shape) -> list[Part]:
+def _training(params: Params, shape: Shape, optim: str) -> list[Part]:
     """What training keeps of each trained weight: adapters are in 32 bit, full weights in the model's precision."""
     trained = shape.adapter(params.lora) if params.lora else shape.parameters
     size = 4 if params.lora else _stored(params)
     # The head's new gradient stands beside the sum of those before; it is the largest by far.
     head = 0 if params.lora else shape.vocabulary * shape.hidden
-    moments = ADAMW_8BIT_BYTES if params.train.optim.endswith("8bit") else 2 * size
+    moments = ADAMW_8BIT_BYTES if optim.endswith("8bit") else 2 * size
     return [
         Part("adapter", trained * size / GIB if params.lora else 0.0, f"{trained:,} in float32"),
         Part("gradients", (trained + head) * size / GIB, f"of {trained:,} weights{', twice of the head' * bool(head)}"),
-        Part("optimizer", trained * moments / GIB, params.train.optim),
+        Part("optimizer", trained * moments / GIB, optim),
     ]
 
 
@@ -159,29 +189,40 @@ def _generation(params: Params, shape: Shape, prompt: int) -> list[Part]:
 
 def _update(params: Params, shape: Shape, prompt: int) -> list[Part]:
     """The forward and the backward pass of one batch."""
-    tokens = _tokens(params.train, prompt)
-    size = _computed(params)
-    layer = tokens * kept(params, shape)
-    if params.train.gradient_checkpointing:
-        # Kept is each layer's input, by Unsloth in the computer's memory; one layer at a time is computed anew.
-        inputs = 0 if params.backend == "unsloth" else shape.layers * tokens * shape.hidden * size
-        activations, remark = inputs + layer, f"{tokens:,} tokens, recomputed layer by layer"
-    else:
-        activations, remark = shape.layers * layer, f"{tokens:,} tokens in {shape.layers} layers"
-    activations += PASSING * layer
-    logits, each = _logits(params)
-    # A quantised matrix is restored for its product.
-    restored = 0 if params.quantization is None else shape.hidden * shape.intermediate * size
+    train, tokens = params.train, _tokens(params.train, prompt)
+    each = kept(params, shape, train.compile)
+    unsloth = params.backend == "unsloth"  # keeps them in the computer's memory
+    logits, bytes_each = _logits(params)
     return [
-        Part("activations", activations / GIB, remark),
-        Part("logits", logits * shape.vocabulary * each / GIB, f"{logits:,} tokens by {shape.vocabulary:,}"),
-        Part("restored matrix", restored / GIB, "4 bit, for its product"),
+        _activations(params, shape, tokens, each, train.gradient_checkpointing, offloaded=unsloth),
+        Part("logits", logits * shape.vocabulary * bytes_each / GIB, f"{logits:,} tokens by {shape.vocabulary:,}"),
+        _restored(params, shape),
     ]
 
 
-def kept(params: Params, shape: Shape) -> float:
+def _activations(
+    params: Params, shape: Shape, tokens: int, each: float, checkpointing: bool, offloaded: bool = False
+) -> Part:
+    """What the forward pass keeps for the backward pass, `each` bytes of a token and layer, and gradients passing."""
+    layer = tokens * each
+    if checkpointing:
+        # Kept is each layer's input; one layer at a time is computed anew.
+        inputs = 0 if offloaded else shape.layers * tokens * shape.hidden * _computed(params)
+        size, remark = inputs + layer, f"{tokens:,} tokens, recomputed layer by layer"
+    else:
+        size, remark = shape.layers * layer, f"{tokens:,} tokens in {shape.layers} layers"
+    return Part("activations", (size + PASSING * layer) / GIB, remark)
+
+
+def _restored(params: Params, shape: Shape) -> Part:
+    """A quantised matrix is restored for its product."""
+    size = 0 if params.quantization is None else shape.hidden * shape.intermediate * _computed(params)
+    return Part("restored matrix", size / GIB, "4 bit, for its product")
+
+
+def kept(params: Params, shape: Shape, compiled: bool = False) -> float:
     """Bytes that a layer keeps of each token for the backward pass."""
-    if params.train.compile:
+    if compiled:
         hidden, intermediate = KEPT_HIDDEN_COMPILED, KEPT_INTERMEDIATE_COMPILED
     else:
         hidden, intermediate = KEPT_HIDDEN if params.lora else KEPT_HIDDEN_TRAINED, KEPT_INTERMEDIATE
@@ -206,94 +247,3 @@ def _logits(params: Params) -> tuple[int, int]:
     if params.backend == "unsloth":
         return -(-completed // UNSLOTH_CHUNKS), COMPILED_LOGIT_BYTES
     return completed, LOGIT_BYTES
-
-
-def card(params: Params) -> float | None:
-    """GiB that the run may take: vram_gib or the whole card, whichever is less; None without both."""
-    found = torch.cuda.get_device_properties(0).total_memory / GIB if torch.cuda.is_available() else None
-    return min((size for size in (params.vram_gib, found) if size is not None), default=None)
-
-
-def check(params: Params) -> None:
-    """Refuse a training run that can't fit the card; where there is no card and no vram_gib, nothing is refused.
-
-    Raises:
-        PipelineError: with the table and what to change.
-    """
-    size = card(params)
-    if size is None:
-        return
-    shape = shapes.of(params)
-    if plan(params, shape).gib > size:
-        raise PipelineError(f"the card is too small for this training:\n{report(params, shape, size)}")
-
-
-def report(params: Params, shape: Shape, size: float | None) -> str:
-    """The table, whether it fits `size` GiB, and what to change where it doesn't."""
-    planned = plan(params, shape)
-    head = f"recipe {params.recipe}, model {params.model}{'' if size is None else f', {size:g} GiB'}"
-    if size is None:
-        verdict = "No card is named (vram_gib or --card) and none is here."
-    elif planned.gib <= size:
-        verdict = f"It fits; {size - planned.gib:.2f} GiB are left."
-    else:
-        verdict = f"It does not fit: {planned.gib - size:.2f} GiB are missing.\n{_advice(params, shape, size)}"
-    return f"{head}\n\n{planned.table()}\n\n{verdict}"
-
-
-def _advice(params: Params, shape: Shape, size: float) -> str:
-    """Changes that save memory, those that cost least first, until it fits."""
-    lines = ["Change, one after the other:"]
-    for change in _changes(params, shape):
-        changed = _changed(params, change)
-        if changed is None or plan(changed, shape).gib >= plan(params, shape).gib:
-            continue
-        params = changed
-        settings = " ".join(f"--set '{key}={json.dumps(value)}'" for key, value in change.items())
-        lines.append(f"  {settings}: {plan(params, shape).gib:.2f} GiB")
-        if plan(params, shape).gib <= size:
-            return "\n".join(lines)
-    return "\n".join([*lines, "Even so it does not fit: take a smaller model or a larger card."])
-
-
-def _changes(params: Params, shape: Shape) -> list[dict[str, Any]]:
-    """Keys and values; where a change does not apply, none."""
-    train = params.train
-    return [
-        {"train.optim": "paged_adamw_8bit"},
-        {"train.share_prompts": True},
-        {"vllm.sleep": True} if params.vllm else {},
-        {"train.gradient_checkpointing": True},
-        _one_group_a_batch(train) if train.per_device_train_batch_size > train.num_generations else {},
-        {"vllm.kv_cache_gib": params.vllm.kv_cache_gib / 2} if params.vllm else {},
-        {"train.beta": 0.0},
-        {} if params.lora else {"lora": {"rank": 16, "alpha": 16, "targets": list(shape.projections)}},
-        _unsloth(params),
-        {"quantization": "4bit"},
-        {"engine": "transformers", "train.old_log_probs": "computed", "train.compile": False},
-        {"train.max_completion_length": train.max_completion_length // 2},
-    ]
-
-
-def _one_group_a_batch(train: Train) -> dict[str, Any]:
-    """The same optimizer steps from smaller batches."""
-    split = train.per_device_train_batch_size // train.num_generations
-    return {
-        "train.per_device_train_batch_size": train.num_generations,
-        "train.gradient_accumulation_steps": train.gradient_accumulation_steps * split,
-        "train.steps_per_generation": train.steps_per_generation * split,
-    }
-
-
-def _unsloth(params: Params) -> dict[str, Any]:
-    """Its loss is its own; vLLM takes its weights, so that they can't be given back."""
-    own = {"train.share_prompts": False, "train.compile": False, "train.gradient_checkpointing": True}
-    return {"backend": "unsloth"} | own | ({"vllm.sleep": False} if params.vllm else {})
-
-
-def _changed(params: Params, change: dict[str, Any]) -> Params | None:
-    """The configuration with a change; None where the two don't go together."""
-    try:
-        return Params.model_validate(layers.merge(params.model_dump(), layers.nested(change)))
-    except ValidationError:
-        return None

@@ -19,7 +19,10 @@ rule train:
     params:
         variant=lookup(dpath="variants/{variant}", within=config),
         keep_checkpoints=lookup(dpath="keep_checkpoints", within=config),
+        method=lookup(dpath="method", within=config),
+        answers=lookup(dpath="extract/answers", within=config),
         train=lookup(dpath="train", within=config),
+        sft=lookup(dpath="sft", within=config),
         rewards=lookup(dpath="rewards", within=config),
         backend=lookup(dpath="backend", within=config),
         engine=lookup(dpath="engine", within=config),
