@@ -57,7 +57,7 @@ def write_results(
         rewards = list(params.variant_rewards(variant).weights)
         curves = history(steps.get(variant, 100), rewards, kl)
         _write_training(results / "train" / variant, curves, rewards, run_ids.get(variant, variant))
-    compare(results / "evaluate", models, results / "compare", params.compare, params.seed)
+    compare(results / "evaluate", params.runs, results / "compare", params.compare, params.seed)
 
 
 def answers(strict: int, flexible: int) -> list[dict[str, Any]]:

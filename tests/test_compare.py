@@ -23,7 +23,8 @@ def rows(strict, flexible=None, first=0):
 def run(folder, models, seed=42):
     for model, answers in models.items():
         write_jsonl(folder / "evaluate" / model / "answers.jsonl", answers)
-    compare(folder / "evaluate", list(models), folder / "compare", Compare(resamples=1000), seed)
+    variants = {model: {seed: model} for model in models if model != "base"}
+    compare(folder / "evaluate", variants, folder / "compare", Compare(resamples=1000), seed)
     return read_json(folder / "compare" / "comparison.json")
 
 
@@ -90,4 +91,4 @@ def test_models_that_answered_different_questions_are_refused(tmp_path, others):
 def test_a_model_that_was_not_evaluated_is_named(tmp_path):
     write_jsonl(tmp_path / "base" / "answers.jsonl", rows("TF"))
     with pytest.raises(PipelineError, match=r"short.answers\.jsonl: no such file; run the stage that writes it first$"):
-        compare(tmp_path, ["base", "short"], tmp_path / "compare", Compare(resamples=100), 1)
+        compare(tmp_path, {"short": {1: "short"}}, tmp_path / "compare", Compare(resamples=100), 1)

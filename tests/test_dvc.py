@@ -25,7 +25,7 @@ PACKAGE = ROOT / "workflow/gsm8k_grpo"
 CONFIGURATION = "results/configure/params.yaml"
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 STAGES = {name: stage.get("do", stage) for name, stage in STAGES.items()}
-MODULES = [name for name in STAGES if name != "evaluate_base"]
+MODULES = [name for name in STAGES if name not in ("evaluate_base", "train_seed", "evaluate_seed")]
 # Modules that can't change what a stage writes: MLflow's copies, the bar, a run's signals and locks, the memory plan;
 # and those that read the configuration, whose values DVC compares one by one.
 WITHOUT_EFFECT = {"tracking", "progress", "interrupts", "locks", "fit", "vram", "shapes"}
@@ -109,6 +109,16 @@ def test_base_is_evaluated_as_the_variants_are():
         dep for dep in of_variants["deps"] if not dep.startswith("results/train/")
     ]
     assert of_base["outs"] == [out.replace("${key}", "base") for out in of_variants["outs"]]
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_a_further_seed_is_trained_and_evaluated_as_the_first_is(stage):
+    of_first, of_further = STAGES[stage], STAGES[f"{stage}_seed"]
+    assert of_further["matrix"] == {"variant": "${variants}", "seed": "${seeds}"}
+    as_further = yaml.safe_load(yaml.safe_dump(of_first).replace("${key}", "${item.variant}_s${item.seed}"))
+    assert {key: of_further[key] for key in of_first if key != "desc"} == {
+        key: value for key, value in as_further.items() if key != "desc"
+    }
 
 
 # A project of its own

@@ -80,7 +80,8 @@ def test_the_stage_writes_the_gains_of_every_pair_in_the_order_of_the_comparison
     for model, completion in completions.items():
         rows = [row(completion, index) for index in range(4)]
         write_jsonl(tmp_path / "evaluate" / model / "answers.jsonl", rows)
-    compare(tmp_path / "evaluate", list(completions), tmp_path / "compare", Compare(resamples=100), 1)
+    variants = {"short": {1: "short"}, "full": {1: "full"}}
+    compare(tmp_path / "evaluate", variants, tmp_path / "compare", Compare(resamples=100), 1)
     found = read_json(tmp_path / "compare" / "gains.json")
     assert [(row["a"], row["b"]) for row in found] == [("base", "short"), ("base", "full"), ("short", "full")]
     assert [row["points"] for row in found] == [

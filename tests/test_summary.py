@@ -5,7 +5,7 @@ import re
 import pytest
 from gsm8k_grpo import params
 from gsm8k_grpo.files import write_text
-from gsm8k_grpo.summary import format_reading, headline, outcome, summary, verdict
+from gsm8k_grpo.summary import format_reading, headline, outcome, seeds_reading, summary, verdict
 from sample_results import write_results
 
 
@@ -159,6 +159,28 @@ def test_the_headline_is_of_the_last_variant_that_is_no_control(root):
     assert params.load(path, {"variants.sft": {"epochs": 3, "method": "sft"}}).headline_variant == "full"
     both = {f"variants.{variant}.rewards": random for variant in ("short", "full")}
     assert params.load(path, both).headline_variant == "full"
+
+
+def spread(variant, seeds, values, mean, sd, metric="strict_accuracy"):
+    return {"variant": variant, "metric": metric, "seeds": seeds, "values": values, "mean": mean, "sd": sd}
+
+
+def test_the_spread_over_the_seeds_is_said_with_each_run():
+    rows = [
+        spread("short", [42, 43], [0.1, 0.1], 0.1, 0.0),
+        spread("full", [42, 43], [0.9, 0.9], 0.9, 0.0, metric="flexible_accuracy"),
+        spread("full", [42, 43], [0.7, 0.75], 0.725, 0.0354),
+    ]
+    assert seeds_reading(rows, "full") == (
+        "Over 2 seeds strict accuracy after full training is 72.5 % on average, with a standard deviation of 3.5 "
+        "points: 70.0 % (seed 42) and 75.0 % (seed 43)."
+    )
+
+
+def test_of_one_seed_it_is_said_that_the_spread_is_not_known():
+    assert seeds_reading([spread("full", [42], [0.7], 0.7, None)], "full") == (
+        "One seed (42): how much another run of the training would differ is not known."
+    )
 
 
 # The lines that end a run

@@ -84,12 +84,15 @@ def base(overrides: Overrides = []) -> None:
 
 @app.command()
 def train(
-    variant: Annotated[str, typer.Option(help="A variant of params.yaml, such as short or full.")],
+    variant: Annotated[
+        str, typer.Option(help="A variant of params.yaml, such as short or full; short_s43 is it with seed 43.")
+    ],
     overrides: Overrides = [],
 ) -> None:
     """Train one variant with GRPO, or by supervised fine-tuning where its method is sft."""
     settings = load(overrides)
-    _one_of("--variant", variant, list(settings.variants))
+    _one_of("--variant", variant, [*settings.variants, *settings.further_runs])
+    settings = settings.of_run(variant)
     if settings.backend == "unsloth" and settings.variant_method(variant) == "grpo":
         from gsm8k_grpo import unsloth_backend  # noqa: F401  before all that it rewrites
     from gsm8k_grpo.train import train as stage
@@ -106,6 +109,7 @@ def evaluate(
     """Ask one model the whole test split and the probes, and the validation split at its kept steps."""
     settings = load(overrides)
     _one_of("--model", model, settings.model_names())
+    settings = settings.of_run(model)
     from gsm8k_grpo.evaluate import evaluate as stage
 
     with alone("evaluate", model):
@@ -114,13 +118,12 @@ def evaluate(
 
 @app.command()
 def compare(overrides: Overrides = []) -> None:
-    """Compare every pair of models on the same questions."""
+    """Compare every pair of models on the same questions, and each variant's runs with several seeds."""
     from gsm8k_grpo.compare import compare as stage
 
     settings = load(overrides)
-    models = ["base", *settings.variants]
     with alone("compare"):
-        stage(RESULTS / "evaluate", models, RESULTS / "compare", settings.compare, settings.seed)
+        stage(RESULTS / "evaluate", settings.runs, RESULTS / "compare", settings.compare, settings.seed)
 
 
 @app.command()

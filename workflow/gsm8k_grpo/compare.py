@@ -3,31 +3,51 @@
 Reads the answers of every model to the same questions, writes `results/compare/`:
 - `comparison.json`, a list of `{a, b, metric, difference, ci95, p_value, n, fixed, broken, p_holm}`, where
   `difference` is b minus a, and `p_holm` is `p_value` after Holm's correction over all rows;
-- `gains.json`, a list of `{a, b, n, fixed, broken, points}`: the strict difference by kinds, see gains.py.
+- `gains.json`, a list of `{a, b, n, fixed, broken, points}`: the strict difference by kinds, see gains.py;
+- `seeds.json`, a list of `{variant, metric, seeds, values, mean, sd}`: the spread over the seeds, see seeds.py.
+
+The first two are of the first seed's models alone.
 """
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from gsm8k_grpo.files import PipelineError, read_jsonl, write_json
 from gsm8k_grpo.gains import gains
 from gsm8k_grpo.params import Compare
+from gsm8k_grpo.seeds import spread
 from gsm8k_grpo.statistics import holm, mcnemar_p, mean_interval
 
 METRICS = {"strict_accuracy": "strict_correct", "flexible_accuracy": "flexible_correct"}
 
 
-def compare(evaluated: Path, models: list[str], target: Path, params: Compare, seed: int) -> None:
-    """Run the stage: every later model of `models` against every earlier one, on each accuracy."""
-    answers = {model: read_jsonl(evaluated / model / "answers.jsonl") for model in models}
-    pairs = list(itertools.combinations(models, 2))
+def compare(evaluated: Path, runs: Mapping[str, Mapping[int, str]], target: Path, params: Compare, seed: int) -> None:
+    """Run the stage: every later model of base and the variants against every earlier one, on each accuracy.
+
+    Args:
+        evaluated: the folder of evaluate.
+        runs: the names of each variant's runs by seed, as `Params.runs`.
+        seed: of the bootstrap; the runs with the first seed are those compared.
+    """
+    named = ["base", *(run for by_seed in runs.values() for run in by_seed.values())]
+    answers = {model: read_jsonl(evaluated / model / "answers.jsonl") for model in named}
+    pairs = list(itertools.combinations(["base", *runs], 2))
     rows = [
         {"a": a, "b": b, "metric": metric} | paired(answers[a], answers[b], key, params.resamples, seed)
         for a, b in pairs
         for metric, key in METRICS.items()
     ]
     corrected = holm([row["p_value"] for row in rows])
+    spreads = [
+        {"variant": variant, "metric": metric}
+        | spread({seed: fmean(row[key] for row in answers[run]) for seed, run in by_seed.items()})
+        for variant, by_seed in runs.items()
+        for metric, key in METRICS.items()
+    ]
+    write_json(target / "seeds.json", spreads)
     write_json(target / "gains.json", [{"a": a, "b": b} | gains(answers[a], answers[b]) for a, b in pairs])
     write_json(target / "comparison.json", [row | {"p_holm": p} for row, p in zip(rows, corrected, strict=True)])
 

@@ -14,4 +14,4 @@ from gsm8k_grpo.params import Params
 
 def configure(target: Path, params: Params) -> None:
     """Run the stage: `target` is the folder written."""
-    write_text(target / "params.yaml", yaml.safe_dump(params.model_dump(), sort_keys=False, allow_unicode=True))
+    write_text(target / "params.yaml", yaml.safe_dump(params.resolved(), sort_keys=False, allow_unicode=True))

@@ -29,6 +29,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -289,7 +290,8 @@ class Tracking(Section):
 
 class Params(Section):
     recipe: Text
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    seed: Seed
+    seeds: list[Seed]
     threads: Count
     source: Literal["hub", "local", "generated"]
     path: Text | None
@@ -325,6 +327,7 @@ class Params(Section):
             raise ValueError("base = null: model 'scratch' needs the section base; see workflow/recipes/tiny.yaml")
         if not self.variants or "base" in self.variants:
             raise ValueError("variants: name at least one, such as short: {max_steps: 250}; 'base' is taken")
+        self._check_seeds()
         self._check_generated_rows()
         self._check_machine()
         self._check_methods()
@@ -337,6 +340,14 @@ class Params(Section):
         if self.keep_checkpoints != rising:
             raise ValueError(f"keep_checkpoints = {self.keep_checkpoints}: must rise and hold no step twice: {rising}")
         return self
+
+    def _check_seeds(self) -> None:
+        """No seed stands twice, and no run with a further seed has the name of a variant."""
+        if len({self.seed, *self.seeds}) <= len(self.seeds):
+            raise ValueError(f"seeds = {self.seeds}: each seed once, and not {self.seed}, which is the first (seed)")
+        for run, (variant, seed) in self.further_runs.items():
+            if run in self.variants:
+                raise ValueError(f"variants.{run}: is the name of {variant} with seed {seed}; choose another name")
 
     def _check_generated_rows(self) -> None:
         """The generator makes enough rows; what other sources hold is known when they have been read."""
@@ -400,6 +411,37 @@ class Params(Section):
         return self.variants[variant].method or self.method
 
     @property
+    def further_runs(self) -> dict[str, tuple[str, int]]:
+        """Variant and seed of each run with a further seed, by the run's name: `short_s43`."""
+        return {f"{variant}_s{seed}": (variant, seed) for variant in self.variants for seed in self.seeds}
+
+    @property
+    def runs(self) -> dict[str, dict[int, str]]:
+        """The names of each variant's training runs by seed; the first seed's has the variant's name."""
+        found = {variant: {self.seed: variant} for variant in self.variants}
+        for run, (variant, seed) in self.further_runs.items():
+            found[variant][seed] = run
+        return found
+
+    def of_run(self, name: str) -> "Params":
+        """The configuration that a model goes by.
+
+        For a run with a further seed it has that seed, the variant under the run's name, and no kept checkpoints; for
+        any other model it is as it stands.
+        """
+        if name not in self.further_runs:
+            return self
+        variant, seed = self.further_runs[name]
+        own = {"seed": seed, "seeds": [], "variants": {name: self.variants[variant]}, "keep_checkpoints": []}
+        return self.model_copy(update=own)
+
+    def resolved(self) -> dict[str, Any]:
+        """Every key with the value that counts; beside the variants stand the runs with further seeds."""
+        found = self.model_dump()
+        further = {run: found["variants"][of] | {"seed": seed} for run, (of, seed) in self.further_runs.items()}
+        return found | {"variants": found["variants"] | further}
+
+    @property
     def headline_variant(self) -> str:
         """The variant that the report's first sentence is about: the last one that is no control, if there is one.
 
@@ -420,9 +462,9 @@ class Params(Section):
         return [step for step in self.keep_checkpoints if length is None or step < length]
 
     def model_names(self) -> list[str]:
-        """Every model that can be evaluated: base, the variants, and the kept checkpoints as `short@100`."""
+        """Every model that can be evaluated: base, the runs, and the kept checkpoints as `short@100`."""
         kept = [f"{variant}@{step}" for variant in self.variants for step in self.kept_steps(variant)]
-        return ["base", *self.variants, *kept]
+        return ["base", *self.variants, *self.further_runs, *kept]
 
 
 def recipes() -> list[str]:

@@ -29,11 +29,12 @@ def scratch(results: Path, params: Params, remove: list[str], remove_old: bool) 
 
 
 def _current(results: Path, params: Params) -> set[str]:
-    """Names of the folders that the variants of the present configuration, data and code go on from."""
+    """Names of the folders that the runs of the present configuration, data and code go on from."""
     data, base = results / "extract" / "train.jsonl", results / "base" / "base.json"
     if not (data.exists() and base.exists()):
         return set()
-    return {checkpoints.folder(variant, params, data, base).name for variant in params.variants}
+    runs = [*params.variants, *params.further_runs]
+    return {checkpoints.folder(run, params.of_run(run), data, base).name for run in runs}
 
 
 def _line(run: Run, current: bool) -> str:

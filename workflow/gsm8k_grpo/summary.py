@@ -101,6 +101,18 @@ def headline(comparison: Iterable[Comparison], gains: Iterable[Gains], evaluatio
     )
 
 
+def seeds_reading(seeds: Iterable[Mapping[str, Any]], variant: str) -> str:
+    """The spread of a variant's strict accuracy over its seeds, from seeds.json; with one seed, that there is none."""
+    row = next(row for row in seeds if (row["variant"], row["metric"]) == (variant, "strict_accuracy"))
+    if row["sd"] is None:
+        return f"One seed ({row['seeds'][0]}): how much another run of the training would differ is not known."
+    each = joined(f"{percent(value)} (seed {seed})" for seed, value in zip(row["seeds"], row["values"], strict=True))
+    return (
+        f"Over {len(row['seeds'])} seeds strict accuracy after {variant} training is {percent(row['mean'])} on "
+        f"average, with a standard deviation of {100 * row['sd']:.1f} points: {each}."
+    )
+
+
 def format_reading(comparison: list[Comparison]) -> str | None:
     """Whether a higher strict accuracy is more than a better format; None where no variant's strict accuracy rose."""
     strict, flexible = (outcomes(comparison, metric) for metric in METRICS)

@@ -15,9 +15,10 @@ def track(results: Path, params: Params) -> list[str]:
     Raises:
         PipelineError: where the store can't be reached.
     """
-    found = [model for model in ["base", *params.variants] if (results / "evaluate" / model / "metrics.json").exists()]
-    trained = [variant for variant in params.variants if (results / "train" / variant / "metrics.json").exists()]
-    return [_send(model, results, params) for model in dict.fromkeys([*found, *trained])]
+    runs = [*params.variants, *params.further_runs]
+    found = [model for model in ["base", *runs] if (results / "evaluate" / model / "metrics.json").exists()]
+    trained = [run for run in runs if (results / "train" / run / "metrics.json").exists()]
+    return [_send(model, results, params.of_run(model)) for model in dict.fromkeys([*found, *trained])]
 
 
 def _send(model: str, results: Path, params: Params) -> str:

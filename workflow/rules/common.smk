@@ -22,9 +22,11 @@ try:
 except PipelineError as error:
     raise WorkflowError(str(error)) from None
 
-config = settings.model_dump()
-VARIANTS = list(config["variants"])
+config = settings.resolved()
+VARIANTS = list(settings.variants)
 MODELS = ["base", *VARIANTS]
+# Those with further seeds, which only the spread over the seeds is of.
+FURTHER_RUNS = list(settings.further_runs)
 # Without a validation split there is nothing to draw the learning curve from.
 FIGURES = ["accuracy", "rewards", "training", *(["learning"] if config["extract"]["validation_rows"] else [])]
 

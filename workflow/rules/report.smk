@@ -6,6 +6,7 @@ rule report:
         "results/base/base.json",
         "results/compare/comparison.json",
         "results/compare/gains.json",
+        "results/compare/seeds.json",
         expand(
             "results/train/{variant}/{file}",
             variant=VARIANTS,
