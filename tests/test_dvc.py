@@ -257,6 +257,23 @@ def test_an_experiment_trains_the_changed_variant_alone_and_can_be_compared(fini
     assert read_json(finished / "results/train/short/metrics.json")["steps"] == 12
 
 
+def test_a_further_seed_runs_each_variant_once_more_and_nothing_else(finished):
+    edit(finished, seeds=[43])
+    further = {f"{stage}_seed@{variant}-43" for stage in ("train", "evaluate") for variant in ("short", "full")}
+    assert ran(done(finished, "dvc", "repro")) == {"configure", *further, "compare", "report"}
+    spreads = read_json(finished / "results/compare/seeds.json")
+    assert [(row["variant"], row["seeds"], len(row["values"])) for row in spreads] == [
+        *[("short", [42, 43], 2)] * 2, *[("full", [42, 43], 2)] * 2,
+    ]  # fmt: skip
+    assert {row["b"] for row in read_json(finished / "results/compare/comparison.json")} == {"short", "full"}
+    assert_snakemake_runs_nothing(finished)
+
+    done(finished, "git", "checkout", "--quiet", ".")
+    done(finished, "dvc", "checkout", "--force")
+    assert not list(finished.glob("results/*/*_s43/*"))
+    assert ran(done(finished, "dvc", "repro")) == set()
+
+
 def configured(data: dict) -> tuple[str, int]:
     """The recipe and the length of short, of a row of `dvc exp show`."""
     values = data["params"]["params.yaml"]["data"]
