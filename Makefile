@@ -73,11 +73,13 @@ audit:
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement envs/cpu.txt
 	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement envs/cuda.txt
 
-# Resolve envs/cpu.in anew and pin what comes out.
+# Resolve envs/cpu.in anew and pin what comes out.  Playwright stays out: the tests drive Debian's chromium, and of
+# axe-playwright-python they take axe-core.
 lock:
 	python3 -m venv --clear $(VENV)
 	$(PIP) install --quiet "$$(grep '^torch==' envs/cpu.in)"
 	$(PIP) install --quiet --requirement envs/cpu.in
+	$(PIP) uninstall --quiet --yes playwright pyee
 	echo '# Every package of the environment without a GPU, pinned; made from cpu.in by `make lock`.' > envs/cpu.txt
 	$(PIP) freeze --all --exclude pip | sed 's/+cpu$$//' >> envs/cpu.txt
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 from gsm8k_grpo.compare import compare
-from gsm8k_grpo.evaluate import CURVE_SHARES, summarise
+from gsm8k_grpo.evaluate import CURVE_SHARES, SHARES, summarise
 from gsm8k_grpo.files import write_json, write_jsonl, write_text
 from gsm8k_grpo.params import Params
 
@@ -24,10 +24,15 @@ def write_results(
     steps: dict[str, int] = {},
     kl: bool = False,
     validated: bool = True,
+    questions: int = QUESTIONS,
+    samples: int = 0,
+    more_tests: bool = False,
+    energy: float | None = None,
 ) -> None:
     """Write the files for the variants of the configuration; `steps` are 100 where not given.
 
-    Without `validated` the validation split is empty.
+    Without `validated` the validation split is empty.  `samples` are drawn of each question; `more_tests` are another
+    test set and another prompt, with one question in train; `energy` is what each training took, in kWh.
     """
     write_json(
         results / "download" / "source.json",
@@ -36,57 +41,124 @@ def write_results(
             "origin": HOSTILE,
             "revision": "r1",
             "licence": "MIT",
-            "files": {f"{split}.jsonl": {"rows": QUESTIONS, "sha256": "0" * 64} for split in ("train", "test")},
+            "files": {f"{split}.jsonl": {"rows": questions, "sha256": "0" * 64} for split in ("train", "test")},
         },
     )
     write_json(
         results / "extract" / "metrics.json",
-        {"train_rows": 32, "validation_rows": QUESTIONS if validated else 0, "test_rows": QUESTIONS},
+        {"train_rows": 32, "validation_rows": questions if validated else 0, "test_rows": questions},
+    )
+    sets = ["test", "svamp"] if more_tests else ["test"]
+    write_json(
+        results / "extract" / "overlap.json",
+        [
+            {"set": name, "n": questions, "exact": 0, "ngram": int(name != "test"), "size": 13, "examples": []}
+            for name in sets
+        ],
     )
     write_json(
         results / "base" / "metrics.json", {"parameters": 1234, "distinct_problems": 40, "steps": 10, "seconds": 1.5}
     )
     models = ["base", *params.variants]
     for model in models:
-        _write_evaluation(results / "evaluate" / model, right[model], run_ids.get(model, model), params)
+        answered = answers(*right[model], questions)
+        measures = greedy_measures(answered, more_tests)
+        if samples:
+            drawn = sampled(answered, samples)
+            write_jsonl(results / "evaluate" / model / "sampled.jsonl", drawn)
+            measures += sampled_measures(drawn, samples)
+        _write_evaluation(results / "evaluate" / model, answered, measures, run_ids.get(model, model), params)
         length = 0 if model == "base" else steps.get(model, 100)
         kept = [step for step in params.keep_checkpoints if step < length]
-        rows = checkpoints([*kept, length], right["base"], right[model]) if validated else []
+        rows = checkpoints([*kept, length], right["base"], right[model], questions) if validated else []
         write_jsonl(results / "evaluate" / model / "checkpoints.jsonl", rows)
     for variant in params.variants:
         rewards = list(params.variant_rewards(variant).weights)
         curves = history(steps.get(variant, 100), rewards, kl)
-        _write_training(results / "train" / variant, curves, rewards, run_ids.get(variant, variant))
+        _write_training(results / "train" / variant, curves, rewards, run_ids.get(variant, variant), energy)
+    for run in params.further_runs:
+        write_jsonl(results / "evaluate" / run / "answers.jsonl", answers(10, 10, questions))
     compare(results / "evaluate", params.runs, results / "compare", params.compare, params.seed)
 
 
-def answers(strict: int, flexible: int) -> list[dict[str, Any]]:
+def answers(strict: int, flexible: int, questions: int = QUESTIONS) -> list[dict[str, Any]]:
+    """The first `strict` are right and in the asked format, the first `flexible` end in the right number."""
     return [
         {
             "id": f"test-{index}",
             "question": f"What is {index} and 1? {HOSTILE}",
             "gold": str(index + 1),
-            "completion": f"<answer>{index + 1}</answer> & <b>bold</b> {HOSTILE}",
+            "completion": _completion(index, index < strict, index < flexible),
             "strict_correct": index < strict,
             "flexible_correct": index < flexible,
             "format_ok": index < strict,
-            "truncated": index == QUESTIONS - 1,
+            "truncated": index == questions - 1,
             "completion_tokens": 10 + index,
         }
-        for index in range(QUESTIONS)
+        for index in range(questions)
     ]
 
 
-def checkpoints(steps: list[int], first: tuple[int, int], last: tuple[int, int]) -> list[dict[str, Any]]:
+def _completion(index: int, strict: bool, flexible: bool) -> str:
+    said = index + 1 if flexible else index + 2
+    if strict:
+        return f"<reasoning>\n{index} + 1 = {said} & <b>bold</b>\n</reasoning>\n<answer>\n{said}\n</answer>\n"
+    return f"{index} + 1 = {said} {HOSTILE}\n#### {said}"
+
+
+def greedy_measures(answered: list[dict[str, Any]], more_tests: bool) -> list[dict[str, Any]]:
+    figures = summarise(answered, resamples=100, seed=0)
+    asked = [("test", "trained"), *([("test", "8-shot"), ("svamp", "trained")] if more_tests else [])]
+    return [
+        {"set": name, "prompt": prompt, "decoding": "greedy", "metric": metric}
+        | {"value": figures[metric], "ci95": figures[f"{metric}_ci95"], "n": len(answered)}
+        for name, prompt in asked
+        for metric in (*SHARES, "mean_completion_tokens")
+    ]
+
+
+def sampled(answered: list[dict[str, Any]], samples: int) -> list[dict[str, Any]]:
+    """Of a question that is answered right every second sample is, of the others none."""
+    return [
+        {key: row[key] for key in ("id", "question", "gold")}
+        | {
+            "strict_answers": [row["gold"] if row["strict_correct"] and i % 2 else None for i in range(samples)],
+            "flexible_answers": [row["gold"] if row["flexible_correct"] and i % 2 else "0" for i in range(samples)],
+            "strict_correct": [row["strict_correct"] and bool(i % 2) for i in range(samples)],
+            "flexible_correct": [row["flexible_correct"] and bool(i % 2) for i in range(samples)],
+            "completion_tokens": [20] * samples,
+        }
+        for row in answered
+    ]
+
+
+def sampled_measures(drawn: list[dict[str, Any]], samples: int) -> list[dict[str, Any]]:
+    """mean@k, pass@k and maj@k of `sampled`, up to k = `samples`."""
+    measures = []
+    for parser in ("strict", "flexible"):
+        share = sum(any(row[f"{parser}_correct"]) for row in drawn) / len(drawn)
+        tries = [k for k in (1, 2, 4, 8, 16) if k <= samples]
+        passed = {f"pass@{k}": share * (1 - 0.5**k) for k in tries}
+        for metric, value in {f"mean@{samples}": share / 2, **passed, f"maj@{samples}": share}.items():
+            measures.append(
+                {"set": "test", "prompt": "trained", "decoding": "sampled", "metric": f"{parser}_{metric}"}
+                | {"value": value, "ci95": [max(0, value - 0.05), min(1, value + 0.05)], "n": len(drawn)}
+            )
+    return measures
+
+
+def checkpoints(
+    steps: list[int], first: tuple[int, int], last: tuple[int, int], questions: int
+) -> list[dict[str, Any]]:
     """Right answers that rise from those before step 0 to those of the last step."""
     rows = []
     for step in steps:
         risen = 1 - math.exp(-step / 60)
         right = [round(before + risen * (after - before)) for before, after in zip(first, last, strict=True)]
-        figures = summarise(answers(*right), resamples=100, seed=0)
+        figures = summarise(answers(*right, questions), resamples=100, seed=0)
         kept = {name: figures[name] for share in CURVE_SHARES for name in (share, f"{share}_ci95")}
         rows.append(
-            {"step": step, "prompts_seen": 4 * step, "n": QUESTIONS, **kept}
+            {"step": step, "prompts_seen": 4 * step, "n": questions, **kept}
             | {"mean_completion_tokens": figures["mean_completion_tokens"]}
         )
     return rows
@@ -114,17 +186,19 @@ def history(steps: int, rewards: list[str], kl: bool = False) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _write_evaluation(folder: Path, right: tuple[int, int], run_id: str, params: Params) -> None:
-    rows = answers(*right)
+def _write_evaluation(
+    folder: Path, rows: list[dict[str, Any]], measures: list[dict[str, Any]], run_id: str, params: Params
+) -> None:
     write_jsonl(folder / "answers.jsonl", rows)
     probes = [{"question": q, "completion": HOSTILE, "truncated": False} for q in params.evaluate.probes]
     write_jsonl(folder / "probes.jsonl", probes)
     write_json(
         folder / "metrics.json",
         {
-            "n": QUESTIONS,
-            "n_available": QUESTIONS,
+            "n": len(rows),
+            "n_available": len(rows),
             **summarise(rows, params.compare.resamples, params.seed),
+            "measures": measures,
             "decoding": {"greedy": True, "max_completion_length": 80, "one_shot": False},
             "seconds": 2.5,
             "mlflow_run_id": run_id,
@@ -133,13 +207,14 @@ def _write_evaluation(folder: Path, right: tuple[int, int], run_id: str, params:
     )
 
 
-def _write_training(folder: Path, curves: pd.DataFrame, rewards: list[str], run_id: str) -> None:
+def _write_training(folder: Path, curves: pd.DataFrame, rewards: list[str], run_id: str, energy: float | None) -> None:
     write_text(folder / "history.csv", curves.to_csv(index=False))
     sample = {"question": HOSTILE, "completion": HOSTILE, "rewards": dict.fromkeys(rewards, 0.5)}
     write_jsonl(folder / "samples.jsonl", [{"step": step, **sample} for step in (1, 1, 51, 51)])
     write_json(
         folder / "metrics.json",
         {
+            "method": "grpo",
             "steps": len(curves),
             "epochs": 1.5,
             "prompts_seen": 4 * len(curves),
@@ -153,6 +228,7 @@ def _write_training(folder: Path, curves: pd.DataFrame, rewards: list[str], run_
             "seconds_score": 1.0,
             "seconds_update": 49.0,
             "peak_memory_gib": 0.5,
+            "energy_kwh": energy,
             "mlflow_run_id": run_id,
             "mlflow_run_key": "key",
             "effective_config": {"parameters": 1234, "device": "cpu", "learning_rate": 1e-4, "epsilon_high": None},

@@ -27,17 +27,21 @@ def browser(width: int, height: int, dark: bool = False) -> Iterator[Chrome]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options=options, service=ChromeService(str(CHROMEDRIVER)))
     try:
-        # A headless window is at least 500 pixels wide; the emulated device is not.
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        resize(driver, width, height)
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         driver.execute_cdp_cmd("Network.enable", {})
         driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
         yield driver
     finally:
         driver.quit()
+
+
+def resize(driver: Chrome, width: int, height: int) -> None:
+    """A headless window is at least 500 pixels wide; the emulated device is not."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
 def show(driver: Chrome, page: Path) -> None:

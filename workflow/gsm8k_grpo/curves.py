@@ -1,4 +1,5 @@
-"""Curves over the prompts seen: of training's history, a row a step, and of the kept checkpoints' accuracy.
+"""Curves over the prompts seen: of training's history, a row a step, and of the kept checkpoints' accuracy; and
+accuracy over the number of tries.
 
 Each function draws one panel with a line per variant.
 """
@@ -82,6 +83,45 @@ def of_checkpoints(checkpoints: Mapping[str, Rows], share: str, title: str) -> a
         .encode(y=height, tooltip=tooltip)
         .add_params(_nearest(share)),
     ).properties(title=title, height=HEIGHT, description=f"{title} over the prompts seen, a line per variant")
+
+
+def of_tries(measures: Mapping[str, Rows], parser: str) -> alt.LayerChart:
+    """pass@k of one parser over k with its interval as a band, a line per model."""
+    prefix = f"{parser}_pass@"
+    rows = [
+        {
+            "model": model,
+            "k": int(measure["metric"].removeprefix(prefix)),
+            "share": measure["value"],
+            "low": measure["ci95"][0],
+            "high": measure["ci95"][1],
+        }
+        for model, found in measures.items()
+        for measure in found
+        if measure["metric"].startswith(prefix)
+    ]
+    tries = sorted({row["k"] for row in rows})
+    axis = alt.X(
+        "k:Q",
+        title="tries, k (log scale)",
+        scale=alt.Scale(type="log", base=2, nice=False, padding=12),
+        axis=alt.Axis(values=tries, grid=False),
+    )
+    height = alt.Y("share:Q", title=None, axis=alt.Axis(format="%", tickCount=4), scale=alt.Scale(zero=True))
+    colour = alt.Color("model:N", title=None, scale=alt.Scale(domain=list(measures), range=["#888888", *COLOURS]))
+    placed = alt.Chart(pd.DataFrame(rows)).encode(x=axis, color=colour)
+    tooltip = [
+        "model:N",
+        "k:Q",
+        alt.Tooltip("share:Q", format=".1%", title="pass@k"),
+        alt.Tooltip("low:Q", format=".1%", title="95 % interval from"),
+        alt.Tooltip("high:Q", format=".1%", title="to"),
+    ]
+    return alt.layer(
+        placed.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title=None), y2="high:Q"),
+        placed.mark_line(strokeWidth=2).encode(y=height),
+        placed.mark_point(filled=True, size=60, opacity=1).encode(y=height, tooltip=tooltip),
+    ).properties(title=f"pass@k, {parser}", height=HEIGHT, description=f"pass@k, {parser}, over k, a line per model")
 
 
 def smoothing_reach(history: pd.DataFrame) -> int:

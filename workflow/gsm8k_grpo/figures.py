@@ -1,4 +1,4 @@
-"""The report's figures: accuracy with intervals, and over training; rewards and training health.
+"""The report's figures: accuracy with intervals, sampled, and over training; gains, rewards, training health, time.
 
 A figure is a row of panels.  Each panel is one Vega-Lite specification, which the page embeds and which
 vl-convert draws into the figure's PNG.
@@ -15,13 +15,11 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
-from gsm8k_grpo import curves
-from gsm8k_grpo.compare import METRICS
+from gsm8k_grpo import bars, curves
 from gsm8k_grpo.files import write_bytes
+from gsm8k_grpo.findings import Found
 from gsm8k_grpo.history import reward_columns
-from gsm8k_grpo.summary import percent
 
-ACCURACY_COLOURS = ["#c0458c", "#888888"]  # none of the variants' first colours
 FONT = "Liberation Sans, Arial, sans-serif"
 LEARNING = {
     "strict_accuracy": "strict accuracy",
@@ -37,7 +35,6 @@ HEALTH = {
     "kl": "KL from the base model (nats)",
 }
 VEGA_LITE = "6.1"  # in 6.4 the tooltip of the nearest point says "undefined" for a text (vega-lite pull request 9707)
-MODEL_HEIGHT = 64
 PNG_SCALE = 2
 
 
@@ -73,28 +70,66 @@ def javascript() -> str:
     return vl_convert.javascript_bundle(vl_version=VEGA_LITE)
 
 
-def figures(
-    evaluations: Mapping[str, Mapping[str, Any]],
-    checkpoints: Mapping[str, curves.Rows],
-    histories: Mapping[str, pd.DataFrame],
-) -> list[Figure]:
-    """Every figure of the report; without a validation split there is none over the kept checkpoints.
+def figures(found: Found) -> list[Figure]:
+    """Every figure of the report; there is none of what was not measured."""
+    return [
+        _accuracy(found.evaluations),
+        _gains(found.gains),
+        *([_sampled(found)] if found.sampled else []),
+        *([_learning(found.checkpoints)] if found.checkpoints["base"] else []),
+        _rewards(found.histories),
+        _health(found.histories),
+        _timing(found.training),
+    ]
 
-    Args:
-        evaluations: `metrics.json` of each model, base first.
-        checkpoints: `checkpoints.jsonl` of each model, base first.
-        histories: `history.csv` of each variant.
-    """
-    accuracy = Figure(
+
+def _accuracy(evaluations: Mapping[str, Mapping[str, Any]]) -> Figure:
+    return Figure(
         "accuracy",
         "Accuracy",
-        "Strict and flexible accuracy with Wilson's 95 % intervals.",
-        [_accuracy(evaluations)],
+        f"Share of the {evaluations['base']['n']:,} test questions answered right, with Wilson's 95 % intervals. "
+        "Strict reads the number between the answer tags, flexible the last number of the text.",
+        [bars.accuracy(evaluations)],
         columns=1,
         panel_width=600,
     )
-    learning = [_learning(checkpoints)] if checkpoints["base"] else []
-    return [accuracy, *learning, _rewards(histories), _health(histories)]
+
+
+def _gains(gains: curves.Rows) -> Figure:
+    return Figure(
+        "gains",
+        "Where the difference comes from",
+        "Questions that only one of the two models answers right (strict), as a share of all: to the right those newly "
+        "right, to the left those newly wrong. Format: the last number was right before and after, so the form alone "
+        "changed. Answer: the form was as asked before and after, so the number alone changed. Both: neither.",
+        [bars.gains(gains)],
+        columns=1,
+        panel_width=600,
+    )
+
+
+def _sampled(found: Found) -> Figure:
+    measures = {model: found.measures(model, "sampled") for model in found.sampled}
+    return Figure(
+        "sampled",
+        "Right in k tries",
+        "pass@k: the chance that at least one of k sampled answers is right, estimated without bias from all the "
+        "samples of a question. Bands: 95 % intervals.",
+        [curves.of_tries(measures, parser) for parser in ("strict", "flexible")],
+        columns=2,
+        panel_width=300,
+    )
+
+
+def _timing(training: Mapping[str, Mapping[str, Any]]) -> Figure:
+    return Figure(
+        "timing",
+        "Where the time goes",
+        "Shares of a training run's time. Rest: saving, loading, logging.",
+        [bars.timing(training)],
+        columns=1,
+        panel_width=600,
+    )
 
 
 def _learning(checkpoints: Mapping[str, curves.Rows]) -> Figure:
@@ -137,43 +172,6 @@ def _health(histories: Mapping[str, pd.DataFrame]) -> Figure:
         [curves.of_history(histories, column, title) for column, title in measured.items()],
         columns=3,
         panel_width=300,
-    )
-
-
-def _accuracy(evaluations: Mapping[str, Mapping[str, Any]]) -> alt.LayerChart:
-    kinds = {metric: metric.removesuffix("_accuracy") for metric in METRICS}
-    rows = [
-        {
-            "model": model,
-            "accuracy": kind,
-            "share": figures[metric],
-            "low": figures[f"{metric}_ci95"][0],
-            "high": figures[f"{metric}_ci95"][1],
-            "shown": percent(figures[metric]),
-        }
-        for model, figures in evaluations.items()
-        for metric, kind in kinds.items()
-    ]
-    placed = alt.Chart(pd.DataFrame(rows)).encode(
-        x=alt.X("share:Q", title="share of the test questions answered right", axis=alt.Axis(format="%", tickCount=6)),
-        y=alt.Y("model:N", title=None, sort=list(evaluations), axis=alt.Axis(labelFontSize=13, labelLimit=110)),
-        yOffset=alt.YOffset("accuracy:N", sort=list(kinds.values()), scale=alt.Scale(paddingOuter=0.5)),
-        color=alt.Color("accuracy:N", sort=list(kinds.values()), title=None, scale=alt.Scale(range=ACCURACY_COLOURS)),
-        tooltip=[
-            "model:N",
-            "accuracy:N",
-            alt.Tooltip("share:Q", format=".1%"),
-            alt.Tooltip("low:Q", format=".1%", title="95 % interval from"),
-            alt.Tooltip("high:Q", format=".1%", title="to"),
-        ],
-    )
-    return alt.layer(
-        placed.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q"),
-        placed.mark_point(filled=True, size=90, opacity=1),
-        placed.mark_text(align="left", dx=8, baseline="middle", fontSize=12).encode(x="high:Q", text="shown:N"),
-    ).properties(
-        height=MODEL_HEIGHT * len(evaluations),
-        description="Strict and flexible accuracy of each model with 95 % intervals",
     )
 
 

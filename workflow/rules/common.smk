@@ -28,7 +28,8 @@ MODELS = ["base", *VARIANTS]
 # Those with further seeds, which only the spread over the seeds is of.
 FURTHER_RUNS = list(settings.further_runs)
 # Without a validation split there is nothing to draw the learning curve from.
-FIGURES = ["accuracy", "rewards", "training", *(["learning"] if config["extract"]["validation_rows"] else [])]
+LEARNING = ["learning"] if config["extract"]["validation_rows"] else []
+FIGURES = ["accuracy", "gains", *LEARNING, "rewards", "training", "timing"]
 
 
 def local_files(wildcards):

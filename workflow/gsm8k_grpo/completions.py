@@ -1,0 +1,86 @@
+"""The data of the completions browser: every test question with every model's answer, compressed into the page.
+
+What changed from base to a variant is told for each question, and the two texts are laid side by side with difflib.
+"""
+
+import base64
+import difflib
+import gzip
+import json
+import re
+from typing import Any
+
+from gsm8k_grpo.findings import Found
+from gsm8k_grpo.gains import kind
+
+WORDS = re.compile(r"</?\w+>|\s+|\w+|[^\w\s]")  # a tag is one word
+
+
+def compressed(data: Any) -> str:
+    """JSON, gzipped, as base64: what the browser's DecompressionStream reads.  The same data give the same text."""
+    return base64.b64encode(gzip.compress(json.dumps(data, ensure_ascii=False).encode(), mtime=0)).decode()
+
+
+def browsed(found: Found) -> dict[str, Any]:
+    """`models`, and `questions` in the order of the test split.
+
+    A question has `id, question, gold`, `answers`, one of each model, and `changes`, one of each variant against base.
+    """
+    base, *variants = found.answers
+    asked = zip(*found.answers.values(), strict=True)
+    drawn = {model: {row["id"]: row for row in rows} for model, rows in found.sampled.items()}
+    questions = []
+    for answers in asked:
+        first = answers[0]
+        questions.append(
+            {key: first[key] for key in ("id", "question", "gold")}
+            | {
+                "answers": [
+                    _answer(answer, drawn.get(model, {})) for model, answer in zip(found.answers, answers, strict=True)
+                ]
+            }
+            | {"changes": [change(first, answer) for answer in answers[1:]]}
+        )
+    return {"models": [base, *variants], "questions": questions}
+
+
+def change(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """What became of a question: `result`, `by` where strict accuracy differs (see gains.py), and the `diff`."""
+    right = (before["strict_correct"], after["strict_correct"])
+    result = {
+        (False, True): "fixed",
+        (True, False): "broken",
+        (True, True): "right",
+        (False, False): "wrong",
+    }[right]
+    by = kind(before, after) if right[0] != right[1] else None
+    return {"result": result, "by": by, "diff": differences(before["completion"], after["completion"])}
+
+
+def differences(before: str, after: str) -> list[tuple[str, str]]:
+    """The second text in pieces: `=` also stands in the first, `+` does not; `-` stood in the first alone."""
+    a, b = WORDS.findall(before), WORDS.findall(after)
+    pieces = []
+    for tag, a_from, a_to, b_from, b_to in difflib.SequenceMatcher(str.isspace, a, b).get_opcodes():
+        if tag == "equal":
+            pieces.append(("=", "".join(b[b_from:b_to])))
+            continue
+        if a_to > a_from:
+            pieces.append(("-", "".join(a[a_from:a_to])))
+        if b_to > b_from:
+            pieces.append(("+", "".join(b[b_from:b_to])))
+    return pieces
+
+
+def _answer(answer: dict[str, Any], drawn: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    shown = {
+        "text": answer["completion"],
+        "strict": answer["strict_correct"],
+        "flexible": answer["flexible_correct"],
+        "cut": answer["truncated"],
+        "tokens": answer["completion_tokens"],
+    }
+    if answer["id"] in drawn:
+        right = drawn[answer["id"]]["strict_correct"]
+        shown["drawn"] = [sum(right), len(right)]
+    return shown

@@ -1,0 +1,34 @@
+"""Values as a reader of the report wants them."""
+
+import json
+from typing import Any
+
+SMALLEST_P = 0.0001
+
+
+def unbroken(sentence: str) -> str:
+    """With spaces that don't break before the percent signs."""
+    return sentence.replace(" %", "\u00a0%")
+
+
+def p_value(p: float) -> str:
+    return f"{p:.4f}" if p >= SMALLEST_P else f"< {SMALLEST_P}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `112.9 s`, `31 min`, `17.3 h`."""
+    if seconds < 600:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def energy(kwh: float) -> str:
+    """Kilowatt hours, or watt hours where they are few: `1.25 kWh`, `12 Wh`."""
+    return f"{kwh:.2f} kWh" if kwh >= 0.1 else f"{1000 * kwh:.0f} Wh"
+
+
+def shown(value: Any) -> str:
+    """A configuration value in a table's cell."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
