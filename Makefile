@@ -47,9 +47,11 @@ image:
 	$(ENGINE) build --file containers/Dockerfile --target $(TARGET) --tag gsm8k-grpo:$(TARGET) \
 		$(if $(BASE),--build-arg BASE=$(BASE)) --build-arg REVISION=$$(git rev-parse HEAD) $(BUILD_FLAGS) envs
 
-# The repository stands at the same path inside; what is written there belongs to who runs this.
+# The repository stands at the same path inside; what is written there belongs to who runs this.  The report names the
+# image's digest.
 container-report:
 	$(ENGINE) run --rm --init --user $$(id -u):$$(id -g) --cap-drop all --security-opt no-new-privileges $(GPU) \
+		--env GSM8K_GRPO_IMAGE="$$($(ENGINE) image inspect --format '{{.Id}}' gsm8k-grpo:$(TARGET))" \
 		--shm-size 8g --volume gsm8k-grpo-cache:/cache --volume '$(CURDIR):$(CURDIR)' --workdir '$(CURDIR)' $(RUN_FLAGS) \
 		gsm8k-grpo:$(TARGET) snakemake --cores 1 report
 

@@ -28,11 +28,13 @@ def write_results(
     samples: int = 0,
     more_tests: bool = False,
     energy: float | None = None,
+    supervised: tuple[str, ...] = (),
 ) -> None:
     """Write the files for the variants of the configuration; `steps` are 100 where not given.
 
     Without `validated` the validation split is empty.  `samples` are drawn of each question; `more_tests` are another
-    test set and another prompt, with one question in train; `energy` is what each training took, in kWh.
+    test set and another prompt, with one question in train; `energy` is what each training took, in kWh; the
+    variants of `supervised` learned the solutions.
     """
     write_json(
         results / "download" / "source.json",
@@ -73,9 +75,12 @@ def write_results(
         rows = checkpoints([*kept, length], right["base"], right[model], questions) if validated else []
         write_jsonl(results / "evaluate" / model / "checkpoints.jsonl", rows)
     for variant in params.variants:
-        rewards = list(params.variant_rewards(variant).weights)
+        rewards = [] if variant in supervised else list(params.variant_rewards(variant).weights)
         curves = history(steps.get(variant, 100), rewards, kl)
-        _write_training(results / "train" / variant, curves, rewards, run_ids.get(variant, variant), energy)
+        folder, run_id = results / "train" / variant, run_ids.get(variant, variant)
+        if variant in supervised:
+            curves = curves.assign(loss=1.5, reward=None)
+        _write_training(folder, curves, rewards, run_id, energy, "sft" if variant in supervised else "grpo")
     for run in params.further_runs:
         write_jsonl(results / "evaluate" / run / "answers.jsonl", answers(10, 10, questions))
     compare(results / "evaluate", params.runs, results / "compare", params.compare, params.seed)
@@ -207,14 +212,16 @@ def _write_evaluation(
     )
 
 
-def _write_training(folder: Path, curves: pd.DataFrame, rewards: list[str], run_id: str, energy: float | None) -> None:
+def _write_training(
+    folder: Path, curves: pd.DataFrame, rewards: list[str], run_id: str, energy: float | None, method: str
+) -> None:
     write_text(folder / "history.csv", curves.to_csv(index=False))
     sample = {"question": HOSTILE, "completion": HOSTILE, "rewards": dict.fromkeys(rewards, 0.5)}
-    write_jsonl(folder / "samples.jsonl", [{"step": step, **sample} for step in (1, 1, 51, 51)])
+    write_jsonl(folder / "samples.jsonl", [{"step": step, **sample} for step in (1, 1, 51, 51) if rewards])
     write_json(
         folder / "metrics.json",
         {
-            "method": "grpo",
+            "method": method,
             "steps": len(curves),
             "epochs": 1.5,
             "prompts_seen": 4 * len(curves),
@@ -222,7 +229,7 @@ def _write_training(folder: Path, curves: pd.DataFrame, rewards: list[str], run_
             "prompts_available": 32,
             "tokens": 5000,
             "reward_first": 0.1,
-            "reward_last": 2.0,
+            "reward_last": 2.0 if rewards else None,
             "seconds": 90.0,
             "seconds_generate": 40.0,
             "seconds_score": 1.0,

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from gsm8k_grpo.files import read_json
+from gsm8k_grpo.reproduction import IMAGE
 
 DOCKERFILE = (ROOT / "containers/Dockerfile").read_text()
 COMPOSE = yaml.safe_load((ROOT / "containers/compose.yaml").read_text())
@@ -97,6 +98,7 @@ def test_the_repository_stands_at_the_same_path_inside():
         assert service["working_dir"] == "${PWD}"
     command = make("-n", "container-report").stdout
     assert f"--volume '{ROOT}:{ROOT}' --workdir '{ROOT}'" in command
+    assert f'--env {IMAGE}="$(docker image inspect --format ' in command
 
 
 def test_the_pipeline_of_compose_has_a_card_and_reports_to_the_server_beside_it():

@@ -91,10 +91,7 @@ def test_one_seed_is_named_and_several_are_not_a_limit(said):
 
 
 def test_supervised_training_is_a_control_too(said):
-    def supervised(found):
-        found.training["short"]["method"] = "sft"
-
-    assert "That it took these rewards" not in said(changed=supervised)
+    assert "That it took these rewards" not in said(supervised=("short",))
 
 
 def test_few_cut_answers_are_no_limit(said):

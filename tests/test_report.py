@@ -177,6 +177,18 @@ def test_any_variants_and_any_rewards(found):
     assert "<h1>Full training raised" in page  # not the control
 
 
+def test_supervised_training_has_a_loss_and_no_rewards(found):
+    results, settings = found(supervised=("short",))
+    titles = {figure.name: [panel.title for panel in figure.panels] for figure in drawn_of(results)}
+    assert titles["training"][0] == "loss on the answers (supervised)"
+    page = page_of(results, settings)
+    assert "SFT and GRPO on" in between(page, "<header", "</header>")
+    assert [row[:2] for row in cells(page, "cost")[1:]] == [["short", "SFT"], ["full", "GRPO"]]
+    results, settings = found(supervised=("short", "full"))
+    assert "rewards" not in {figure.name for figure in drawn_of(results)}
+    assert "Completions during training" not in page_of(results, settings)
+
+
 def test_accuracy_over_training_names_its_questions_and_has_every_checkpoint_in_numbers(found):
     results, settings = found(steps={"full": 300})
     page = page_of(results, settings)

@@ -72,13 +72,15 @@ def javascript() -> str:
 
 def figures(found: Found) -> list[Figure]:
     """Every figure of the report; there is none of what was not measured."""
+    supervised = [name for name, run in found.training.items() if run["method"] == "sft"]
+    rewarded = {name: history for name, history in found.histories.items() if name not in supervised}
     return [
         _accuracy(found.evaluations),
         _gains(found.gains),
         *([_sampled(found)] if found.sampled else []),
         *([_learning(found.checkpoints)] if found.checkpoints["base"] else []),
-        _rewards(found.histories),
-        _health(found.histories),
+        *([_rewards(rewarded)] if rewarded else []),
+        _health(found.histories, supervised),
         _timing(found.training),
     ]
 
@@ -159,17 +161,21 @@ def _rewards(histories: Mapping[str, pd.DataFrame]) -> Figure:
     )
 
 
-def _health(histories: Mapping[str, pd.DataFrame]) -> Figure:
+def _health(histories: Mapping[str, pd.DataFrame], supervised: list[str]) -> Figure:
     measured = {
         column: title
         for column, title in HEALTH.items()
         if any(history[column].notna().any() for history in histories.values())
     }
+    panels = [curves.of_history(histories, column, title) for column, title in measured.items()]
+    if supervised:  # of GRPO the loss says nothing
+        learned = {name: histories[name] for name in supervised}
+        panels.insert(0, curves.of_history(learned, "loss", "loss on the answers (supervised)"))
     return Figure(
         "training",
         "Training health",
         f"{curves.DRAWN} A prompt whose completions all have the same reward teaches nothing.",
-        [curves.of_history(histories, column, title) for column, title in measured.items()],
+        panels,
         columns=3,
         panel_width=300,
     )

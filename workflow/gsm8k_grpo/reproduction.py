@@ -73,6 +73,6 @@ def identities(found: Found, commit: str) -> dict[str, str]:
     locked = lock(found)
     parts = {"git commit": commit, f"envs/{locked.name}": f"sha256 {sha256(locked)}"}
     parts |= {name: f"sha256 {file['sha256']}" for name, file in found.source["files"].items()}
-    if IMAGE in os.environ:
+    if os.environ.get(IMAGE):
         parts["container image"] = os.environ[IMAGE]
     return parts
