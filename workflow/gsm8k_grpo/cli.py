@@ -151,6 +151,23 @@ def ask(
 
 
 @app.command()
+def export(
+    variant: Annotated[str, typer.Option(help="A variant that is trained.")],
+    format: Annotated[str, typer.Option(help="merged, adapter, or gguf (by llama.cpp's converter).")],
+    to: Annotated[Path, typer.Option(metavar="FOLDER", help="A folder that is empty or not there yet.")],
+    overrides: Overrides = [],
+) -> None:
+    """Write a trained variant's model into a folder, for use outside of this project."""
+    settings = load(overrides)
+    from gsm8k_grpo.export import FORMATS
+    from gsm8k_grpo.export import export as write
+
+    _one_of("--variant", variant, list(settings.variants))
+    _one_of("--format", format, list(FORMATS))
+    typer.echo("\n".join(map(str, write(variant, format, RESULTS, to, settings))))
+
+
+@app.command()
 def doctor(
     hub: Annotated[bool, typer.Option("--hub", help="Also ask the hub for the recipe's model and data.")] = False,
     overrides: Overrides = [],
