@@ -14,6 +14,7 @@ include: "workflow/rules/base.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/compare.smk"
+include: "workflow/rules/card.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -61,6 +61,7 @@ def write_results(
     write_json(
         results / "base" / "metrics.json", {"parameters": 1234, "distinct_problems": 40, "steps": 10, "seconds": 1.5}
     )
+    write_json(results / "base" / "base.json", {"model": str(results / "base" / "model"), "sha256": {}})
     models = ["base", *params.variants]
     for model in models:
         answered = answers(*right[model], questions)

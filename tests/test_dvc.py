@@ -31,9 +31,10 @@ MODULES = [name for name in STAGES if name not in ("evaluate_base", "train_seed"
 WITHOUT_EFFECT = {"tracking", "progress", "interrupts", "locks", "fit", "vram", "shapes"}
 CONFIGURING = {"params", "layers"}
 TABLE = ["configure", "download", "extract", "base", "train@short", "train@full",
-       "evaluate_base", "evaluate@short", "evaluate@full", "compare", "report"]  # fmt: skip
+       "evaluate_base", "evaluate@short", "evaluate@full", "compare", "card@short", "card@full", "report"]  # fmt: skip
 ALL = set(TABLE)
-AFTER_EVALUATION = {"evaluate_base", "evaluate@short", "evaluate@full", "compare", "report"}
+CARDS = {"card@short", "card@full"}
+AFTER_EVALUATION = {"evaluate_base", "evaluate@short", "evaluate@full", "compare", *CARDS, "report"}
 
 
 # dvc.yaml against the code
@@ -234,7 +235,7 @@ def test_an_evaluation_key_evaluates_anew_and_its_old_value_restores_all_of_it(f
 def test_an_experiment_trains_the_changed_variant_alone_and_can_be_compared(finished):
     settings = ["-S", "recipe=again", "-S", "variants.short.max_steps=8"]
     output = done(finished, "dvc", "exp", "run", "--name", "shorter", *settings)
-    assert ran(output) == {"configure", "train@short", "evaluate@short", "compare", "report"}
+    assert ran(output) == {"configure", "train@short", "evaluate@short", "compare", *CARDS, "report"}
     trained = read_json(finished / "results/train/short/metrics.json")
     assert trained["steps"] == 8
     run = mlflow.MlflowClient(f"sqlite:///{finished}/tracking/mlflow.db").get_run(trained["mlflow_run_id"])
@@ -373,7 +374,7 @@ def test_no_job_outlives_a_dvc_that_is_killed_and_the_same_command_goes_on(finis
 
     again = done(finished, "dvc", "repro")
     assert "going on from scratch/short-" in again
-    assert ran(again) == {"train@short", "evaluate@short", "compare", "report"}
+    assert ran(again) == {"train@short", "evaluate@short", "compare", *CARDS, "report"}
     assert read_json(finished / "results/train/short/metrics.json")["sessions"] == 2
 
 

@@ -53,7 +53,8 @@ def difference(folder: Path, a: str, b: str, metric: str) -> dict:
 
 def test_the_workflow_is_explained_before_it_runs(checkout):
     assert jobs(snakemake(checkout, "-n", "report")) == {
-        "configure": 1, "download": 1, "extract": 1, "base": 1, "train": 2, "evaluate": 3, "compare": 1, "report": 1,
+        "configure": 1, "download": 1, "extract": 1, "base": 1, "train": 2, "evaluate": 3, "compare": 1, "card": 2,
+        "report": 1,
     }  # fmt: skip
 
 
@@ -146,9 +147,9 @@ def test_nothing_runs_twice(finished):
 
 def test_an_evaluation_key_retrains_nothing(finished):
     changed = snakemake(finished, "-n", "report", "--config", 'evaluate={"questions": 100}')
-    assert jobs(changed) == {"configure": 1, "evaluate": 3, "compare": 1, "report": 1}
+    assert jobs(changed) == {"configure": 1, "evaluate": 3, "compare": 1, "card": 2, "report": 1}
 
 
 def test_a_variants_length_trains_that_variant_alone(finished):
     changed = snakemake(finished, "-n", "report", "--config", 'variants={"short": {"max_steps": 8}}')
-    assert jobs(changed) == {"configure": 1, "train": 1, "evaluate": 1, "compare": 1, "report": 1}
+    assert jobs(changed) == {"configure": 1, "train": 1, "evaluate": 1, "compare": 1, "card": 2, "report": 1}

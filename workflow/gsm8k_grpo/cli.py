@@ -127,6 +127,20 @@ def compare(overrides: Overrides = []) -> None:
 
 
 @app.command()
+def card(
+    variant: Annotated[str, typer.Option(help="A variant that is evaluated and compared.")],
+    overrides: Overrides = [],
+) -> None:
+    """Write a variant's model card beside its weights: figures, data, limits, how to load it."""
+    settings = load(overrides)
+    _one_of("--variant", variant, list(settings.variants))
+    from gsm8k_grpo.card import card as stage
+
+    with alone("card", variant):
+        stage(variant, RESULTS, RESULTS / "train" / variant / "README.md", settings)
+
+
+@app.command()
 def report(overrides: Overrides = []) -> None:
     """Write report.html and its figures."""
     from gsm8k_grpo.report import report as stage

@@ -1,8 +1,8 @@
 """`gsm8k-grpo export`: a trained variant in a folder of its own, for use outside of this project.
 
 merged: one model as safetensors, with its tokenizer and chat template.  adapter: the adapter as training left it.
-gguf: the merged model as one file, made by llama.cpp's own converter.  The folder is written beside its place and
-renamed, so that an export is complete or absent.
+These have the model card beside them.  gguf: the merged model as one file, made by llama.cpp's own converter.  The
+folder is written beside its place and renamed, so that an export is complete or absent.
 """
 
 import os
@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from gsm8k_grpo import engines, models
+from gsm8k_grpo import card, engines, models
 from gsm8k_grpo.evaluate import weights
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.params import Params
@@ -37,7 +37,14 @@ def export(variant: str, format: Format, results: Path, target: Path, params: Pa
         raise PipelineError(f"--to {target}: holds something already; name a folder that is empty or not there yet")
     source = weights(variant, results / "base", results / "train")
     write = {"merged": _merged, "adapter": _adapter, "gguf": _gguf}[format]
-    _whole(target, lambda folder: write(source, folder, variant, params))
+
+    def fill(folder: Path) -> None:
+        write(source, folder, variant, params)
+        # Its figures come with the comparison, and its snippets load what is not GGUF.
+        if format != "gguf" and (results / "compare" / "comparison.json").exists():
+            card.write(variant, results, folder / "README.md", ".", format == "adapter", params)
+
+    _whole(target, fill)
     return sorted(target.iterdir())
 
 

@@ -10,7 +10,7 @@ rule report:
         expand(
             "results/train/{variant}/{file}",
             variant=VARIANTS,
-            file=["history.csv", "samples.jsonl", "metrics.json"],
+            file=["history.csv", "samples.jsonl", "metrics.json", "README.md"],
         ),
         expand(
             "results/evaluate/{model}/{file}",

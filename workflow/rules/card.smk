@@ -1,0 +1,28 @@
+# Beside the weights that it describes, in the folder of train, none of whose outputs holds it.
+rule card:
+    input:
+        "results/download/source.json",
+        "results/base/base.json",
+        "results/train/{variant}/metrics.json",
+        "results/evaluate/base/metrics.json",
+        "results/evaluate/{variant}/metrics.json",
+        "results/compare/comparison.json",
+    output:
+        "results/train/{variant}/README.md",
+    log:
+        "logs/card/{variant}.log",
+    params:
+        variant=lookup(dpath="variants/{variant}", within=config),
+        recipe=lookup(dpath="recipe", within=config),
+        seed=lookup(dpath="seed", within=config),
+        source=lookup(dpath="source", within=config),
+        model=lookup(dpath="model", within=config),
+        lora=lookup(dpath="lora", within=config),
+        precision=lookup(dpath="precision", within=config),
+        quantization=lookup(dpath="quantization", within=config),
+        prompt=lookup(dpath="extract", within=config),
+        rewards=lookup(dpath="rewards", within=config),
+        limit=lookup(dpath="evaluate/max_completion_length", within=config),
+        problems=lookup(dpath="download/generated/problems", within=config),
+    shell:
+        "gsm8k-grpo card --variant {wildcards.variant} > >(tee -i {log}) 2>&1"
