@@ -1,10 +1,14 @@
 """The whole default pipeline, once, for real: Snakemake, training, MLflow, report; then what a rerun does."""
 
+import itertools
+import json
 import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -138,6 +142,63 @@ def test_mlflow_holds_curves_finals_data_tags_and_figures_of_a_variant(finished,
     assert run.inputs.dataset_inputs[0].dataset.digest
     figures = {artifact.path for artifact in client.list_artifacts(run.info.run_id, "report")}
     assert figures == {f"report/{name}.png" for name in ("accuracy", "learning", "rewards", "training")}
+
+
+CATEGORIES = {
+    "Answer": ["report.html"],
+    "Comparison": ["comparison.json", "gains.json", "seeds.json"],
+    "Evaluation": ["metrics.json"] * 3,
+    "Figures": ["accuracy.png", "gains.png", "learning.png", "rewards.png", "timing.png", "training.png"],
+    "Training": ["history.csv"] * 2 + ["metrics.json"] * 2,
+}
+
+
+@pytest.fixture(scope="module")
+def snakemakes_report(finished, tmp_path_factory) -> zipfile.ZipFile:
+    place = tmp_path_factory.mktemp("report") / "report.zip"
+    made = snakemake(finished, "--report", str(place))
+    assert made.returncode == 0, made.stderr
+    assert "Missing metadata" not in made.stderr
+    return zipfile.ZipFile(place)
+
+
+def shown(archive: zipfile.ZipFile, name: str) -> Any:
+    """A value that the page of Snakemake's report holds."""
+    page = archive.read("report/report.html").decode()
+    return json.loads(re.search(rf"^ *var {name} = ([{{\"].+);$", page, re.MULTILINE)[1])
+
+
+def test_snakemakes_report_holds_the_results_in_categories_and_describes_the_workflow(snakemakes_report):
+    found = {
+        name: sorted(map(os.path.basename, parts["Other"]))
+        for name, parts in shown(snakemakes_report, "categories").items()
+    }
+    assert found == CATEGORIES
+    held = sorted(map(os.path.basename, snakemakes_report.namelist()))
+    assert held == sorted(["report.html", *itertools.chain(*CATEGORIES.values())])
+    description = shown(snakemakes_report, "workflow_desc")
+    assert "the recipe <em>tiny</em>" in description
+    assert "short and full" in description
+    assert set(shown(snakemakes_report, "rules")) >= {
+        "configure",
+        "download",
+        "extract",
+        "base",
+        "train",
+        "evaluate",
+        "compare",
+        "report",
+    }
+
+
+def test_every_result_in_snakemakes_report_has_a_caption_and_a_label_of_its_own(snakemakes_report):
+    results = shown(snakemakes_report, "results")
+    assert all(result["caption"].startswith("<p>") for result in results.values())
+    for parts in shown(snakemakes_report, "categories").values():
+        labels = [tuple(results[path]["labels"].items()) for path in parts["Other"]]
+        assert len(set(labels)) == len(labels)
+    assert results["results/train/short/history.csv"]["labels"] == {"variant": "short", "what": "every step"}
+    assert "variant <em>short</em>" in results["results/train/short/history.csv"]["caption"]
 
 
 def test_nothing_runs_twice(finished):

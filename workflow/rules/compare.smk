@@ -2,12 +2,23 @@ rule compare:
     input:
         expand("results/evaluate/{model}/answers.jsonl", model=MODELS + FURTHER_RUNS),
     output:
-        "results/compare/gains.json",
-        "results/compare/seeds.json",
+        report(
+            "results/compare/gains.json",
+            caption="../report/gains.rst",
+            category="Comparison",
+            labels={"what": "where the gains come from"},
+        ),
+        report(
+            "results/compare/seeds.json",
+            caption="../report/seeds.rst",
+            category="Comparison",
+            labels={"what": "seeds"},
+        ),
         report(
             "results/compare/comparison.json",
             caption="../report/comparison.rst",
             category="Comparison",
+            labels={"what": "differences"},
         ),
     log:
         "logs/compare.log",

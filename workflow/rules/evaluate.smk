@@ -7,7 +7,12 @@ rule evaluate:
         "results/evaluate/{model}/answers.jsonl",
         "results/evaluate/{model}/probes.jsonl",
         "results/evaluate/{model}/checkpoints.jsonl",
-        "results/evaluate/{model}/metrics.json",
+        report(
+            "results/evaluate/{model}/metrics.json",
+            caption="../report/evaluation.rst",
+            category="Evaluation",
+            labels={"model": "{model}"},
+        ),
     log:
         "logs/evaluate/{model}.log",
     wildcard_constraints:

@@ -21,13 +21,18 @@ rule report:
         report(
             "results/report/report.html",
             caption="../report/report.rst",
-            category="Report",
+            category="Answer",
+            labels={"what": "the whole report"},
         ),
-        report(
-            expand("results/report/{figure}.png", figure=FIGURES),
-            caption="../report/figure.rst",
-            category="Figures",
-        ),
+        [
+            report(
+                f"results/report/{figure}.png",
+                caption="../report/figure.rst",
+                category="Figures",
+                labels={"figure": figure},
+            )
+            for figure in FIGURES
+        ],
     log:
         "logs/report.log",
     params:

@@ -9,9 +9,15 @@ rule train:
             "results/train/{variant}/history.csv",
             caption="../report/history.rst",
             category="Training",
+            labels={"variant": "{variant}", "what": "every step"},
         ),
         "results/train/{variant}/samples.jsonl",
-        "results/train/{variant}/metrics.json",
+        report(
+            "results/train/{variant}/metrics.json",
+            caption="../report/training.rst",
+            category="Training",
+            labels={"variant": "{variant}", "what": "the whole run"},
+        ),
     log:
         "logs/train/{variant}.log",
     resources:
