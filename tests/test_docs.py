@@ -3,95 +3,35 @@
 Nothing is asked of the network: an address outside is looked at for its form alone.
 """
 
-import itertools
 import json
-import os
 import re
-import shlex
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import dvc.cli
 import pytest
-import stages
+import sample_results
 import typer
 import yaml
-from conftest import COMMAND, ROOT
+from conftest import ROOT
 from gsm8k_grpo import layers, params
 from gsm8k_grpo.cli import app
 from gsm8k_grpo.extract import gold_answer
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+from gsm8k_grpo.files import write_text
+from gsm8k_grpo.summary import summary
+from pages import OWN_FILES, OWN_RECIPE, PAGES, anchors, blocks, commands, inline, targets, tokens
 from snakemake.cli import get_argument_parser
 
-PAGES = ["README.md", "CHANGELOG.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
 # Written by a run.
 MADE = ("results/", "logs/", "scratch/", "tracking/")
-# Written by who follows docs/howto.md.
-OWN_RECIPE = "mine"
-OWN_FILES = ["workflow/gsm8k_grpo/rewards/own.py", "tests/test_own.py"]
 # Commands that are not the project's; what they are given is not looked at.
 OTHERS = {
     ".", "apptainer", "cat", "cd", "cp", "docker", "export", "git", "head", "kill", "mkdir", "pip", "podman",
 }  # fmt: skip
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]+")
-
-
-# What stands in a page
-
-
-@cache
-def tokens(page: str) -> list[Token]:
-    """The tokens of a page, those within paragraphs too."""
-    found = []
-    for token in MarkdownIt("commonmark").enable("table").parse((ROOT / page).read_text(encoding="utf-8")):
-        found += [token, *(token.children or [])]
-    return found
-
-
-def blocks(page: str, language: str) -> list[str]:
-    return [token.content for token in tokens(page) if token.type == "fence" and token.info.split() == [language]]
-
-
-def inline(page: str) -> list[str]:
-    return [token.content for token in tokens(page) if token.type == "code_inline"]
-
-
-def anchors(page: str) -> set[str]:
-    """The anchors that a forge gives the headings of a page: lower case, no punctuation, hyphens for spaces."""
-    every = tokens(page)
-    titles = [every[place + 1].content for place, token in enumerate(every) if token.type == "heading_open"]
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-
-
-def targets(page: str) -> list[str]:
-    attributes = {"link_open": "href", "image": "src"}
-    return [str(token.attrs[attributes[token.type]]) for token in tokens(page) if token.type in attributes]
-
-
-def commands(page: str) -> list[list[str]]:
-    """The commands of a page's shell blocks and those within its text, as words; output and comments are left out."""
-    lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
-    lines += [line[2:] for block in blocks(page, "") for line in block.splitlines() if line.startswith("$ ")]
-    lines += [
-        text for text in inline(page) if re.match(r"(time )?(gsm8k-grpo|snakemake|dvc|make|pytest|python) ", text)
-    ]
-    return [words for line in lines for words in split(line)]
-
-
-def split(line: str) -> Iterator[list[str]]:
-    """The words of each command in a line, without `time` and without comments."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    for operator, words in itertools.groupby(lexer, lambda word: word in ("&&", ";")):
-        if not operator:
-            yield [word for place, word in enumerate(words) if place or word != "time"]
 
 
 def examples(tool: str) -> list[Any]:
@@ -227,41 +167,28 @@ def test_every_row_of_data_is_one(page):
         assert gold_answer(row["answer"])
 
 
-@pytest.fixture(scope="module")
-def with_own_rewards(tmp_path_factory) -> Path:
-    """The project after what docs/howto.md says about own rewards and an own recipe."""
-    folder = stages.checkout(tmp_path_factory.mktemp("own"))
-    rewards = folder / "workflow/gsm8k_grpo/rewards"
-    module, test = blocks("docs/howto.md", "python")
-    (folder / OWN_FILES[0]).write_text(module)
-    (folder / OWN_FILES[1]).write_text(test)
-    table = (rewards / "__init__.py").read_text()
-    for block in blocks("docs/howto.md", "diff"):
-        for before, after in re.findall(r"^-(.*)\n\+(.*)$", block, re.MULTILINE):
-            assert table.count(before) == 1
-            table = table.replace(before, after)
-    (rewards / "__init__.py").write_text(table)
-    with (folder / "params.yaml").open("a") as file:
-        file.write("".join(token.content for token in tokens("docs/howto.md") if token.info == "yaml own"))
-    shutil.copy(params.RECIPES / "rtx3080.yaml", folder / f"workflow/recipes/{OWN_RECIPE}.yaml")
-    return folder
+# What the tutorial shows, against the figures that docs/benchmarks.md has of the default run
 
 
-def in_checkout(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(folder / "workflow")}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+def right_answers(page: str) -> dict[str, tuple[int, int]]:
+    """The strictly and flexibly right answers of each model, of 500, as a page's first table of accuracies says."""
+    rows = re.findall(
+        r"^\| (base|short|full)[^|]*\| ([\d.]+) % \([^|]+\| ([\d.]+) % ",
+        (ROOT / page).read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )[:3]
+    return {model: (round(5 * float(strict)), round(5 * float(flexible))) for model, strict, flexible in rows}
 
 
-def test_own_rewards_as_the_page_says_are_a_set_that_the_configuration_takes(with_own_rewards):
-    done = in_checkout(with_own_rewards, COMMAND, "configure")
-    assert done.returncode == 0, done.stderr
-    written = layers.read(with_own_rewards / "results/configure/params.yaml")
-    assert written["rewards"] == {"set": "own", "weights": {"correctness": 2.0, "brevity": 0.5}}
-    tested = in_checkout(with_own_rewards, sys.executable, "-m", "pytest", "-q", "tests/test_own.py")
-    assert "1 passed" in tested.stdout
+def test_the_terminals_answer_in_the_tutorial_is_what_summary_says_of_those_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr(sample_results, "QUESTIONS", 500)
+    settings = check_configuration({})
+    sample_results.write_results(tmp_path, settings, right_answers("docs/benchmarks.md"))
+    write_text(tmp_path / "report/report.html", "")
+    said = [line.rstrip() for line in summary(tmp_path, settings).splitlines()]
+    shown = next(block for block in blocks("docs/tutorial.md", "") if "accuracy on 500 questions" in block)
+    assert shown.splitlines() == said[: len(shown.splitlines())]
 
 
-def test_an_own_recipe_is_a_copy_under_another_name(with_own_rewards):
-    done = in_checkout(with_own_rewards, COMMAND, "plan", "--set", f"recipe={OWN_RECIPE}", "--card", "24")
-    assert done.returncode == 0, done.stderr
-    assert "Llama-3.2-1B-Instruct" in done.stdout
+def test_readmes_table_has_the_figures_of_the_benchmarks():
+    assert right_answers("README.md") == right_answers("docs/benchmarks.md")
