@@ -54,7 +54,7 @@ def ask(question: str, results: Path, params: Params, console: Console) -> dict[
         raise PipelineError('the question is empty; give one, such as "Which is bigger? 9.919 or 9.92?"')
     asked = trained(results, params)
     memory.check(params)
-    memory.limit(params.vram_gib)
+    memory.limit(params)
     torch.set_num_threads(params.threads)
     messages = chat(question, params.extract.language, params.extract.one_shot)
     answers = {model: Answer() for model in asked}

@@ -40,7 +40,7 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
     """Run the stage for one model of `params.model_names()`; `base` and `trained` are the folders of those stages."""
     torch.set_num_threads(params.threads)
     memory.check(params)
-    memory.limit(params.vram_gib)
+    memory.limit(params)
     engine = engines.load(weights(model, base, trained), params)
     rows = read_jsonl(extracted / "test.jsonl")
     limit = params.evaluate.max_completion_length

@@ -45,6 +45,11 @@ class Trainer(Resumable, GRPOTrainer):
         super().__init__(*args, **kwargs)
         self.savers.append(self._save_generation)
 
+    @property
+    def steps_served(self) -> int:
+        """Batches that one generation serves."""
+        return self.args.steps_per_generation * self.num_iterations
+
     def generate_with(self, rollouts: VLLMGeneration, corrected: bool) -> None:
         """Generate by vLLM; the loss is `corrected` for what vLLM computes differently, or it is not, see TRL."""
         self.use_vllm, self.vllm_generation, self._last_loaded_step = True, rollouts, None
@@ -90,7 +95,7 @@ class Trainer(Resumable, GRPOTrainer):
 
     def _save_generation(self, folder: Path) -> None:
         """A checkpoint amid the steps that one generation serves holds that generation's batches too."""
-        if self._step % (self.args.steps_per_generation * self.num_iterations):
+        if self._step % self.steps_served:
             batches = enumerate(self._buffered_inputs)
             tensors = {f"{i}.{key}": value for i, batch in batches for key, value in batch.items() if value is not None}
             save_file({name: tensor.clone() for name, tensor in tensors.items()}, folder / GENERATION)

@@ -8,6 +8,7 @@ import torch
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.params import Params
 
+CONTEXT_GIB = 0.6  # of CUDA's context, kernels and libraries, which PyTorch doesn't allocate
 SECONDS = 0.05  # between two looks; PyTorch keeps what it took, so that a short peak is still seen
 
 
@@ -31,11 +32,15 @@ def check(params: Params) -> None:
             raise PipelineError(f"{key} = {value}: needs a CUDA card, and PyTorch sees none; recipe tiny does without")
 
 
-def limit(vram_gib: float | None) -> None:
+def limit(params: Params) -> None:
     """Have PyTorch, and vLLM in this process, end with an error where they would take more of the card."""
-    if vram_gib is not None and torch.cuda.is_available():
-        total = torch.cuda.get_device_properties().total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, vram_gib * 2**30 / total))
+    if params.vram_gib is None or not torch.cuda.is_available():
+        return
+    # What a sleeping vLLM has given back PyTorch counts as taken: its limit is the stricter one then as it is.
+    sleeps = params.vllm is not None and params.vllm.sleep
+    allocated = params.vram_gib - (0 if sleeps else CONTEXT_GIB)
+    total = torch.cuda.get_device_properties().total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, allocated * 2**30 / total))
 
 
 class Peak:

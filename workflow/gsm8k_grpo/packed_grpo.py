@@ -34,7 +34,7 @@ class PackedTrainer(Trainer):
                 layer.compile(dynamic=True)
 
     def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Tensor]:
-        if self._step % (self.args.steps_per_generation * self.num_iterations) == 0 or self._buffered_inputs is None:
+        if self._step % self.steps_served == 0 or self._buffered_inputs is None:
             generated = self._generate_and_score_completions(generation_batch)
             if self.sampled:
                 generated["old_per_token_logps"] = generated["sampling_per_token_logps"]
@@ -42,8 +42,7 @@ class PackedTrainer(Trainer):
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def _generate(self, prompts):
-        steps = self.args.steps_per_generation * self.num_iterations
-        self._without_old = self.sampled and self.args.gradient_accumulation_steps % steps != 0
+        self._without_old = self.sampled and self.args.gradient_accumulation_steps % self.steps_served != 0
         return super()._generate(prompts)
 
     def _get_per_token_logps_and_entropies(

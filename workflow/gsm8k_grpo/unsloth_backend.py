@@ -10,7 +10,7 @@ from gsm8k_grpo.files import PipelineError
 
 os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", "scratch/unsloth")  # the code that it writes for itself
 os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
-os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
+os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")  # as in engines.start: Unsloth starts vLLM by itself
 
 try:
     from unsloth import FastLanguageModel
@@ -25,8 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gsm8k_grpo import models
 from gsm8k_grpo.params import Params
-
-BESIDE_GIB = 1.5  # of vLLM, beside weights and KV cache: CUDA graphs and what a batch of prompts takes
+from gsm8k_grpo.vram import GRAPHS_GIB
 
 
 def load(name: str, params: Params) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -56,7 +55,7 @@ def load(name: str, params: Params) -> tuple[PreTrainedModel, PreTrainedTokenize
 
 
 def _share(name: str, params: Params) -> float:
-    """The share of the card that vLLM takes: the weights as they lie on the disk, the KV cache, and what is beside."""
+    """The share of the card that vLLM takes: weights as they lie on the disk, the KV cache, its graphs."""
     weights = models.size(name) * (0.3 if params.quantization else 1.0)
-    wanted = weights + (params.vllm.kv_cache_gib + BESIDE_GIB) * 2**30
+    wanted = weights + (params.vllm.kv_cache_gib + GRAPHS_GIB["unsloth"]) * 2**30
     return wanted / torch.cuda.get_device_properties().total_memory

@@ -7,6 +7,7 @@ stored, its constant stands below, by itself, to be set from measured peaks (doc
 from dataclasses import dataclass, replace
 
 from gsm8k_grpo import logprobs, models
+from gsm8k_grpo.memory import CONTEXT_GIB
 from gsm8k_grpo.params import Params, Train
 from gsm8k_grpo.shapes import Shape
 
@@ -42,9 +43,9 @@ SFT_LOGIT_BYTES = 12
 SFT_CHUNK = 256
 HEAD_BYTES = 6
 UNSLOTH_CHUNKS = 4  # parts into which Unsloth's loss cuts a batch
-# vLLM's captured graphs and work space, as measured with rtx4090; the context, kernels and libraries of CUDA.
-GRAPHS_GIB = 1.9
-CONTEXT_GIB = 0.6
+# vLLM's captured graphs and work space: an engine of its own, as measured with rtx4090, and one that shares Unsloth's
+# weights, as measured with rtx4090-published, t4-chinese and phi4.
+GRAPHS_GIB = {"trl": 1.9, "unsloth": 1.5}
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,13 @@ def _grpo(params: Params, shape: Shape, prompt: int) -> Plan:
             generation = _not_counted(generation, "given back during the update")
         else:
             update = _not_counted(update, "while vLLM sleeps")
+    graphs = GRAPHS_GIB[params.backend] if params.engine == "vllm" else 0.0
     parts = [
         *_model(params, shape, params.train.beta),
         *_training(params, shape, params.train.optim),
         *generation,
         *update,
-        Part("CUDA graphs", GRAPHS_GIB if params.engine == "vllm" else 0.0, "vLLM's, with its work space"),
+        Part("CUDA graphs", graphs, "vLLM's, with its work space"),
         Part("CUDA", CONTEXT_GIB, "context, kernels, libraries"),
     ]
     return Plan(parts)
