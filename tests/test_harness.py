@@ -10,6 +10,7 @@ import yaml
 from gsm8k_grpo import extract, harness
 from gsm8k_grpo.corpus import completion, render
 from gsm8k_grpo.extract import gold_answer
+from gsm8k_grpo.files import read_jsonl
 from gsm8k_grpo.params import Styles
 from gsm8k_grpo.problems import SETS, problems
 from hypothesis import given, settings
@@ -125,6 +126,40 @@ PIECES = [
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), st.sampled_from(["72", "1,072", "-72", "$72.00"]))
 def test_any_mixture_of_what_makes_reading_hard_is_read_and_judged_alike(text, gold):
     assert_agreement([text], [f"8*9=<<8*9=72>>72\n#### {gold}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "strict", "flexible"),
+    [
+        ("8*9=72\n#### 72", True, True),
+        ("#### 71, no: 72", False, True),
+        ("#### 72 for each of 3", True, False),
+        ("seventy-two", False, False),
+    ],
+)
+def test_a_completion_is_right_by_each_reading_of_its_own(text, strict, flexible):
+    assert harness.right(text, "72") == {"harness_strict": strict, "harness_flexible": flexible}
+
+
+ANSWERS = ["72", "-72", "0.5", "1072", "1,072", "$1,072.50", "72.0", "72.", "(72)", "", NOTHING]
+
+
+def assert_gold_stands_for_the_solution(solutions):
+    for solution in solutions:
+        gold = gold_answer(solution)
+        for answer in [gold, *ANSWERS]:
+            assert harness.same_answer(answer, gold) == matches(answer, solution), (answer, solution)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_normalised_gold_answer_may_stand_for_a_generated_solution(name):
+    assert_gold_stands_for_the_solution(row["answer"] for row in islice(problems(name, seed=3), 200))
+
+
+def test_the_normalised_gold_answer_may_stand_for_the_solutions_of_gsm8k(gsm8k):
+    solutions = [row["answer"] for row in read_jsonl(gsm8k / "test.jsonl")]
+    assert len(solutions) == 1319
+    assert_gold_stands_for_the_solution(solutions)
 
 
 # Where our flexible reading differs from the harness's, it is for a reason; everywhere else of these they agree.

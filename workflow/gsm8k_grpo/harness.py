@@ -31,8 +31,19 @@ def flexible_answer(completion: str) -> str | None:
     return found[-1] if found else None
 
 
+def right(completion: str, gold: str) -> dict[str, bool]:
+    """Whether a completion is right by each of the two readings, under the names of the measures."""
+    return {
+        "harness_strict": same_answer(strict_answer(completion), gold),
+        "harness_flexible": same_answer(flexible_answer(completion), gold),
+    }
+
+
 def same_answer(answer: str | None, solution: str) -> bool:
-    """Whether an answer is the text behind `#### ` in the published solution, but for `,`, `$` and a last full stop."""
+    """Whether an answer is the text behind `#### ` in the published solution, but for `,`, `$` and a last full stop.
+
+    The normalised gold answer may stand for the solution: for every row of GSM8K the two are the same.
+    """
     return answer is not None and _compared(answer) == _compared(solution)
 
 
