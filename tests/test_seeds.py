@@ -1,6 +1,7 @@
 """Several seeds: each variant is trained and evaluated with each of them, and the spread is told."""
 
 import filecmp
+import re
 import shutil
 
 import pytest
@@ -9,7 +10,7 @@ from gsm8k_grpo.compare import compare
 from gsm8k_grpo.files import PipelineError, read_json, write_jsonl
 from gsm8k_grpo.params import Compare
 from gsm8k_grpo.seeds import spread
-from stages import MODEL_FILES, TRAIN, run
+from stages import MODEL_FILES, TRAIN, checkout, run, snakemake
 
 
 def answers(strict, flexible, n=20):
@@ -97,6 +98,16 @@ def test_the_resolved_configuration_has_an_entry_for_each_run(of_three):
     variants = of_three.resolved()["variants"]
     assert list(variants) == ["short", "full", "short_s43", "short_s44", "full_s43", "full_s44"]
     assert variants["short_s44"] == variants["short"] | {"seed": 44}
+
+
+def test_the_workflow_trains_and_evaluates_each_run_once_and_base_once(tmp_path):
+    dry = snakemake(checkout(tmp_path), "-n", "report", "--config", "seeds=[43]")
+    planned, _ = dry.communicate(timeout=120)
+    assert dry.returncode == 0, planned
+    assert sorted(re.findall(r"^    log: logs/(train|evaluate)/(.+)\.log$", planned, re.MULTILINE)) == sorted(
+        [("train", run) for run in ("short", "full", "short_s43", "full_s43")]
+        + [("evaluate", model) for model in ("base", "short", "full", "short_s43", "full_s43")]
+    )
 
 
 def test_a_further_seed_trains_as_that_seed_would_on_the_first_seeds_data_and_base(prepared, uninterrupted, tmp_path):
