@@ -33,7 +33,15 @@ def test_keys_that_differ_from_the_published_recipe_show_both_values(root):
 
 def test_keys_that_the_published_recipe_leaves_open_do_not_differ(root):
     keys = settings(root)
-    for key in ("variants.short.max_steps", "seed", "base.steps", "base", "lora"):
+    for key in (
+        "variants.short.max_steps",
+        "seed",
+        "base.steps",
+        "base",
+        "lora",
+        "evaluate.batch_size",
+        "sft.learning_rate",
+    ):
         assert not keys[key].differs, key
 
 

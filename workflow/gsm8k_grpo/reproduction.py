@@ -17,6 +17,7 @@ from gsm8k_grpo.params import RECIPES, Params
 
 ENVS = RECIPES.parent.parent / "envs"
 PUBLISHED = "rtx4090-published"
+UNPUBLISHED = {"evaluate", "sft"}  # sections of that recipe that its source says nothing of
 IMAGE = "GSM8K_GRPO_IMAGE"  # the digest of the image, which `make container-report` tells the container
 ABSENT = object()
 
@@ -43,7 +44,8 @@ class Setting:
 def settings(params: Params) -> list[Setting]:
     """Every key of the configuration and of the published recipe."""
     here = dict(_flat(params.model_dump()))
-    published = dict(_flat(layers.read(RECIPES / f"{PUBLISHED}.yaml")))
+    recipe = layers.read(RECIPES / f"{PUBLISHED}.yaml")
+    published = dict(_flat({section: keys for section, keys in recipe.items() if section not in UNPUBLISHED}))
     keys = dict.fromkeys([*here, *published])
     return [Setting(key, here.get(key, ABSENT), published.get(key, ABSENT)) for key in keys]
 

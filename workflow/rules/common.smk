@@ -27,9 +27,10 @@ VARIANTS = list(settings.variants)
 MODELS = ["base", *VARIANTS]
 # Those with further seeds, which only the spread over the seeds is of.
 FURTHER_RUNS = list(settings.further_runs)
-# Without a validation split there is nothing to draw the learning curve from.
+# Without a validation split there is nothing to draw the learning curve from, without GRPO there are no rewards.
 LEARNING = ["learning"] if config["extract"]["validation_rows"] else []
-FIGURES = ["accuracy", "gains", *LEARNING, "rewards", "training", "timing"]
+REWARDS = ["rewards"] if "grpo" in map(settings.variant_method, VARIANTS) else []
+FIGURES = ["accuracy", "gains", *LEARNING, *REWARDS, "training", "timing"]
 
 
 def local_files(wildcards):
