@@ -6,7 +6,9 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from gsm8k_grpo import params
+from gsm8k_grpo.files import read_json, read_jsonl
 from gsm8k_grpo.rewards import TABLE
+from stages import snakemake, workflow
 
 TAGGED = "<reasoning>\n7 x 10 + 2 = 72\n</reasoning>\n<answer>\n{answer}\n</answer>\n"
 COMPLETIONS = {
@@ -70,3 +72,24 @@ def test_the_rewards_of_full_tell_right_from_wrong(settings):
     found = rewards(settings, "full")
     assert found["right"] == found["wrong"] + 2.0
     assert found["right"] > rewards(settings, "full", gold="5")["right"]
+
+
+def test_supervised_fine_tuning_on_the_same_data_is_trained_judged_and_reported_as_a_variant_more(tmp_path):
+    folder = workflow(tmp_path / "p")
+    configuration = yaml.safe_load((folder / "params.yaml").read_text())
+    configuration["variants"] = {"short": {"max_steps": 10}, "sft": {"epochs": 1, "method": "sft"}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(configuration, sort_keys=False))
+    process = snakemake(folder, "report")
+    said = process.communicate()[0]
+    assert process.returncode == 0, said
+
+    trained = {variant: read_json(folder / f"results/train/{variant}/metrics.json") for variant in ("short", "sft")}
+    assert {variant: metrics["method"] for variant, metrics in trained.items()} == {"short": "grpo", "sft": "sft"}
+    assert {variant: metrics["prompts"] for variant, metrics in trained.items()} == {"short": 32, "sft": 32}
+    assert trained["sft"]["prompts_seen"] == 32
+    compared = read_json(folder / "results/compare/comparison.json")
+    assert {(row["a"], row["b"]) for row in compared} == {("base", "short"), ("base", "sft"), ("short", "sft")}
+    curve = read_jsonl(folder / "results/evaluate/sft/checkpoints.jsonl")
+    assert [row["prompts_seen"] for row in curve] == [18, 32]  # after step 9, of two rows each, and at the end
+    page = (folder / "results/report/report.html").read_text(encoding="utf-8")
+    assert "loss on the answers (supervised)" in page

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from gsm8k_grpo.extract import extract, gold_answer, last_number, number, same_answer, xml_answer
-from gsm8k_grpo.files import PipelineError, read_json, read_jsonl
+from gsm8k_grpo.extract import extract, free_answer, gold_answer, last_number, number, same_answer, xml_answer
+from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_jsonl
 from gsm8k_grpo.prompts import chat
 from hypothesis import given
 from hypothesis import strategies as st
@@ -209,6 +209,55 @@ def test_the_counts_are_in_the_metrics(run, tmp_path):
         "validation_rows": 3,
         "test_rows": 5,
     }
+
+
+def test_a_free_answer_is_kept_as_given_and_asked_by_the_question_alone(tmp_path, small, capsys):
+    source, target = tmp_path / "download", tmp_path / "extract"
+    rows = [{"question": f"Where is {n}?", "answer": f"North of {n - 1}."} for n in range(4)]
+    judged = {"question": "What is 2 and 2?", "answer": "It is 4, of course.\n#### 4"}
+    write_jsonl(source / "train.jsonl", rows[:3])
+    write_jsonl(source / "test.jsonl", [rows[3], judged])
+    free = small.extract.model_copy(update={"answers": "free", "validation_rows": 1})
+    extract(source, target, free, seed=1)
+    train, test = (read_jsonl(target / f"{split}.jsonl") for split in ("train", "test"))
+    assert {row["solution"] for row in train} < {row["answer"] for row in rows}
+    assert all(row["answer"] is None for row in train)
+    assert test == [
+        {
+            "id": "test-1",
+            "prompt": [{"role": "user", "content": "What is 2 and 2?"}],
+            "question": "What is 2 and 2?",
+            "answer": "4",
+            "solution": "It is 4, of course.\n#### 4",
+        }
+    ]
+    assert read_jsonl(target / "validation.jsonl") == []
+    assert read_json(target / "metrics.json") == {
+        "train_rows": 2,
+        "validation_rows": 0,
+        "test_rows": 1,
+        "validation_rows_without_number": 1,
+        "test_rows_without_number": 1,
+    }
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith("extract: 1 of the 2 answers for test have no number behind '####'; ")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("In 1995.", None),
+        ("#### 1,995", "1995"),
+        ("#### none", None),
+        ("#### 1 or #### 2", None),
+        ("x\n#### -3.50", "-3.5"),
+    ],
+)
+def test_the_number_of_a_free_answer_is_the_one_behind_the_mark_and_no_other(text, number):
+    assert free_answer(text) == number
 
 
 def test_a_question_of_test_in_train_is_refused_however_it_is_spaced(run, tmp_path):

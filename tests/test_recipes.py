@@ -3,21 +3,23 @@
 import pytest
 import yaml
 from gsm8k_grpo import layers, shapes
+from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.params import RECIPES, Params, load, recipes
 
 FIVE = ["xmlcount", "soft_format", "strict_format", "int", "correctness"]
 ALL_SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 NOTEBOOK = ["rtx4090", "rtx4090-published", "t4-chinese", "vram7gb", "phi4"]
 PUBLISHED = [*NOTEBOOK, "rtx3080"]
+SUPERVISED = "r1-distill-32b"
 GSM8K_TRAIN = 7473
 
 
 def of(recipe: str, root, **overrides) -> Params:
-    return load(root / "params.yaml", {"recipe": recipe} | overrides)
+    return load(root / "params.yaml", {"recipe": recipe, "path": "data"} | overrides)
 
 
 def test_every_published_set_up_is_a_recipe():
-    assert set(PUBLISHED) <= set(recipes())
+    assert {*PUBLISHED, SUPERVISED} <= set(recipes())
 
 
 @pytest.mark.parametrize("recipe", recipes())
@@ -51,6 +53,7 @@ def test_the_notebooks_six_completions_of_200_tokens_for_one_prompt_a_step(recip
         ("t4-chinese", "Qwen/Qwen2.5-7B-Instruct", 7_615_616_512, 80_740_352),
         ("vram7gb", "Qwen/Qwen2.5-1.5B", 1_543_714_304, 36_929_536),
         ("phi4", "unsloth/phi-4", 14_659_507_200, 44_236_800),  # trainable: as the notebook shows
+        (SUPERVISED, "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", 32_763_876_352, 67_108_864),
     ],
 )
 def test_the_models_and_the_trainable_parameters_of_their_adapters(recipe, model, parameters, trainable, root):
@@ -107,6 +110,17 @@ def test_t4_chinese_asks_in_chinese_in_4_bit_without_bfloat16(root):
     assert (params.extract.language, params.rewards.set) == ("chinese", "published")
     assert params.download.hub.dataset == "swulling/gsm8k_chinese"
     assert params.download.hub.question_key == "question_zh-cn"
+
+
+def test_r1_distill_learns_the_answers_of_a_folder_in_4_bit_by_plain_trl(root):
+    params = of(SUPERVISED, root)
+    assert (params.method, params.source, params.extract.answers) == ("sft", "local", "free")
+    assert (params.backend, params.engine) == ("trl", "transformers")
+    assert (params.quantization, params.vram_gib) == ("4bit", 23.65)
+    assert (params.sft.optim, params.sft.gradient_checkpointing) == ("paged_adamw_8bit", True)
+    assert params.lora.targets == ALL_SEVEN
+    with pytest.raises(PipelineError, match=r"path = null: .*train\.jsonl and test\.jsonl, each line {.*}; give path="):
+        of(SUPERVISED, root, path=None)
 
 
 @pytest.mark.parametrize(("recipe", "gib"), [("vram7gb", 7.0), ("phi4", 16.0), ("rtx3080", 15.73), ("rtx4090", 23.65)])

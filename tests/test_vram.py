@@ -10,7 +10,7 @@ from gsm8k_grpo.shapes import Projection, Shape
 from transformers import AutoConfig, AutoModelForCausalLM
 
 GIB = 2**30
-CARDS = ["rtx4090", "rtx4090-published", "t4-chinese", "rtx3080", "vram7gb", "phi4"]
+CARDS = ["rtx4090", "rtx4090-published", "t4-chinese", "rtx3080", "vram7gb", "phi4", "r1-distill-32b"]
 ALL_SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 # 2 layers of 64 by 192, 4 heads of 16 of which 2 have keys and values, a vocabulary of 1,000.
 SHAPE = Shape(
@@ -119,6 +119,52 @@ def saved_for_backward(config, params, tokens) -> int:
     return sum(storage.nbytes() for storage in saved.values())
 
 
+SUPERVISED = {"recipe": "r1-distill-32b", "path": "data", "lora": {"rank": 8, "alpha": 8, "targets": ["up_proj"]}}
+
+
+def test_supervised_fine_tuning_has_a_batch_of_questions_with_answers_and_generates_nothing(root):
+    params = load(root / "params.yaml", SUPERVISED | {"sft.per_device_train_batch_size": 3})
+    found = parts(params, 100)
+    projected, trained = 2 * 64 * 192 + 2 * 64 * 64, 8 * 512
+    assert found["weights"] == pytest.approx(projected * (0.5 + 1 / 64 + 4 / 16384) + 2 * (100_000 - projected))
+    assert found["adapter"] == found["gradients"] == pytest.approx(4 * trained)
+    assert found["optimizer"] == pytest.approx(trained * (2 + 8 / 256))
+    assert found["logits"] == pytest.approx(3 * 100 * 1000 * vram.SFT_LOGIT_BYTES)
+    assert found["restored matrix"] == pytest.approx(2 * 64 * 192)
+    assert found["reference model"] == 0
+    assert not {"KV cache", "vLLM's weights", "CUDA graphs"} & set(found)
+    # Checkpointed: the input of two layers, and one layer with the gradients on their way.
+    layer = 300 * (16 * 64 + 8 * 192 + 2 * 64)
+    assert found["activations"] == pytest.approx(2 * 300 * 64 * 2 + 1.5 * layer)
+
+
+def test_a_chunked_loss_has_few_logits_beside_the_head_in_32_bit(root):
+    found = parts(load(root / "params.yaml", SUPERVISED | {"sft.loss_type": "chunked_nll"}), 1000)
+    assert found["logits"] == pytest.approx(256 * 1000 * vram.CHUNK_LOGIT_BYTES + 1000 * 64 * vram.HEAD_BYTES)
+
+
+def test_a_supervised_variant_of_a_grpo_recipe_is_planned_by_its_own_method(root):
+    params = load(root / "params.yaml", {"recipe": "vram7gb", "vram_gib": 4.5})
+    fit.check(params, "sft")
+    with pytest.raises(PipelineError, match="the card is too small for this training"):
+        fit.check(params, "grpo")
+
+
+def test_the_changes_that_are_named_make_supervised_fine_tuning_fit(root):
+    large = {"sft.per_device_train_batch_size": 8, "sft.gradient_checkpointing": False, "sft.optim": "adamw_torch"}
+    params = load(root / "params.yaml", SUPERVISED | {"lora.targets": ALL_SEVEN} | large)
+    with pytest.raises(PipelineError) as refusal:
+        fit.check(params, "sft")
+    named = dict(parse_override(word) for word in str(refusal.value).split("'") if "=" in word)
+    assert named == {
+        "sft.optim": "paged_adamw_8bit",
+        "sft.gradient_checkpointing": True,
+        "sft.per_device_train_batch_size": 1,
+        "sft.gradient_accumulation_steps": 64,
+    }
+    fit.check(load(root / "params.yaml", SUPERVISED | {"lora.targets": ALL_SEVEN} | large | named), "sft")
+
+
 def test_a_vllm_that_sleeps_and_the_update_take_turns(params):
     large, small = {"vllm.kv_cache_gib": 2.0}, {"vllm.kv_cache_gib": 1e-6, "train.per_device_train_batch_size": 12}
     lora = {"lora.targets": ["up_proj"]}
@@ -153,9 +199,10 @@ SHAPE_OF_ALL = shapes.measure(shapes.config("Qwen/Qwen2.5-1.5B"))
 
 @pytest.mark.parametrize("recipe", CARDS)
 def test_every_published_recipe_fits_the_card_that_it_names(recipe, root):
-    params = load(root / "params.yaml", {"recipe": recipe})
+    params = load(root / "params.yaml", {"recipe": recipe, "path": "data"})
     assert vram.plan(params, shapes.of(params)).gib < params.vram_gib
-    fit.check(params, "grpo")
+    fit.check(params, params.method)
+    fit.check(params, "sft")  # a control on the same data fits wherever GRPO does
 
 
 def test_a_card_that_is_too_small_is_refused_with_the_table_and_what_to_change(params):
@@ -206,6 +253,13 @@ def test_a_folder_without_a_config_is_told(tmp_path):
         PipelineError, match=r"its config\.json could not be had .* a model known without a network: Qw"
     ):
         shapes.config(str(tmp_path))
+
+
+def test_a_recipe_whose_data_is_yet_to_be_named_is_planned_too(cli):
+    shown = cli("plan", "--set", "recipe=r1-distill-32b").stdout
+    assert "32,763,876,352 in 4 bit, 1,558,254,592 of them in bfloat16" in shown
+    assert "1,024 tokens, recomputed layer by layer" in shown
+    assert "It fits; " in shown
 
 
 def test_the_command_prints_the_table_and_the_verdict(cli):

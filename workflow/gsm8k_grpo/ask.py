@@ -20,7 +20,7 @@ from gsm8k_grpo import engines, memory, models
 from gsm8k_grpo.evaluate import weights
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.params import Params
-from gsm8k_grpo.prompts import chat
+from gsm8k_grpo.prompts import prompt
 
 Write = Callable[[str], None]
 
@@ -56,7 +56,7 @@ def ask(question: str, results: Path, params: Params, console: Console) -> dict[
     memory.check(params)
     memory.limit(params)
     torch.set_num_threads(params.threads)
-    messages = chat(question, params.extract.language, params.extract.one_shot)
+    messages = prompt(question, params.extract)
     answers = {model: Answer() for model in asked}
     with (Columns if console.is_terminal else Sections)(answers, console) as view:
         for model, source in asked.items():

@@ -13,7 +13,7 @@ import torch
 from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.file_download import repo_folder_name
 
-from gsm8k_grpo import machine, memory, shapes, vram
+from gsm8k_grpo import fit, machine, memory, shapes, vram
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.machine import GIB, Finding
 from gsm8k_grpo.params import Params, recipes
@@ -82,7 +82,7 @@ def examine(name: str, load: Callable[[str], Params], hub: bool | None = None) -
 
 def room(settings: Params) -> float:
     """GiB that training may take: of the card, or of the computer's memory where there is no card."""
-    return vram.card(settings) if torch.cuda.is_available() else machine.memory() / GIB
+    return fit.card(settings) if torch.cuda.is_available() else machine.memory() / GIB
 
 
 def _reasons(settings: Params, planned: float, remote: list[str], hub: bool | None) -> Iterator[str]:

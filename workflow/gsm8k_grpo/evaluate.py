@@ -20,7 +20,7 @@ from gsm8k_grpo.engines import Completion, Engine
 from gsm8k_grpo.extract import last_number, same_answer, xml_answer
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, sha256, write_json, write_jsonl
 from gsm8k_grpo.params import Params
-from gsm8k_grpo.prompts import asked
+from gsm8k_grpo.prompts import prompt
 from gsm8k_grpo.rewards.robust import well_formed
 from gsm8k_grpo.statistics import mean_interval, share_interval
 from gsm8k_grpo.tracking import Run, of_results, running
@@ -41,14 +41,20 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
     torch.set_num_threads(params.threads)
     memory.check(params)
     memory.limit(params)
-    engine = engines.load(weights(model, base, trained), params)
     rows = read_jsonl(extracted / "test.jsonl")
+    if not rows:
+        raise PipelineError(
+            f"{extracted / 'test.jsonl'}: no question has an answer with a number behind '####', so that none can be "
+            "told right from wrong and there is nothing to evaluate. What is trained is in results/train and answers "
+            "to `gsm8k-grpo ask`; for an evaluation end answers of test.jsonl in a line such as '#### 72'"
+        )
+    engine = engines.load(weights(model, base, trained), params)
     limit = params.evaluate.max_completion_length
     began = time.perf_counter()
     answers = ask(engine, rows[: params.evaluate.questions], limit, f"evaluate {model}")
     seconds = time.perf_counter() - began
     probes = engine.complete(
-        [asked(probe, params.extract) for probe in params.evaluate.probes],
+        [prompt(probe, params.extract) for probe in params.evaluate.probes],
         limit,
         f"probes {model}",
     )

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import random
 import re
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsm8k_grpo.files import PipelineError, parse_jsonl, text_of, write_json, write_jsonl
-from gsm8k_grpo.prompts import asked
+from gsm8k_grpo.prompts import prompt
 
 if TYPE_CHECKING:  # params knows the rewards by name, and the rewards read answers with this module
     from gsm8k_grpo.params import Extract
@@ -104,9 +105,25 @@ def extract(source: Path, target: Path, params: Extract, seed: int) -> None:
         "validation": [row for index, row in enumerate(train) if index in picked],
         "test": test,
     }
+    asked = ("validation", "test") if params.answers == "free" else ()
+    left_out = {f"{name}_rows_without_number": _keep_judged(splits, name) for name in asked}
     for name, rows in splits.items():
         write_jsonl(target / f"{name}.jsonl", rows)
-    write_json(target / "metrics.json", {f"{name}_rows": len(rows) for name, rows in splits.items()})
+    write_json(target / "metrics.json", {f"{name}_rows": len(rows) for name, rows in splits.items()} | left_out)
+
+
+def _keep_judged(splits: dict[str, list[dict[str, Any]]], name: str) -> int:
+    """Leave in a split, which models are asked, the rows whose gold answer is known; how many are left out."""
+    judged = [row for row in splits[name] if row["answer"] is not None]
+    left_out = len(splits[name]) - len(judged)
+    if left_out:
+        print(
+            f"extract: {left_out} of the {len(splits[name])} answers for {name} have no number behind '####'; without "
+            "one an answer can't be told right from wrong, so these are not asked in the evaluation",
+            file=sys.stderr,
+        )
+    splits[name] = judged
+    return left_out
 
 
 def _check_apart(train: list[dict[str, Any]], test: list[dict[str, Any]], source: Path) -> None:
@@ -127,7 +144,7 @@ def _rows(path: Path, params: Extract) -> list[dict[str, Any]]:
     def parse(row: dict[str, Any]) -> dict[str, Any]:
         question, solution = text_of(row, "question"), text_of(row, "answer")
         return {
-            "prompt": asked(question, params),
+            "prompt": prompt(question, params),
             "question": question,
             "answer": _gold(solution, params),
             "solution": solution,

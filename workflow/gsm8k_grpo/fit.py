@@ -86,10 +86,9 @@ def _supervised_changes(params: Params, shape: Shape) -> list[dict[str, Any]]:
     accumulated = sft.per_device_train_batch_size * sft.gradient_accumulation_steps
     return [
         {"sft.optim": "paged_adamw_8bit"},
-        {"sft.loss_type": "chunked_nll"},
         {"sft.gradient_checkpointing": True},
         {"sft.per_device_train_batch_size": 1, "sft.gradient_accumulation_steps": accumulated},
-        {"sft.loss_type": "nll"},
+        {"sft.loss_type": "nll" if sft.loss_type == "chunked_nll" else "chunked_nll"},
         _adapters(params, shape),
         {"quantization": "4bit"},
         {"sft.max_length": sft.max_length // 2},

@@ -51,7 +51,7 @@ def chat(question: str, language: Language, one_shot: bool) -> list[Message]:
     return [*messages, {"role": "user", "content": question}]
 
 
-def asked(question: str, params: Extract) -> list[Message]:
+def prompt(question: str, params: Extract) -> list[Message]:
     """The messages for a question as a recipe has it asked: for free answers in no format, so by the question alone."""
     if params.answers == "free":
         return [{"role": "user", "content": question}]

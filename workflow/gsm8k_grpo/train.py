@@ -104,6 +104,8 @@ def logged(variant: str, params: Params) -> dict[str, Any]:
     own = {"variant": params.variants[variant]} | (
         {} if method == "sft" else {"rewards": params.variant_rewards(variant)}
     )
+    if method == "sft":
+        common |= {"backend": "trl"}  # whatever that of GRPO is
     return common | {"method": method} | {name: section.model_dump() for name, section in own.items()}
 
 
