@@ -180,10 +180,9 @@ def right_answers(page: str) -> dict[str, tuple[int, int]]:
     return {model: (round(5 * float(strict)), round(5 * float(flexible))) for model, strict, flexible in rows}
 
 
-def test_the_terminals_answer_in_the_tutorial_is_what_summary_says_of_those_figures(tmp_path, monkeypatch):
-    monkeypatch.setattr(sample_results, "QUESTIONS", 500)
+def test_the_terminals_answer_in_the_tutorial_is_what_summary_says_of_those_figures(tmp_path):
     settings = check_configuration({})
-    sample_results.write_results(tmp_path, settings, right_answers("docs/benchmarks.md"))
+    sample_results.write_results(tmp_path, settings, right_answers("docs/benchmarks.md"), questions=500)
     write_text(tmp_path / "report/report.html", "")
     said = [line.rstrip() for line in summary(tmp_path, settings).splitlines()]
     shown = next(block for block in blocks("docs/tutorial.md", "") if "accuracy on 500 questions" in block)

@@ -61,7 +61,8 @@ def _comment(lines: list[str], line: int) -> str:
     while begin and lines[begin - 1].lstrip().startswith("#"):
         begin -= 1
     parts = [text.strip().removeprefix("# ") for text in lines[begin:line]]
-    return " ".join(f"`{part.strip()}`" if part.startswith("  ") else part for part in parts)
+    said = " ".join(f"`{part.strip()}`" if part.startswith("  ") else part for part in parts)
+    return said.replace("` `", "`, `")
 
 
 def reference(root: Path) -> str:
