@@ -24,7 +24,8 @@ FEW = {
     "extract.validation_rows": 10, "base.steps": 6, "train.prompts": 32, "train.per_device_train_batch_size": 32,
     "train.steps_per_generation": 4, "train.max_completion_length": 24, "train.save_steps": 4,
     "train.sample_steps": 4, "train.sample_prompts": 2, "variants.short.max_steps": 12, "keep_checkpoints": "[9]",
-    "evaluate.max_completion_length": 24, "compare.resamples": 100,
+    "evaluate.max_completion_length": 24, "compare.resamples": 100, "evaluate.samples": 2,
+    "evaluate.sets": {"longer": {"generated": {"problems": "longer", "rows": 5}}},
 }  # fmt: skip
 PREPARE = ("download", "extract", "base")
 TRAIN = "train --variant short"

@@ -177,7 +177,12 @@ def hub():
 
 def from_hub(revision=REVISION, dataset="tests/sums", **keys):
     settings = {"source": "hub", "download.hub.dataset": dataset, "download.hub.revision": revision} | keys
-    return ["download", *(part for key, value in settings.items() for part in ("--set", f"{key}={value}"))]
+    return [
+        "download",
+        "--part",
+        "splits",
+        *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")),
+    ]
 
 
 def test_the_hub_fills_a_cache_that_serves_the_pinned_revision_without_it(cli, workdir, tmp_path, hub):

@@ -29,6 +29,7 @@ MODULES = [name for name in STAGES if name not in ("evaluate_base", "train_seed"
 # Modules that can't change what a stage writes: MLflow's copies, the bar, a run's signals and locks, the memory plan;
 # and those that read the configuration, whose values DVC compares one by one.
 WITHOUT_EFFECT = {"tracking", "progress", "interrupts", "locks", "fit", "vram", "shapes"}
+FURTHER_MODULES = {"extract": ["sets"]}  # that the command of a stage calls too
 CONFIGURING = {"params", "layers"}
 TABLE = ["configure", "download", "extract", "base", "train@short", "train@full",
        "evaluate_base", "evaluate@short", "evaluate@full", "compare", "card@short", "card@full", "report"]  # fmt: skip
@@ -60,7 +61,7 @@ def imported(file: Path) -> Iterator[Path]:
 
 
 def closure(stage: str, left_out: set[str]) -> set[Path]:
-    found, open_ends = set(), [module_file(stage)]
+    found, open_ends = set(), [module_file(module) for module in (stage, *FURTHER_MODULES.get(stage, []))]
     while open_ends:
         file = open_ends.pop()
         if file not in found and file.stem not in left_out:
@@ -82,22 +83,24 @@ def test_a_stage_depends_on_every_module_it_imports_its_rule_and_the_lock_file(s
     assert {"envs/cpu.txt", f"workflow/rules/{stage}.smk"} <= set(STAGES[stage]["deps"])
 
 
-def rule(stage: str) -> str:
-    """The text of a stage's rule, up to the next rule of its file."""
-    return re.split(r"^(?:use )?rule ", (ROOT / f"workflow/rules/{stage}.smk").read_text(), flags=re.MULTILINE)[1]
+def rules(stage: str) -> str:
+    """The text of the rules that DVC has a stage run."""
+    texts = re.split(r"^(?:use )?rule ", (ROOT / f"workflow/rules/{stage}.smk").read_text(), flags=re.MULTILINE)
+    run = STAGES[stage]["cmd"].partition("${run} ")[2].partition(" -- ")[0].split()
+    return "".join(text for text in texts if text.partition(":")[0] in run)
 
 
 @pytest.mark.parametrize("stage", [stage for stage in MODULES if stage not in ("configure", "report")])
 def test_a_stages_parameters_are_its_rules_lookups(stage):
-    looked_up = [path.replace("/", ".") for path in re.findall(r'lookup\(dpath="([^"]+)"', rule(stage))]
+    looked_up = {path.replace("/", ".") for path in re.findall(r'lookup\(dpath="([^"]+)"', rules(stage))}
     keys = STAGES[stage]["params"][0][CONFIGURATION]
     assert sorted(keys) == sorted(path.replace("{variant}", "${key}") for path in looked_up)
 
 
 @pytest.mark.parametrize("stage", MODULES)
 def test_a_stages_outs_hold_its_rules_outputs(stage):
-    outputs = rule(stage).partition("output:")[2].partition("log:")[0]
-    made = [re.sub(r"{(model|variant)}", "${key}", path) for path in re.findall(r'"(results/[^"]+)"', outputs)]
+    outputs = "".join(re.findall(r"output:(.*?)log:", rules(stage), flags=re.DOTALL))
+    made = [re.sub(r"{+(model|variant)}+", "${key}", path) for path in re.findall(r'"(results/[^"]+)"', outputs)]
     outs = STAGES[stage]["outs"] + STAGES[stage].get("metrics", [])
     assert made
     assert [path for path in made if not any(path == out or path.startswith(f"{out}/") for out in outs)] == []

@@ -41,3 +41,54 @@ def test_an_answer_ends_at_the_end_token_and_counts_it(engine):
     first, second = engine.tokenizer("The answer", add_special_tokens=False)["input_ids"][:2]
     answer = read([first, second, end, first, first], engine.tokenizer)
     assert (answer.text, answer.tokens, answer.truncated) == (engine.tokenizer.decode([first, second]), 3, False)
+
+
+def test_samples_are_the_same_by_the_seed_and_differ_among_themselves(engine):
+    first, again, other = (engine.sample(PROMPTS, 12, "test", 4, 1.0, seed) for seed in (1, 1, 2))
+    assert [len(several) for several in first] == [4, 4, 4]
+    assert first == again
+    assert first != other
+    assert len({one.text for one in first[0]}) > 1
+
+
+def test_samples_come_in_the_order_of_the_prompts(engine):
+    """At a temperature near 0 they are the greedy answers."""
+    greedy = engine.complete(PROMPTS, 12, "test")
+    cold = engine.sample(PROMPTS, 12, "test", 2, 1e-4, 1)
+    assert cold == [[answer, answer] for answer in greedy]
+
+
+def test_samples_are_of_the_whole_distribution_whatever_the_models_own_settings(engine, monkeypatch):
+    before = engine.sample(PROMPTS, 12, "test", 4, 1.0, 1), engine.complete(PROMPTS, 12, "test")
+    for key, value in {"top_k": 1, "top_p": 0.1, "temperature": 0.1, "repetition_penalty": 5.0}.items():
+        monkeypatch.setattr(engine.model.generation_config, key, value)
+    assert (engine.sample(PROMPTS, 12, "test", 4, 1.0, 1), engine.complete(PROMPTS, 12, "test")) == before
+
+
+def test_a_text_is_given_as_it_is_and_messages_through_the_template(engine):
+    as_text = engine.tokenizer.apply_chat_template(PROMPTS[0], tokenize=False, add_generation_prompt=True)
+    assert engine.complete([as_text], 12, "test") == engine.complete(PROMPTS[:1], 12, "test")
+    assert engine.lengths(["One?", as_text]) == [
+        len(engine.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in ("One?", as_text)
+    ]
+
+
+def test_an_answer_ends_before_the_stop_text(engine):
+    whole = engine.complete(PROMPTS, 12, "test")
+    stop = whole[0].text[3:5]
+    assert stop
+    stopped = engine.complete(PROMPTS, 12, "test", stop)[0]
+    assert (stopped.text, stopped.truncated) == (whole[0].text.partition(stop)[0], False)
+    assert 0 < stopped.tokens < whole[0].tokens
+
+
+def test_tokens_up_to_the_stop_text_count(engine):
+    ids = engine.tokenizer("The answer is 4.\nQuestion: What", add_special_tokens=False)["input_ids"]
+    up_to = engine.tokenizer("The answer is 4.\nQuestion:", add_special_tokens=False)["input_ids"]
+    answer = read([*ids, engine.tokenizer.eos_token_id], engine.tokenizer, "Question:")
+    assert (answer.text, answer.tokens, answer.truncated) == ("The answer is 4.\n", len(up_to), False)
+    assert read(ids, engine.tokenizer).truncated
+
+
+def test_the_context_is_the_models(engine):
+    assert engine.context == 256

@@ -1,6 +1,8 @@
 """The stage evaluate on a few questions, for real: checkpoints by name, and the learning curve."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 from conftest import COMMAND, ROOT
 from gsm8k_grpo.evaluate import trained_weights
+from gsm8k_grpo.extract import marked_answer, same_answer
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_jsonl
 
 # A base model that is taught the short tagged answers alone has some of them right in format after a few steps.
@@ -19,16 +22,25 @@ FEW = [
     "train.prompts=32", "train.max_completion_length=24", "train.save_steps=4", "train.sample_prompts=2",
     "train.per_device_train_batch_size=32", "train.steps_per_generation=4", "train.learning_rate=2e-3",
     "variants.short.max_steps=8", "keep_checkpoints=[4]", "compare.resamples=100",
-    "evaluate.max_completion_length=60", "evaluate.questions=12",
+    "evaluate.max_completion_length=60", "evaluate.questions=12", "evaluate.prompts=[plain, 4-shot]",
+    "base.architecture.context=1024", "evaluate.samples=4", "evaluate.sampled_questions=6",
+    "evaluate.sets={longer: {generated: {problems: longer, rows: 6}}}",
 ]  # fmt: skip
 STEP_OF = {"base": 0, "short@4": 4, "short": 8}
 COMPARED = ("n", "strict_accuracy", "flexible_accuracy", "format_rate", "mean_completion_tokens")
 
 
-def run(folder: Path, *arguments: str) -> None:
+def attempt(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Settings among the arguments go over the few."""
     shutil.copy(ROOT / "params.yaml", folder)
-    command = [COMMAND, *arguments, *(word for one in FEW for word in ("--set", one))]
-    done = subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True, check=False)
+    stage = [word for word in arguments if "=" not in word]
+    given = [*FEW, *(word for word in arguments if "=" in word)]
+    command = [COMMAND, *stage, *(word for one in given for word in ("--set", one))]
+    return subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True, check=False)
+
+
+def run(folder: Path, *arguments: str) -> None:
+    done = attempt(folder, *arguments)
     assert done.returncode == 0, done.stderr
 
 
@@ -81,7 +93,7 @@ def test_a_row_says_what_the_evaluation_of_its_model_says_of_the_same_questions(
 
 def test_a_kept_checkpoint_has_no_curve_of_its_own(evaluated):
     written = {path.name for path in (evaluated / "results/evaluate/short@4").iterdir()}
-    assert written == {"answers.jsonl", "probes.jsonl", "metrics.json"}
+    assert written == {"answers.jsonl", "sampled.jsonl", "prompts", "sets", "probes.jsonl", "metrics.json"}
 
 
 def test_mlflow_has_the_curve_at_its_steps_and_the_finals_of_the_last_step(evaluated):
@@ -113,3 +125,110 @@ def test_weights_that_are_not_there_are_named_with_the_command_that_writes_them(
     assert str(stopped.value) == (
         f"{tmp_path / 'short' / folder}: no such folder; it is written by `gsm8k-grpo train --variant short`"
     )
+
+
+# Further prompts, further sets, samples
+
+
+def rows(folder: Path, model: str, name: str) -> list[dict]:
+    return read_jsonl(folder / "results/evaluate" / model / name)
+
+
+def test_every_pass_has_its_file_with_rows_as_those_of_the_answers(evaluated):
+    answers = rows(evaluated, "short", "answers.jsonl")
+    for name, ids in {
+        "prompts/plain.jsonl": [row["id"] for row in answers],
+        "prompts/4-shot.jsonl": [row["id"] for row in answers],
+        "sets/longer.jsonl": [f"longer-{n}" for n in range(6)],
+    }.items():
+        found = rows(evaluated, "short", name)
+        assert [row["id"] for row in found] == ids
+        assert list(found[0]) == list(answers[0])
+
+
+def test_behind_shots_the_strict_answer_is_the_one_at_the_mark_and_the_answer_ends_before_the_next_question(evaluated):
+    for row in rows(evaluated, "base", "prompts/4-shot.jsonl"):
+        assert row["strict_correct"] == same_answer(marked_answer(row["completion"]), row["gold"])
+        assert row["format_ok"] == (marked_answer(row["completion"]) is not None)
+        assert "Question:" not in row["completion"]
+
+
+def test_a_sampled_row_has_four_answers_read_and_judged(evaluated):
+    sampled = rows(evaluated, "short", "sampled.jsonl")
+    assert [row["id"] for row in sampled] == [row["id"] for row in rows(evaluated, "short", "answers.jsonl")[:6]]
+    for row in sampled:
+        assert list(row) == [
+            "id", "question", "gold", "strict_answers", "flexible_answers", "strict_correct", "flexible_correct",
+            "completion_tokens",
+        ]  # fmt: skip
+        for kind in ("strict", "flexible"):
+            read = [same_answer(answer, row["gold"]) for answer in row[f"{kind}_answers"]]
+            assert row[f"{kind}_correct"] == read
+            assert len(read) == 4
+    assert len({json.dumps(row["strict_answers"]) for row in sampled}) > 1
+
+
+def test_measures_are_those_of_the_files(evaluated):
+    found = {
+        (row["set"], row["prompt"], row["decoding"], row["metric"]): row
+        for row in metrics(evaluated, "short")["measures"]
+    }
+    assert {key[:3] for key in found} == {
+        ("test", "trained", "greedy"), ("test", "plain", "greedy"), ("test", "4-shot", "greedy"),
+        ("longer", "trained", "greedy"), ("test", "trained", "sampled"),
+    }  # fmt: skip
+    whole = metrics(evaluated, "short")
+    strict = found["test", "trained", "greedy", "strict_accuracy"]
+    assert (strict["value"], strict["ci95"], strict["n"]) == (
+        whole["strict_accuracy"], whole["strict_accuracy_ci95"], 12,
+    )  # fmt: skip
+    longer = rows(evaluated, "short", "sets/longer.jsonl")
+    assert found["longer", "trained", "greedy", "format_rate"]["value"] == sum(row["format_ok"] for row in longer) / 6
+    sampled = rows(evaluated, "short", "sampled.jsonl")
+    right = [answer for row in sampled for answer in row["strict_correct"]]
+    assert found["test", "trained", "sampled", "strict_mean@4"]["value"] == pytest.approx(sum(right) / 24)
+    some = found["test", "trained", "sampled", "strict_pass@4"]
+    assert (some["value"], some["n"]) == (sum(any(row["strict_correct"]) for row in sampled) / 6, 6)
+
+
+def test_the_time_and_the_tokens_of_each_pass_are_told(evaluated):
+    timing = {(row["set"], row["prompt"], row["decoding"]): row for row in metrics(evaluated, "short")["timing"]}
+    sampled = rows(evaluated, "short", "sampled.jsonl")
+    row = timing["test", "trained", "sampled"]
+    assert (row["completions"], row["completion_tokens"]) == (24, sum(sum(r["completion_tokens"]) for r in sampled))
+    assert metrics(evaluated, "short")["seconds"] == timing["test", "trained", "greedy"]["seconds"]
+
+
+def test_the_same_seed_gives_the_same_bytes(evaluated, tmp_path):
+    shutil.copytree(evaluated / "results", tmp_path / "results")
+    run(tmp_path, "evaluate", "--model", "base")
+    for name in ("answers.jsonl", "sampled.jsonl", "prompts/4-shot.jsonl", "sets/longer.jsonl"):
+        ours, theirs = (folder / "results/evaluate/base" / name for folder in (tmp_path, evaluated))
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_without_samples_prompts_and_sets_only_the_test_split_is_asked(evaluated, tmp_path):
+    shutil.copytree(evaluated / "results", tmp_path / "results")
+    run(tmp_path, "evaluate", "--model", "base", "evaluate.samples=0", "evaluate.prompts=[]", "evaluate.sets={}")
+    folder = tmp_path / "results/evaluate/base"
+    assert (folder / "sampled.jsonl").read_bytes() == b""
+    assert [*(folder / "prompts").iterdir(), *(folder / "sets").iterdir()] == []
+    assert {(row["prompt"], row["decoding"]) for row in metrics(tmp_path, "base")["measures"]} == {
+        ("trained", "greedy")
+    }
+
+
+def test_shots_that_the_context_has_no_room_for_are_refused_before_anything_is_asked(evaluated, tmp_path):
+    shutil.copytree(evaluated / "results", tmp_path / "results")
+    shutil.rmtree(tmp_path / "results/evaluate")
+    refused = attempt(
+        tmp_path, "evaluate", "--model", "base", "evaluate.prompts=[8-shot]", "evaluate.max_completion_length=600"
+    )
+    assert refused.returncode == 1
+    assert re.search(
+        r"error: evaluate: the longest prompt of test, 8-shot has \d+ tokens, and with an answer of "
+        r"evaluate\.max_completion_length \(600\) more than the 1024 that the model takes; "
+        r"take 8-shot out of evaluate\.prompts, or raise base\.architecture\.context\n",
+        refused.stderr,
+    )
+    assert not (tmp_path / "results/evaluate").exists()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,6 +25,12 @@ app = typer.Typer(
 
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key, such as train.learning_rate=1e-4.")
+]
+
+
+Part = Annotated[
+    Literal["splits", "sets"] | None,
+    typer.Option(help="Only the splits that training takes, or only the further test sets; without it both."),
 ]
 
 
@@ -53,23 +59,31 @@ def configure(overrides: Overrides = []) -> None:
 
 
 @app.command()
-def download(overrides: Overrides = []) -> None:
+def download(part: Part = None, overrides: Overrides = []) -> None:
     """Get the problems: from the hub, from a local folder, or generated."""
-    from gsm8k_grpo.download import download as stage
+    from gsm8k_grpo.download import download as splits
+    from gsm8k_grpo.download import download_sets
 
     settings = load(overrides)
-    with alone("download"):
-        stage(RESULTS / "download", settings)
+    with alone("download", part or ""):
+        if part != "sets":
+            splits(RESULTS / "download", settings)
+        if part != "splits":
+            download_sets(RESULTS / "download" / "sets", settings.evaluate.sets, settings.seed)
 
 
 @app.command()
-def extract(overrides: Overrides = []) -> None:
-    """Normalise the gold answers, make the prompts, cut validation from train."""
-    from gsm8k_grpo.extract import extract as stage
+def extract(part: Part = None, overrides: Overrides = []) -> None:
+    """Normalise the gold answers, make the prompts, cut validation from train, look for test questions in it."""
+    from gsm8k_grpo.extract import extract as splits
+    from gsm8k_grpo.sets import extract_sets
 
     settings = load(overrides)
-    with alone("extract"):
-        stage(RESULTS / "download", RESULTS / "extract", settings.extract, settings.seed)
+    with alone("extract", part or ""):
+        if part != "sets":
+            splits(RESULTS / "download", RESULTS / "extract", settings.extract, settings.seed)
+        if part != "splits":
+            extract_sets(RESULTS / "download", RESULTS / "extract", settings)
 
 
 @app.command()

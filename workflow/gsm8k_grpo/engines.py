@@ -1,5 +1,6 @@
 """Generation for evaluation: many prompts in, completions out in the same order, by transformers or by vLLM."""
 
+import bisect
 import itertools
 import json
 import os
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, set_seed
 
 from gsm8k_grpo import models
 from gsm8k_grpo.params import Params
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 PREFILL_TOKENS = 8192  # of prompts read at a time
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has adapters of
 
-Prompts = list[list[Message]]
+Prompt = list[Message] | str  # messages go through the chat template, a text is given as it is
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,35 @@ class Completion:
 
 
 class Engine(Protocol):
+    context: int  # most tokens of a prompt with its completion
+
     def use(self, source: models.Source) -> None:
         """Answer with another model of the same shape from now on."""
 
-    def complete(self, prompts: Prompts, max_completion_length: int, progress: str) -> list[Completion]:
-        """One greedy completion per prompt, of at most `max_completion_length` tokens; `progress` names the bar."""
+    def lengths(self, prompts: list[Prompt]) -> list[int]:
+        """Tokens of each prompt."""
+
+    def complete(
+        self, prompts: list[Prompt], max_completion_length: int, progress: str, stop: str | None = None
+    ) -> list[Completion]:
+        """One greedy completion per prompt, of at most `max_completion_length` tokens; `progress` names the bar.
+
+        A completion ends before the text `stop`, too.
+        """
+
+    def sample(
+        self,
+        prompts: list[Prompt],
+        max_completion_length: int,
+        progress: str,
+        samples: int,
+        temperature: float,
+        seed: int,
+    ) -> list[list[Completion]]:
+        """`samples` completions per prompt, drawn from the model's whole distribution at a temperature.
+
+        On a CPU the same seed, prompts and batches give the same completions.
+        """
 
 
 def load(source: models.Source, params: Params) -> Engine:
@@ -50,7 +75,7 @@ def load(source: models.Source, params: Params) -> Engine:
 
 
 class TransformersEngine:
-    """Greedy decoding with transformers' `generate`, in batches of prompts of similar length."""
+    """transformers' `generate`, in batches of prompts of similar length."""
 
     def __init__(self, source: models.Source, params: Params):
         self.params, self.batch_size = params, params.evaluate.batch_size
@@ -60,40 +85,72 @@ class TransformersEngine:
         self.model = None  # one model at a time in memory
         self.model, self.tokenizer = models.load(source, self.params)
         self.model.eval()
+        self.context = self.model.config.get_text_config().max_position_embeddings
+
+    def lengths(self, prompts: list[Prompt]) -> list[int]:
+        return list(map(len, tokenized(prompts, self.tokenizer)))
+
+    def complete(
+        self, prompts: list[Prompt], max_completion_length: int, progress: str, stop: str | None = None
+    ) -> list[Completion]:
+        stopping = {"stop_strings": [stop], "tokenizer": self.tokenizer} if stop else {}
+        answers = self._answers(prompts, 1, progress, stop, max_new_tokens=max_completion_length, **stopping)
+        return [one for (one,) in answers]
+
+    def sample(
+        self,
+        prompts: list[Prompt],
+        max_completion_length: int,
+        progress: str,
+        samples: int,
+        temperature: float,
+        seed: int,
+    ) -> list[list[Completion]]:
+        set_seed(seed)
+        # What a model's own generation_config.json would cut off the distribution is left in it.
+        drawn = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        return self._answers(prompts, samples, progress, None, max_new_tokens=max_completion_length, **drawn)
 
     @torch.inference_mode()
-    def complete(self, prompts: Prompts, max_completion_length: int, progress: str) -> list[Completion]:
-        texts = [self.tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]), reverse=True)
-        completions: dict[int, Completion] = {}
-        with tqdm(total=len(texts), desc=progress, unit="question") as bar:
-            for start in range(0, len(order), self.batch_size):
-                batch = order[start : start + self.batch_size]
-                answers = self._batch([texts[index] for index in batch], max_completion_length)
-                completions.update(zip(batch, answers, strict=True))
+    def _answers(
+        self, prompts: list[Prompt], each: int, progress: str, stop: str | None, **options: Any
+    ) -> list[list[Completion]]:
+        """`each` completions per prompt; options are those of `generate`, in place of the model's own."""
+        ids = tokenized(prompts, self.tokenizer)
+        order = sorted(range(len(ids)), key=lambda index: len(ids[index]), reverse=True)
+        at_a_time = max(1, self.batch_size // each)
+        options = {"do_sample": False, "repetition_penalty": 1.0, "num_return_sequences": each} | options
+        answers: dict[int, list[Completion]] = {}
+        with tqdm(total=len(ids), desc=progress, unit="question") as bar:
+            for start in range(0, len(order), at_a_time):
+                batch = order[start : start + at_a_time]
+                rows = self._generate([ids[index] for index in batch], options)
+                for place, index in enumerate(batch):
+                    own = rows[place * each : (place + 1) * each]
+                    answers[index] = [read(row, self.tokenizer, stop) for row in own]
                 bar.update(len(batch))
-        return [completions[index] for index in range(len(texts))]
+        return [answers[index] for index in range(len(ids))]
 
-    def _batch(self, texts: list[str], limit: int) -> list[Completion]:
-        inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
-        ids = self.model.generate(
+    def _generate(self, ids: list[list[int]], options: dict[str, Any]) -> list[list[int]]:
+        inputs = self.tokenizer.pad({"input_ids": ids}, return_tensors="pt")
+        completed = self.model.generate(
             **inputs.to(self.model.device),
-            max_new_tokens=limit,
-            do_sample=False,
             eos_token_id=stop_tokens(self.tokenizer),
             pad_token_id=self.tokenizer.pad_token_id,
-        )[:, inputs["input_ids"].shape[1] :]
-        return [read(row, self.tokenizer) for row in ids.tolist()]
+            **options,
+        )
+        return completed[:, inputs["input_ids"].shape[1] :].tolist()
 
 
 class VllmEngine:
-    """Greedy decoding with vLLM in this process; it forms its own batches."""
+    """vLLM in this process; it forms its own batches."""
 
     def __init__(self, source: models.Source, params: Params):
         self._numbers = itertools.count(1)
         self.tokenizer = models.load_tokenizer(source.model)
+        self.context = params.evaluate.max_model_length or params.vllm.max_model_length
         adapters = {"enable_lora": True, "max_lora_rank": _rank_of_vllm(source.adapter)} if source.adapter else {}
-        self.llm = start(source.model, params, **adapters)
+        self.llm = start(source.model, params, max_model_length=self.context, **adapters)
         self.adapter = self._request(source)
 
     def use(self, source: models.Source) -> None:
@@ -103,23 +160,42 @@ class VllmEngine:
             network(self.llm).load_weights(item for file in files for item in load_file(file).items())
             self.llm.reset_prefix_cache()  # keys and values of the weights before
 
-    def complete(self, prompts: Prompts, max_completion_length: int, progress: str) -> list[Completion]:
+    def lengths(self, prompts: list[Prompt]) -> list[int]:
+        return list(map(len, tokenized(prompts, self.tokenizer)))
+
+    def complete(
+        self, prompts: list[Prompt], max_completion_length: int, progress: str, stop: str | None = None
+    ) -> list[Completion]:
+        stopping = {"stop": [stop], "detokenize": True} if stop else {}
+        answers = self._answers(prompts, progress, stop, max_tokens=max_completion_length, temperature=0.0, **stopping)
+        return [one for (one,) in answers]
+
+    def sample(
+        self,
+        prompts: list[Prompt],
+        max_completion_length: int,
+        progress: str,
+        samples: int,
+        temperature: float,
+        seed: int,
+    ) -> list[list[Completion]]:
+        set_seed(seed)  # vLLM runs in this process; a seed for each request would have a kernel for each
+        drawn = {"n": samples, "temperature": temperature}
+        return self._answers(prompts, progress, None, max_tokens=max_completion_length, **drawn)
+
+    def _answers(
+        self, prompts: list[Prompt], progress: str, stop: str | None, **options: Any
+    ) -> list[list[Completion]]:
+        """The completions of each prompt; options are those of vLLM's SamplingParams."""
         from vllm import SamplingParams
 
         def bar(*args: Any, **options: Any) -> tqdm:
             return tqdm(*args, **(options | {"desc": progress, "unit": "question"}))
 
-        texts = [self.tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
-        ids = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        greedy = SamplingParams(
-            temperature=0.0,
-            max_tokens=max_completion_length,
-            stop_token_ids=stop_tokens(self.tokenizer),
-            detokenize=False,
-        )
-        rows = [{"prompt_token_ids": row} for row in ids]
-        answers = self.llm.generate(rows, greedy, use_tqdm=bar, lora_request=self.adapter)
-        return [read(list(answer.outputs[0].token_ids), self.tokenizer) for answer in answers]
+        sampling = SamplingParams(**({"stop_token_ids": stop_tokens(self.tokenizer), "detokenize": False} | options))
+        rows = [{"prompt_token_ids": ids} for ids in tokenized(prompts, self.tokenizer)]
+        answers = self.llm.generate(rows, sampling, use_tqdm=bar, lora_request=self.adapter)
+        return [[read(list(one.token_ids), self.tokenizer, stop) for one in answer.outputs] for answer in answers]
 
     def _request(self, source: models.Source) -> "LoRARequest | None":
         """vLLM knows an adapter by its number, so that each gets another."""
@@ -146,19 +222,41 @@ def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return sorted({tokenizer.eos_token_id, tokenizer.pad_token_id})
 
 
-def read(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> Completion:
-    """The completion in a row of tokens, of which those after its end don't count."""
+def tokenized(prompts: list[Prompt], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """The tokens of each prompt, all texts at once."""
+    texts = [
+        prompt
+        if isinstance(prompt, str)
+        else tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+        for prompt in prompts
+    ]
+    return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []  # of none it makes an error
+
+
+def read(ids: list[int], tokenizer: PreTrainedTokenizerBase, stop: str | None = None) -> Completion:
+    """The completion in a row of tokens, of which those after its end or after the text `stop` don't count.
+
+    The token that ends it counts, and is no part of the text; so do those of `stop`.
+    """
     ends = set(stop_tokens(tokenizer))
     end = next((place for place, token in enumerate(ids) if token in ends), None)
     kept = ids if end is None else ids[: end + 1]
-    return Completion(tokenizer.decode(kept, skip_special_tokens=True), len(kept), end is None)
+    text = tokenizer.decode(kept, skip_special_tokens=True)
+    if stop is None or stop not in text:
+        return Completion(text, len(kept), end is None)
+    tokens = bisect.bisect_left(
+        range(len(kept)), True, key=lambda count: stop in tokenizer.decode(kept[:count], skip_special_tokens=True)
+    )
+    return Completion(text.partition(stop)[0], tokens, False)
 
 
-def start(model: str, params: Params, sleep: bool = False, **further: Any) -> "LLM":
+def start(
+    model: str, params: Params, sleep: bool = False, max_model_length: int | None = None, **further: Any
+) -> "LLM":
     """vLLM in this process, with the model of a folder or of the hub; `further` goes to vLLM's LLM.
 
-    The share of the card that vLLM would take for itself is not used: `kv_cache_gib` says what it takes beside the
-    weights.
+    `max_model_length` is that of training where not given.  The share of the card that vLLM would take for itself is
+    not used: `kv_cache_gib` says what it takes beside the weights.
     """
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
@@ -171,7 +269,7 @@ def start(model: str, params: Params, sleep: bool = False, **further: Any) -> "L
         model=model,
         dtype=models.COMPUTED[params.precision],
         quantization="bitsandbytes" if params.quantization else None,
-        max_model_len=params.vllm.max_model_length,
+        max_model_len=max_model_length or params.vllm.max_model_length,
         max_num_seqs=params.vllm.max_num_seqs,
         max_num_batched_tokens=PREFILL_TOKENS,
         kv_cache_memory_bytes=int(kv_cache),

@@ -1,14 +1,19 @@
-"""Stage `evaluate`: base and every variant on the test split, with the same prompt, decoding, limit and extractor.
+"""Stage `evaluate`: base and every variant on the same questions, with the same prompts, decoding, limit and extractor.
 
-Reads `results/extract/test.jsonl` and a model, writes `results/evaluate/<model>/`: `answers.jsonl` (a row a
-question), `probes.jsonl` and `metrics.json`.  A kept checkpoint, such as `short@100`, is a model like any other.
+Reads `results/extract` and a model, writes `results/evaluate/<model>/`, rows as `judge.py` makes them:
+
+- `answers.jsonl`: the test split, greedy, with the training prompt; a row a question;
+- `prompts/<prompt>.jsonl` and `sets/<set>.jsonl`: the same with the baseline prompts, and of the further test sets;
+- `sampled.jsonl`: several sampled answers a question of the test split;
+- `probes.jsonl`, and `metrics.json`, whose `measures` have every figure with its interval.
+
+A kept checkpoint, such as `short@100`, is a model like any other.
 
 For base and each variant `checkpoints.jsonl` holds the learning curve on the validation split: a row for each kept
 step and for the last one; base, which GRPO starts from, is step 0.
 """
 
-import time
-from collections.abc import Iterable
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +21,14 @@ import pandas as pd
 import torch
 
 from gsm8k_grpo import engines, memory, models
-from gsm8k_grpo.engines import Completion, Engine
-from gsm8k_grpo.extract import last_number, same_answer, xml_answer
+from gsm8k_grpo.asking import Asking, ask
+from gsm8k_grpo.engines import Engine
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, sha256, write_json, write_jsonl
+from gsm8k_grpo.measures import mean_length, shares, summarise
 from gsm8k_grpo.params import Params
-from gsm8k_grpo.prompts import prompt
-from gsm8k_grpo.rewards.robust import well_formed
-from gsm8k_grpo.statistics import mean_interval, share_interval
+from gsm8k_grpo.passes import check_fit, passes
 from gsm8k_grpo.tracking import Run, of_results, running
 
-SHARES = {
-    "strict_accuracy": "strict_correct",
-    "flexible_accuracy": "flexible_correct",
-    "format_rate": "format_ok",
-    "truncation_rate": "truncated",
-}
 CURVE_SHARES = ("strict_accuracy", "flexible_accuracy", "format_rate")
 
 Rows = list[dict[str, Any]]
@@ -41,51 +39,51 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
     torch.set_num_threads(params.threads)
     memory.check(params)
     memory.limit(params)
-    rows = read_jsonl(extracted / "test.jsonl")
-    if not rows:
-        raise PipelineError(
-            f"{extracted / 'test.jsonl'}: no question has an answer with a number behind '####', so that none can be "
-            "told right from wrong and there is nothing to evaluate. What is trained is in results/train and answers "
-            "to `gsm8k-grpo ask`; for an evaluation end answers of test.jsonl in a line such as '#### 72'"
-        )
+    first, *others = passes(extracted, params)
     engine = engines.load(weights(model, base, trained), params)
-    limit = params.evaluate.max_completion_length
-    began = time.perf_counter()
-    answers = ask(engine, rows[: params.evaluate.questions], limit, f"evaluate {model}")
-    seconds = time.perf_counter() - began
-    probes = engine.complete(
-        [prompt(probe, params.extract) for probe in params.evaluate.probes],
-        limit,
-        f"probes {model}",
-    )
-    figures = summarise(answers, params.compare.resamples, params.seed)
-    write_jsonl(target / "answers.jsonl", answers)
-    write_jsonl(
-        target / "probes.jsonl",
-        [
-            {"question": question, "completion": probe.text, "truncated": probe.truncated}
-            for question, probe in zip(params.evaluate.probes, probes, strict=True)
-        ],
-    )
+    check_fit([first, *others], engine, params)
+    for folder in ("prompts", "sets"):
+        shutil.rmtree(target / folder, ignore_errors=True)  # what an earlier configuration asked
+        (target / folder).mkdir(parents=True)
+    asking = Asking(model, engine, target, params)
+    answers = asking.greedily(first)
+    asking.sampled(first)
+    for one in others:
+        asking.greedily(one)
+    asking.probes()
     curve: Rows = []
     if "@" not in model:
         questions = read_jsonl(extracted / "validation.jsonl")
-        final = ask(engine, questions, limit, f"validation {model}")
+        final = ask(engine, questions, params.evaluate.max_completion_length, f"{model}: validation")
         curve = learning_curve(model, final, questions, engine, base, trained, params)
         write_jsonl(target / "checkpoints.jsonl", curve)
+    figures = summarise(answers, params.compare.resamples, params.seed)
     run = _track(model, figures, curve, base, trained, params)
     write_json(
         target / "metrics.json",
         {
             "n": len(answers),
-            "n_available": len(rows),
+            "n_available": len(read_jsonl(extracted / "test.jsonl")),
             **figures,
-            "decoding": {"greedy": True, "max_completion_length": limit, "one_shot": params.extract.one_shot},
-            "seconds": round(seconds, 2),
+            "measures": asking.measures,
+            "decoding": _decoding(params),
+            "seconds": asking.timing[0]["seconds"],
+            "timing": asking.timing,
             "mlflow_run_id": run.id,
             "mlflow_run_key": run.key,
         },
     )
+
+
+def _decoding(params: Params) -> dict[str, Any]:
+    return {
+        "greedy": True,
+        "max_completion_length": params.evaluate.max_completion_length,
+        "one_shot": params.extract.one_shot,
+        "samples": params.evaluate.samples,
+        "temperature": params.evaluate.temperature,
+        "seed": params.seed,
+    }
 
 
 def weights(model: str, base: Path, trained: Path) -> models.Source:
@@ -104,36 +102,6 @@ def trained_weights(model: str, trained: Path) -> Path:
     return folder
 
 
-def ask(engine: Engine, rows: Rows, limit: int, progress: str) -> Rows:
-    """The model's answer to each row of a split, judged."""
-    completions = engine.complete([row["prompt"] for row in rows], limit, progress)
-    return [judge(row, completion) for row, completion in zip(rows, completions, strict=True)]
-
-
-def judge(row: dict[str, Any], completion: Completion) -> dict[str, Any]:
-    """A row of answers.jsonl: strict reads the tagged answer, flexible the last number whatever the format."""
-    return {
-        "id": row["id"],
-        "question": row["question"],
-        "gold": row["answer"],
-        "completion": completion.text,
-        "strict_correct": same_answer(xml_answer(completion.text), row["answer"]),
-        "flexible_correct": same_answer(last_number(completion.text), row["answer"]),
-        "format_ok": well_formed(completion.text),
-        "truncated": completion.truncated,
-        "completion_tokens": completion.tokens,
-    }
-
-
-def summarise(answers: Rows, resamples: int, seed: int) -> dict[str, Any]:
-    """Every share with Wilson's interval, the mean length with a bootstrap interval."""
-    lengths = [answer["completion_tokens"] for answer in answers]
-    return _shares(answers, SHARES) | {
-        "mean_completion_tokens": _mean_length(answers),
-        "mean_completion_tokens_ci95": mean_interval(lengths, resamples, seed),
-    }
-
-
 def learning_curve(
     model: str, final: Rows, questions: Rows, engine: Engine, base: Path, trained: Path, params: Params
 ) -> Rows:
@@ -148,15 +116,15 @@ def learning_curve(
     for step in [] if model == "base" else params.kept_steps(model):
         name = f"{model}@{step}"
         engine.use(weights(name, base, trained))
-        answers[step] = ask(engine, questions, params.evaluate.max_completion_length, f"validation {name}")
+        answers[step] = ask(engine, questions, params.evaluate.max_completion_length, f"{name}: validation")
     answers[max(seen)] = final
     return [
         {
             "step": step,
             "prompts_seen": seen[step],
             "n": len(answered),
-            **_shares(answered, CURVE_SHARES),
-            "mean_completion_tokens": _mean_length(answered),
+            **shares(answered, CURVE_SHARES),
+            "mean_completion_tokens": mean_length(answered),
         }
         for step, answered in answers.items()
     ]
@@ -167,20 +135,6 @@ def _prompts_seen(model: str, trained: Path) -> dict[int, int]:
     if model == "base":
         return {0: 0}
     return pd.read_csv(trained / model / "history.csv").set_index("step")["prompts_seen"].to_dict()
-
-
-def _shares(answers: Rows, names: Iterable[str]) -> dict[str, Any]:
-    """Shares of the answers, each with Wilson's interval as `<name>_ci95`."""
-    found: dict[str, Any] = {}
-    for name in names:
-        successes = sum(answer[SHARES[name]] for answer in answers)
-        found[name] = successes / len(answers)
-        found[f"{name}_ci95"] = share_interval(successes, len(answers))
-    return found
-
-
-def _mean_length(answers: Rows) -> float:
-    return sum(answer["completion_tokens"] for answer in answers) / len(answers)
 
 
 def curve_metrics(curve: Rows) -> Rows:

@@ -3,8 +3,10 @@
 Reads `results/download/{train,test}.jsonl`, writes `results/extract/{train,validation,test}.jsonl` with
 `id, prompt, question, answer, solution` per row, and `metrics.json` with the counts.
 
-The four functions `gold_answer`, `xml_answer`, `last_number` and `same_answer` are the only place where an
-answer is read or compared; rewards and evaluation use them too.
+The further test sets are extracted by `sets.py`.
+
+The functions `gold_answer`, `xml_answer`, `marked_answer`, `last_number` and `same_answer` are the only place where
+an answer is read or compared; rewards and evaluation use them too.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import random
 import re
 import sys
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +31,7 @@ FULL_WIDTH = str.maketrans({chr(ord(c) + 0xFEE0): c for c in "0123456789,.%$+-"}
 DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 ANSWER = re.compile(rf"(?P<sign>[-+]?)\s?\$?\s?(?P<sign_inside>[-+]?)(?P<digits>{DIGITS})\s?%?[.\u3002]?")
 NUMBER_IN_TEXT = re.compile(rf"(?:(?<![\w.)])-)?\$?(?:(?<=\$)-)?(?:{DIGITS})")
+MARKED_ANSWER = re.compile(r"#### (-?[0-9.,]+)")  # as lm-evaluation-harness's task gsm8k reads it
 TAGGED_ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 
 
@@ -72,10 +76,30 @@ def free_answer(text: str) -> str | None:
         return None
 
 
+def set_answer(text: str) -> str:
+    """The normalised gold answer of a further test set: a number alone, or a GSM8K solution.
+
+    Raises:
+        ValueError: where it is neither.
+    """
+    if "####" in text:
+        return gold_answer(text)
+    answer = number(text)
+    if answer is None:
+        raise ValueError(f"the answer '{text.strip()[:40]}' is not a number")
+    return answer
+
+
 def xml_answer(completion: str) -> str | None:
     """The text of the last closed `<answer>` block, stripped; None where there is none."""
     blocks = TAGGED_ANSWER.findall(completion)
     return blocks[-1].strip() if blocks else None
+
+
+def marked_answer(completion: str) -> str | None:
+    """The number behind the first `####` that has one, as written; None where there is none."""
+    match = MARKED_ANSWER.search(completion)
+    return match[1] if match else None
 
 
 def last_number(completion: str) -> str | None:
@@ -91,8 +115,9 @@ def same_answer(a: str | None, b: str | None) -> bool:
 
 def extract(source: Path, target: Path, params: Extract, seed: int) -> None:
     """Run the stage: `source` is the folder of download, `target` the folder written."""
-    train = _rows(source / "train.jsonl", params)
-    test = _rows(source / "test.jsonl", params)
+    gold = free_answer if params.answers == "free" else gold_answer
+    train = rows_of(source / "train.jsonl", params, gold)
+    test = rows_of(source / "test.jsonl", params, gold)
     _check_apart(train, test, source)
     if params.validation_rows >= len(train):
         raise PipelineError(
@@ -138,7 +163,12 @@ def _check_apart(train: list[dict[str, Any]], test: list[dict[str, Any]], source
             )
 
 
-def _rows(path: Path, params: Extract) -> list[dict[str, Any]]:
+def rows_of(path: Path, params: Extract, gold: Callable[[str], str | None]) -> list[dict[str, Any]]:
+    """The rows of a file of download, in its order; `gold` reads an answer as published.
+
+    Raises:
+        PipelineError: with file and line, where a row is damaged or `gold` raises a ValueError.
+    """
     split = path.stem
 
     def parse(row: dict[str, Any]) -> dict[str, Any]:
@@ -146,12 +176,8 @@ def _rows(path: Path, params: Extract) -> list[dict[str, Any]]:
         return {
             "prompt": prompt(question, params),
             "question": question,
-            "answer": _gold(solution, params),
+            "answer": gold(solution),
             "solution": solution,
         }
 
     return [{"id": f"{split}-{index}"} | row for index, row in enumerate(parse_jsonl(path, parse))]
-
-
-def _gold(solution: str, params: Extract) -> str | None:
-    return free_answer(solution) if params.answers == "free" else gold_answer(solution)

@@ -9,6 +9,7 @@ import yaml
 
 from gsm8k_grpo.files import PipelineError
 
+WHOLE = ("weights", "sets")  # sections that are given as a whole
 ENVIRONMENT = "GSM8K_GRPO_CONFIG"  # carries the workflow's --config to the stages, as JSON
 
 
@@ -83,8 +84,11 @@ def nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return sections
 
 
-def merge(under: dict[str, Any], over: Mapping[str, Any], whole: tuple[str, ...] = ("weights",)) -> dict[str, Any]:
-    """`over` wins; sections merge key by key, those of `whole` replace as a whole: weights belong to a reward set."""
+def merge(under: dict[str, Any], over: Mapping[str, Any], whole: tuple[str, ...] = WHOLE) -> dict[str, Any]:
+    """`over` wins; sections merge key by key, those of `whole` replace as a whole.
+
+    Weights belong to a reward set, and test sets are those that are named: `{}` is none.
+    """
     merged = dict(under)
     for key, value in over.items():
         deep = isinstance(value, Mapping) and isinstance(merged.get(key), dict) and key not in whole

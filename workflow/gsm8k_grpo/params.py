@@ -12,13 +12,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gsm8k_grpo import layers, mistakes
+from gsm8k_grpo.baselines import Baseline
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.problems import ProblemSet
 from gsm8k_grpo.prompts import Answers, Language
 from gsm8k_grpo.rewards import NAMES, RewardSet
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
-VARIANT_NAME = r"^[a-z][a-z0-9_]*$"
+NAME = r"^[a-z][a-z0-9_]*$"
 TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")  # of MLflow; a file store it refuses
 
 Method = Literal["grpo", "sft"]
@@ -46,6 +47,36 @@ class Hub(Section):
     question_key: Text
     answer_key: Text
     licence: Text
+
+
+class HubSplit(Hub):
+    """A split of a data set on the hub that is a test set."""
+
+    split: Text
+
+
+class GeneratedSet(Section):
+    problems: ProblemSet
+    rows: Count
+
+
+class QuestionSet(Section):
+    """A further test set: from the hub, from a JSONL file (`path`) or generated.
+
+    With `only_numbers` the questions whose answer is no number are left out, and counted.
+    """
+
+    hub: HubSplit | None = None
+    path: Text | None = None
+    generated: GeneratedSet | None = None
+    only_numbers: bool = False
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "QuestionSet":
+        given = [name for name in ("hub", "path", "generated") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"hub, path, generated: {len(given)} of them are given; give exactly one")
+        return self
 
 
 class Generated(Section):
@@ -260,7 +291,22 @@ class Evaluate(Section):
     questions: Count | None
     max_completion_length: Count
     batch_size: Count
+    max_model_length: Count | None
+    samples: Annotated[int, Field(ge=0)]
+    temperature: Positive
+    sampled_questions: Count | None
+    prompts: list[Baseline]
+    sets: dict[Annotated[str, Field(pattern=NAME)], QuestionSet]
+    overlap_words: Count
     probes: list[Text]
+
+    @model_validator(mode="after")
+    def _names_stand_once(self) -> "Evaluate":
+        if "test" in self.sets:
+            raise ValueError("sets.test: is the test split itself; give the further set another name")
+        if len(set(self.prompts)) < len(self.prompts):
+            raise ValueError(f"prompts = {mistakes.written(self.prompts)}: must hold no prompt twice")
+        return self
 
 
 class Compare(Section):
@@ -310,7 +356,7 @@ class Params(Section):
     train: Train
     sft: Sft
     rewards: Rewards
-    variants: dict[Annotated[str, Field(pattern=VARIANT_NAME)], Variant]
+    variants: dict[Annotated[str, Field(pattern=NAME)], Variant]
     keep_checkpoints: list[Count]
     evaluate: Evaluate
     compare: Compare

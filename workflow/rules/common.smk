@@ -25,6 +25,8 @@ except PipelineError as error:
 config = settings.resolved()
 VARIANTS = list(settings.variants)
 MODELS = ["base", *VARIANTS]
+PROMPTS = config["evaluate"]["prompts"]  # beside that of training
+SETS = list(config["evaluate"]["sets"])  # beside the test split
 # Those with further seeds, which only the spread over the seeds is of.
 FURTHER_RUNS = list(settings.further_runs)
 # Without a validation split there is nothing to draw the learning curve from, without GRPO there are no rewards.
@@ -38,6 +40,11 @@ def local_files(wildcards):
     if config["source"] != "local":
         return []
     return expand("{folder}/{split}.jsonl", folder=config["path"], split=["train", "test"])
+
+
+def local_sets(wildcards):
+    """The same for the further test sets that are files."""
+    return [wanted["path"] for wanted in config["evaluate"]["sets"].values() if wanted["path"]]
 
 
 def weights(wildcards):

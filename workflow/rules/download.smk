@@ -13,4 +13,20 @@ rule download:
         download=lookup(dpath="download", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
-        "gsm8k-grpo download > >(tee -i {log}) 2>&1"
+        "gsm8k-grpo download --part splits > >(tee -i {log}) 2>&1"
+
+
+# A job of its own: another test set makes no other training data.
+rule download_sets:
+    input:
+        local_sets,
+    output:
+        expand("results/download/sets/{set}.jsonl", set=SETS),
+        "results/download/sets/source.json",
+    log:
+        "logs/download_sets.log",
+    params:
+        sets=lookup(dpath="evaluate/sets", within=config),
+        seed=lookup(dpath="seed", within=config),
+    shell:
+        "gsm8k-grpo download --part sets > >(tee -i {log}) 2>&1"

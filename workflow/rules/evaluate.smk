@@ -2,9 +2,14 @@ rule evaluate:
     input:
         "results/extract/test.jsonl",
         "results/extract/validation.jsonl",
+        "results/extract/train.jsonl",
+        expand("results/extract/sets/{set}.jsonl", set=SETS),
         weights,
     output:
         "results/evaluate/{model}/answers.jsonl",
+        "results/evaluate/{model}/sampled.jsonl",
+        expand("results/evaluate/{{model}}/prompts/{prompt}.jsonl", prompt=PROMPTS),
+        expand("results/evaluate/{{model}}/sets/{set}.jsonl", set=SETS),
         "results/evaluate/{model}/probes.jsonl",
         "results/evaluate/{model}/checkpoints.jsonl",
         report(
@@ -39,6 +44,9 @@ rule evaluate:
 use rule evaluate as evaluate_checkpoint with:
     output:
         "results/evaluate/{model}/answers.jsonl",
+        "results/evaluate/{model}/sampled.jsonl",
+        expand("results/evaluate/{{model}}/prompts/{prompt}.jsonl", prompt=PROMPTS),
+        expand("results/evaluate/{{model}}/sets/{set}.jsonl", set=SETS),
         "results/evaluate/{model}/probes.jsonl",
         "results/evaluate/{model}/metrics.json",
     wildcard_constraints:

@@ -3,6 +3,7 @@ rule report:
         "results/configure/params.yaml",
         "results/download/source.json",
         "results/extract/metrics.json",
+        "results/extract/overlap.json",
         "results/base/base.json",
         "results/compare/comparison.json",
         "results/compare/gains.json",

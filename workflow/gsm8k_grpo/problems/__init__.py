@@ -8,10 +8,10 @@ import random
 from collections.abc import Iterator
 from typing import Literal
 
-from gsm8k_grpo.problems import rich, simple
+from gsm8k_grpo.problems import longer, rich, simple
 
-ProblemSet = Literal["simple", "rich"]
-SETS = {"simple": simple, "rich": rich}
+ProblemSet = Literal["simple", "rich", "longer"]
+SETS = {"simple": simple, "rich": rich, "longer": longer}
 
 
 def problems(name: ProblemSet, seed: int) -> Iterator[dict[str, str]]:

@@ -12,7 +12,7 @@ million parameters can learn the arithmetic; the format is GSM8K's to the letter
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 NAMES = [
@@ -53,8 +53,11 @@ CHANGES = [
 ]
 
 
-def problem(rng: random.Random) -> dict[str, str]:
-    """One problem as published: `question` and `answer` (the annotated solution with its `####` line)."""
+def problem(rng: random.Random, steps: Sequence[int] = STEPS) -> dict[str, str]:
+    """One problem as published: `question` and `answer` (the annotated solution with its `####` line).
+
+    The number of its calculations is drawn from `steps`.
+    """
     name, friend = rng.sample(NAMES, 2)
     items = rng.choice(ITEMS)
     count = rng.choice(OPERANDS)
@@ -63,7 +66,7 @@ def problem(rng: random.Random) -> dict[str, str]:
         each = rng.choice([n for n in OPERANDS if count * n <= LARGEST])
         sentences = [f"{name} has {count} bags with {each} {items} in each bag"]
         lines, count = [_calculation(sentences[0], count, "*", each, count * each, items)], count * each
-    for _ in range(max(1, rng.choice(STEPS) - len(lines))):
+    for _ in range(max(1, rng.choice(steps) - len(lines))):
         change, n = _possible_change(rng, count)
         after = change.apply(count, n)
         sentences.append(change.sentence.format(name=name, friend=friend, items=items, n=n))

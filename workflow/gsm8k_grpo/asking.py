@@ -1,0 +1,94 @@
+"""One model asked: its answers are judged, written and measured, pass after pass, with one start of the engine."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gsm8k_grpo import measures
+from gsm8k_grpo.engines import Completion, Engine
+from gsm8k_grpo.files import write_jsonl
+from gsm8k_grpo.judge import judge, judge_samples
+from gsm8k_grpo.params import Params
+from gsm8k_grpo.passes import Pass
+from gsm8k_grpo.prompts import prompt
+
+Rows = list[dict[str, Any]]
+
+
+def ask(engine: Engine, rows: Rows, limit: int, progress: str) -> Rows:
+    """The model's greedy answer to each row of a split, with the training prompt, judged."""
+    completions = engine.complete([row["prompt"] for row in rows], limit, progress)
+    return [judge(row, completion) for row, completion in zip(rows, completions, strict=True)]
+
+
+class Asking:
+    """Asks the model `name` and writes into `target`; `measures` and `timing` are those of metrics.json.
+
+    `timing` has a row for each pass: seconds, completions and their tokens.
+    """
+
+    def __init__(self, name: str, engine: Engine, target: Path, params: Params):
+        self.name, self.engine, self.target, self.params = name, engine, target, params
+        self.measures: Rows = []
+        self.timing: Rows = []
+
+    def greedily(self, asked: Pass) -> Rows:
+        """The judged answers, one a row of the pass, as they stand in its file."""
+        about = {"set": asked.set, "prompt": asked.prompt, "decoding": "greedy"}
+        limit = self.params.evaluate.max_completion_length
+        with self._timed(about) as completions:
+            completions += self.engine.complete(asked.prompts, limit, f"{self.name}: {asked.name}", asked.stop)
+        answers = [judge(row, one, asked.form) for row, one in zip(asked.rows, completions, strict=True)]
+        write_jsonl(self.target / asked.file, answers)
+        found = measures.greedy(answers, self.params.compare.resamples, self.params.seed)
+        self.measures += [about | measure for measure in found]
+        return answers
+
+    def sampled(self, asked: Pass) -> None:
+        """Sample the first questions of a pass; without `evaluate.samples` sampled.jsonl is empty."""
+        settings, seed = self.params.evaluate, self.params.seed
+        rows = asked.rows[: settings.sampled_questions] if settings.samples else []
+        about = {"set": asked.set, "prompt": asked.prompt, "decoding": "sampled"}
+        judged: Rows = []
+        if rows:
+            with self._timed(about) as completions:
+                found = self.engine.sample(
+                    asked.prompts[: len(rows)], settings.max_completion_length,
+                    f"{self.name}: {asked.name}, sampled", settings.samples, settings.temperature, seed,
+                )  # fmt: skip
+                completions += [one for several in found for one in several]
+            judged = [judge_samples(row, several) for row, several in zip(rows, found, strict=True)]
+            self.measures += [
+                about | measure for measure in measures.sampled(judged, self.params.compare.resamples, seed)
+            ]
+        write_jsonl(self.target / "sampled.jsonl", judged)
+
+    def probes(self) -> None:
+        """The questions of `evaluate.probes`, whose answers nobody judges but the reader."""
+        questions = self.params.evaluate.probes
+        prompts = [prompt(question, self.params.extract) for question in questions]
+        answers = self.engine.complete(prompts, self.params.evaluate.max_completion_length, f"{self.name}: probes")
+        write_jsonl(
+            self.target / "probes.jsonl",
+            [
+                {"question": question, "completion": answer.text, "truncated": answer.truncated}
+                for question, answer in zip(questions, answers, strict=True)
+            ],
+        )
+
+    @contextmanager
+    def _timed(self, about: dict[str, str]) -> Iterator[list[Completion]]:
+        """A row of `timing` for the completions that the block adds to the list."""
+        completions: list[Completion] = []
+        began = time.perf_counter()
+        yield completions
+        self.timing.append(
+            about
+            | {
+                "seconds": round(time.perf_counter() - began, 2),
+                "completions": len(completions),
+                "completion_tokens": sum(one.tokens for one in completions),
+            }
+        )

@@ -1,0 +1,58 @@
+"""A completion judged against the gold answer: strictly by the format that its prompt asks for, and flexibly.
+
+Strict reads the tagged answer where the prompt is the training prompt, or the question alone: does a model keep the
+trained format unasked?  Behind shots it reads the number at the first `####`, the format that these show.  Flexible
+reads the last number of the text, whatever the format.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gsm8k_grpo.engines import Completion
+from gsm8k_grpo.extract import last_number, marked_answer, same_answer, xml_answer
+from gsm8k_grpo.rewards.robust import well_formed
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Form:
+    """A format of answers: how the strict answer is read, and whether a completion has the format."""
+
+    strict: Callable[[str], str | None]
+    well_formed: Callable[[str], bool]
+
+
+TAGGED = Form(xml_answer, well_formed)
+MARKED = Form(marked_answer, lambda text: marked_answer(text) is not None)
+
+
+def judge(row: Row, completion: Completion, form: Form = TAGGED) -> Row:
+    """A row of answers.jsonl for a row of a split."""
+    return {
+        "id": row["id"],
+        "question": row["question"],
+        "gold": row["answer"],
+        "completion": completion.text,
+        "strict_correct": same_answer(form.strict(completion.text), row["answer"]),
+        "flexible_correct": same_answer(last_number(completion.text), row["answer"]),
+        "format_ok": form.well_formed(completion.text),
+        "truncated": completion.truncated,
+        "completion_tokens": completion.tokens,
+    }
+
+
+def judge_samples(row: Row, completions: list[Completion]) -> Row:
+    """A row of sampled.jsonl: the answers read from the sampled completions, and whether they are right."""
+    strict, flexible = ([read(one.text) for one in completions] for read in (xml_answer, last_number))
+    return {
+        "id": row["id"],
+        "question": row["question"],
+        "gold": row["answer"],
+        "strict_answers": strict,
+        "flexible_answers": flexible,
+        "strict_correct": [same_answer(answer, row["answer"]) for answer in strict],
+        "flexible_correct": [same_answer(answer, row["answer"]) for answer in flexible],
+        "completion_tokens": [one.tokens for one in completions],
+    }
