@@ -1,5 +1,6 @@
 """The benchmark of the recipes: what it sets and builds; the runs themselves need a card."""
 
+import evaluate_speed
 import pytest
 import recipes as benchmark
 import speed
@@ -66,3 +67,23 @@ def test_answers_that_are_fine_tuned_on_are_longer_than_the_most_tokens(rows):
     longer = benchmark.lengthen(rows, 300)
     assert min(len(tokenizer(row["solution"])["input_ids"]) for row in longer) > 300
     assert all(after["solution"].startswith(before["solution"]) for before, after in zip(rows, longer, strict=True))
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_the_evaluation_that_is_timed_is_eight_samples_of_every_test_question(small):
+    settings = evaluate_speed.settings_of(None, 200, small, {}).evaluate
+    assert (settings.samples, settings.sampled_questions, settings.questions) == (8, None, None)
+    assert (settings.max_completion_length, settings.prompts, settings.sets) == (200, [], {})
+
+
+def test_the_split_of_the_time_is_told_pass_by_pass():
+    row = {"set": "test", "prompt": "trained", "decoding": "sampled", "seconds": 5, "completions": 16}
+    found = {
+        "seconds": 9, "seconds_answering": 5, "seconds_starting_and_measuring": 4, "tokens_per_second": 640,
+        "passes": [row | {"completion_tokens": 3200}],
+    }  # fmt: skip
+    assert evaluate_speed.lines(found) == [
+        "evaluate: 9.0 s, of which 5.0 answering at 640 tokens a second",
+        "  test, trained, sampled: 16 answers, 3,200 tokens, 5.0 s",
+        "  start of the engine, judging, measures: 4.0 s",
+    ]

@@ -57,8 +57,8 @@ def difference(folder: Path, a: str, b: str, metric: str) -> dict:
 
 def test_the_workflow_is_explained_before_it_runs(checkout):
     assert jobs(snakemake(checkout, "-n", "report")) == {
-        "configure": 1, "download": 1, "extract": 1, "base": 1, "train": 2, "evaluate": 3, "compare": 1, "card": 2,
-        "report": 1,
+        "configure": 1, "download": 1, "download_sets": 1, "extract": 1, "extract_sets": 1, "base": 1, "train": 2,
+        "evaluate": 3, "compare": 1, "card": 2, "report": 1,
     }  # fmt: skip
 
 
@@ -75,7 +75,8 @@ def test_lint_finds_nothing(checkout):
 def test_a_kept_checkpoint_is_a_target_that_needs_its_variants_training(checkout):
     target = "results/evaluate/short@100/metrics.json"
     assert jobs(snakemake(checkout, "-n", target)) == {
-        "download": 1, "extract": 1, "base": 1, "train": 1, "evaluate_checkpoint": 1,
+        "download": 1, "download_sets": 1, "extract": 1, "extract_sets": 1, "base": 1, "train": 1,
+        "evaluate_checkpoint": 1,
     }  # fmt: skip
 
 
@@ -209,6 +210,14 @@ def test_nothing_runs_twice(finished):
 def test_an_evaluation_key_retrains_nothing(finished):
     changed = snakemake(finished, "-n", "report", "--config", 'evaluate={"questions": 100}')
     assert jobs(changed) == {"configure": 1, "evaluate": 3, "compare": 1, "card": 2, "report": 1}
+
+
+def test_another_test_set_retrains_nothing(finished):
+    sets = '{"own": {"generated": {"problems": "rich", "rows": 20}}}'
+    changed = snakemake(finished, "-n", "report", "--config", f'evaluate={{"sets": {sets}}}')
+    assert jobs(changed) == {
+        "configure": 1, "download_sets": 1, "extract_sets": 1, "evaluate": 3, "compare": 1, "card": 2, "report": 1,
+    }  # fmt: skip
 
 
 def test_a_variants_length_trains_that_variant_alone(finished):

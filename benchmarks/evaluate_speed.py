@@ -1,0 +1,107 @@
+"""Seconds of the evaluation stage on one card, pass by pass: a Qwen2.5-3B-shaped model and 8 samples a question.
+
+    python benchmarks/evaluate_speed.py --data FOLDER --out evaluate_speed.json     # on a machine with a CUDA card
+    python benchmarks/evaluate_speed.py --small                                     # without a card: does it run?
+
+FOLDER holds train.jsonl and test.jsonl as GSM8K publishes them.  The model has random weights and never ends an
+answer: every one has full length, the most that the stage can take.  `--tokens` is that length.
+"""
+
+import json
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from gsm8k_grpo import layers, params, shapes
+from gsm8k_grpo.corpus import Document
+from gsm8k_grpo.files import read_json, read_jsonl
+from random_model import filled_tokenizer, write_model
+from recipes import ROOT, SMALL, SMALL_SHAPE, stage
+from transformers import AutoConfig
+
+WORK = ROOT / "scratch" / "evaluate-speed"  # ignored by git
+MODEL = "Qwen/Qwen2.5-3B"
+SETTINGS = {
+    "recipe": "rtx4090", "extract.validation_rows": 0, "keep_checkpoints": [], "vram_gib": None, "lora": None,
+    "vllm": {"max_model_length": 768, "max_num_seqs": 1024, "kv_cache_gib": 40, "sleep": False},
+    "evaluate.samples": 8, "evaluate.sets": {}, "evaluate.prompts": [],
+}  # fmt: skip
+SMALL_DATA = {
+    "source": "generated", "path": None, "download.generated": {"problems": "rich", "train_rows": 400, "test_rows": 20},
+    "train.prompts": None, "evaluate.max_model_length": None,
+}  # fmt: skip
+
+
+def settings_of(data: Path | None, tokens: int, small: bool, given: dict[str, Any]) -> params.Params:
+    settings = SETTINGS | {"evaluate.max_completion_length": tokens}
+    if data:
+        settings |= {"source": "local", "path": str(data.resolve())}
+    if small:
+        settings |= SMALL_DATA | SMALL
+    return params.load(ROOT / "params.yaml", settings | given)
+
+
+def measure(settings: params.Params, small: bool) -> dict[str, Any]:
+    """Run the stages up to the evaluation of base; seconds of the whole command and of each pass."""
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    shutil.copy(ROOT / "params.yaml", WORK)
+    for command in ("download", "extract"):
+        stage(WORK, settings, command)
+    rows = read_jsonl(WORK / "results/extract/train.jsonl")
+    kind, published = shapes.PUBLISHED[MODEL]
+    config = AutoConfig.for_model(kind, **published | (SMALL_SHAPE if small else {}))
+    tokenizer = filled_tokenizer([Document(row["prompt"], row["solution"]) for row in rows], config.vocab_size)
+    write_model(WORK / "model", config, tokenizer)
+    settings = settings.model_copy(update={"model": str(WORK / "model")})
+    stage(WORK, settings, "base")
+    began = time.perf_counter()
+    stage(WORK, settings, "evaluate", "--model", "base")
+    seconds = time.perf_counter() - began
+    shutil.rmtree(WORK / "model")
+    timing = read_json(WORK / "results/evaluate/base/metrics.json")["timing"]
+    answering = sum(row["seconds"] for row in timing)
+    return {
+        "seconds": round(seconds, 1),
+        "seconds_answering": round(answering, 1),
+        "seconds_starting_and_measuring": round(seconds - answering, 1),
+        "tokens_per_second": round(sum(row["completion_tokens"] for row in timing) / answering),
+        "passes": timing,
+    }
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    passes = [
+        f"  {row['set']}, {row['prompt']}, {row['decoding']}: {row['completions']:,} answers, "
+        f"{row['completion_tokens']:,} tokens, {row['seconds']:.1f} s"
+        for row in found["passes"]
+    ]
+    return [
+        f"evaluate: {found['seconds']:.1f} s, of which {found['seconds_answering']:.1f} answering at "
+        f"{found['tokens_per_second']:,} tokens a second",
+        *passes,
+        f"  start of the engine, judging, measures: {found['seconds_starting_and_measuring']:.1f} s",
+    ]
+
+
+def main(
+    data: Annotated[Path | None, typer.Option(help="Folder of train.jsonl and test.jsonl.")] = None,
+    tokens: Annotated[int, typer.Option(help="Length of every answer.")] = 200,
+    small: Annotated[bool, typer.Option("--small", help="A tiny model on the CPU, to try the script.")] = False,
+    overrides: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key.")] = [],
+    out: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("evaluate_speed.json"),
+) -> None:
+    if data is None and not small:
+        raise typer.BadParameter("name the folder of GSM8K, or give --small", param_hint="--data")
+    given = dict(map(layers.parse_override, overrides))
+    found = measure(settings_of(data, tokens, small, given), small)
+    print("\n".join(lines(found)), flush=True)
+    out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        typer.run(main)
