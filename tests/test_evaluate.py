@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from conftest import COMMAND, ROOT
 from gsm8k_grpo.evaluate import trained_weights
-from gsm8k_grpo.extract import marked_answer, same_answer
+from gsm8k_grpo.extract import same_answer
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_jsonl
+from gsm8k_grpo.harness import strict_answer
 
 # A base model that is taught the short tagged answers alone has some of them right in format after a few steps.
 FEW = [
@@ -148,8 +149,8 @@ def test_every_pass_has_its_file_with_rows_as_those_of_the_answers(evaluated):
 
 def test_behind_shots_the_strict_answer_is_the_one_at_the_mark_and_the_answer_ends_before_the_next_question(evaluated):
     for row in rows(evaluated, "base", "prompts/4-shot.jsonl"):
-        assert row["strict_correct"] == same_answer(marked_answer(row["completion"]), row["gold"])
-        assert row["format_ok"] == (marked_answer(row["completion"]) is not None)
+        assert row["strict_correct"] == same_answer(strict_answer(row["completion"]), row["gold"])
+        assert row["format_ok"] == (strict_answer(row["completion"]) is not None)
         assert "Question:" not in row["completion"]
 
 

@@ -14,13 +14,16 @@ def page() -> str:
     return reference(ROOT)
 
 
-def keys(section: dict[str, Any], variants: bool = False) -> Iterator[str]:
-    """The names of a configuration's keys, those of sections too; the names of variants are nobody's keys."""
+NAMED = ("variants", "sets")  # sections whose keys are names that the user gives
+
+
+def keys(section: dict[str, Any], named: bool = False) -> Iterator[str]:
+    """The names of a configuration's keys, those of sections too; what a user names is no key."""
     for name, value in section.items():
-        if not variants:
+        if not named:
             yield name
         if isinstance(value, dict) and name != "weights":
-            yield from keys(value, variants=name == "variants")
+            yield from keys(value, named=name in NAMED)
 
 
 def test_the_page_in_the_repository_is_the_one_that_the_code_gives(page):

@@ -5,7 +5,7 @@ Reads `results/download/{train,test}.jsonl`, writes `results/extract/{train,vali
 
 The further test sets are extracted by `sets.py`.
 
-The functions `gold_answer`, `xml_answer`, `marked_answer`, `last_number` and `same_answer` are the only place where
+The functions `gold_answer`, `xml_answer`, `last_number` and `same_answer` are the only place where
 an answer is read or compared; rewards and evaluation use them too.
 """
 
@@ -31,7 +31,6 @@ FULL_WIDTH = str.maketrans({chr(ord(c) + 0xFEE0): c for c in "0123456789,.%$+-"}
 DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 ANSWER = re.compile(rf"(?P<sign>[-+]?)\s?\$?\s?(?P<sign_inside>[-+]?)(?P<digits>{DIGITS})\s?%?[.\u3002]?")
 NUMBER_IN_TEXT = re.compile(rf"(?:(?<![\w.)])-)?\$?(?:(?<=\$)-)?(?:{DIGITS})")
-MARKED_ANSWER = re.compile(r"#### (-?[0-9.,]+)")  # as lm-evaluation-harness's task gsm8k reads it
 TAGGED_ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 
 
@@ -94,12 +93,6 @@ def xml_answer(completion: str) -> str | None:
     """The text of the last closed `<answer>` block, stripped; None where there is none."""
     blocks = TAGGED_ANSWER.findall(completion)
     return blocks[-1].strip() if blocks else None
-
-
-def marked_answer(completion: str) -> str | None:
-    """The number behind the first `####` that has one, as written; None where there is none."""
-    match = MARKED_ANSWER.search(completion)
-    return match[1] if match else None
 
 
 def last_number(completion: str) -> str | None:

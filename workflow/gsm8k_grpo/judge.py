@@ -2,15 +2,16 @@
 
 Strict reads the tagged answer where the prompt is the training prompt, or the question alone: does a model keep the
 trained format unasked?  Behind shots it reads the number at the first `####`, the format that these show.  Flexible
-reads the last number of the text, whatever the format.
+reads the last number of the text, whatever the format.  The readings of lm-evaluation-harness stand beside these.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gsm8k_grpo import harness
 from gsm8k_grpo.engines import Completion
-from gsm8k_grpo.extract import last_number, marked_answer, same_answer, xml_answer
+from gsm8k_grpo.extract import last_number, same_answer, xml_answer
 from gsm8k_grpo.rewards.robust import well_formed
 
 Row = dict[str, Any]
@@ -25,7 +26,7 @@ class Form:
 
 
 TAGGED = Form(xml_answer, well_formed)
-MARKED = Form(marked_answer, lambda text: marked_answer(text) is not None)
+MARKED = Form(harness.strict_answer, lambda text: harness.strict_answer(text) is not None)
 
 
 def judge(row: Row, completion: Completion, form: Form = TAGGED) -> Row:
@@ -37,6 +38,7 @@ def judge(row: Row, completion: Completion, form: Form = TAGGED) -> Row:
         "completion": completion.text,
         "strict_correct": same_answer(form.strict(completion.text), row["answer"]),
         "flexible_correct": same_answer(last_number(completion.text), row["answer"]),
+        **harness.right(completion.text, row["answer"]),
         "format_ok": form.well_formed(completion.text),
         "truncated": completion.truncated,
         "completion_tokens": completion.tokens,

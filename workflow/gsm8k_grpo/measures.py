@@ -1,7 +1,8 @@
 """What is measured of a model's answers: shares and means over questions, each with its 95 % interval.
 
-Of greedy answers the share that is right, strictly and flexibly, that has the format, and that the limit cut off, with
-Wilson's interval, and the mean length.  Of n sampled answers a question, with bootstrap intervals over questions:
+Of greedy answers the share that is right, strictly, flexibly and by the two readings of lm-evaluation-harness, that has
+the format, and that the limit cut off, with Wilson's interval, and the mean length.  Of n sampled answers a question,
+with bootstrap intervals over questions:
 
 - mean@n, the share of the answers that are right;
 - pass@k, the chance that at least one of k of them is: 1 - C(n-c, k) / C(n, k) for c right ones of n, which is unbiased
@@ -23,6 +24,8 @@ from gsm8k_grpo.statistics import mean_interval, share_interval
 SHARES = {
     "strict_accuracy": "strict_correct",
     "flexible_accuracy": "flexible_correct",
+    "harness_strict": "harness_strict",
+    "harness_flexible": "harness_flexible",
     "format_rate": "format_ok",
     "truncation_rate": "truncated",
 }
