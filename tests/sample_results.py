@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from gsm8k_grpo import measures as measured
 from gsm8k_grpo.compare import compare
-from gsm8k_grpo.evaluate import CURVE_SHARES, SHARES, summarise
+from gsm8k_grpo.evaluate import CURVE_SHARES
 from gsm8k_grpo.files import write_json, write_jsonl, write_text
+from gsm8k_grpo.measures import summarise
 from gsm8k_grpo.params import Params
 
 QUESTIONS = 40
@@ -69,7 +71,7 @@ def write_results(
         if samples:
             drawn = sampled(answered, samples)
             write_jsonl(results / "evaluate" / model / "sampled.jsonl", drawn)
-            measures += sampled_measures(drawn, samples)
+            measures += sampled_measures(drawn)
         _write_evaluation(results / "evaluate" / model, answered, measures, run_ids.get(model, model), params)
         length = 0 if model == "base" else steps.get(model, 100)
         kept = [step for step in params.keep_checkpoints if step < length]
@@ -113,13 +115,11 @@ def _completion(index: int, strict: bool, flexible: bool) -> str:
 
 
 def greedy_measures(answered: list[dict[str, Any]], more_tests: bool) -> list[dict[str, Any]]:
-    figures = summarise(answered, resamples=100, seed=0)
     asked = [("test", "trained"), *([("test", "8-shot"), ("svamp", "trained")] if more_tests else [])]
     return [
-        {"set": name, "prompt": prompt, "decoding": "greedy", "metric": metric}
-        | {"value": figures[metric], "ci95": figures[f"{metric}_ci95"], "n": len(answered)}
+        {"set": name, "prompt": prompt, "decoding": "greedy"} | measure
         for name, prompt in asked
-        for metric in (*SHARES, "mean_completion_tokens")
+        for measure in measured.greedy(answered, resamples=100, seed=0)
     ]
 
 
@@ -138,19 +138,9 @@ def sampled(answered: list[dict[str, Any]], samples: int) -> list[dict[str, Any]
     ]
 
 
-def sampled_measures(drawn: list[dict[str, Any]], samples: int) -> list[dict[str, Any]]:
-    """mean@k, pass@k and maj@k of `sampled`, up to k = `samples`."""
-    measures = []
-    for parser in ("strict", "flexible"):
-        share = sum(any(row[f"{parser}_correct"]) for row in drawn) / len(drawn)
-        tries = [k for k in (1, 2, 4, 8, 16) if k <= samples]
-        passed = {f"pass@{k}": share * (1 - 0.5**k) for k in tries}
-        for metric, value in {f"mean@{samples}": share / 2, **passed, f"maj@{samples}": share}.items():
-            measures.append(
-                {"set": "test", "prompt": "trained", "decoding": "sampled", "metric": f"{parser}_{metric}"}
-                | {"value": value, "ci95": [max(0, value - 0.05), min(1, value + 0.05)], "n": len(drawn)}
-            )
-    return measures
+def sampled_measures(drawn: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    common = {"set": "test", "prompt": "trained", "decoding": "sampled"}
+    return [common | measure for measure in measured.sampled(drawn, resamples=100, seed=0)]
 
 
 def checkpoints(
@@ -205,7 +195,7 @@ def _write_evaluation(
             "n_available": len(rows),
             **summarise(rows, params.compare.resamples, params.seed),
             "measures": measures,
-            "decoding": {"greedy": True, "max_completion_length": 80, "one_shot": False},
+            "decoding": {"greedy": True, "max_completion_length": 80, "one_shot": False, "temperature": 1.0},
             "seconds": 2.5,
             "mlflow_run_id": run_id,
             "mlflow_run_key": "key",

@@ -149,7 +149,15 @@ CATEGORIES = {
     "Answer": ["report.html"],
     "Comparison": ["comparison.json", "gains.json", "seeds.json"],
     "Evaluation": ["metrics.json"] * 3,
-    "Figures": ["accuracy.png", "gains.png", "learning.png", "rewards.png", "timing.png", "training.png"],
+    "Figures": [
+        "accuracy.png",
+        "gains.png",
+        "learning.png",
+        "rewards.png",
+        "sampled.png",
+        "timing.png",
+        "training.png",
+    ],
     "Training": ["history.csv"] * 2 + ["metrics.json"] * 2,
 }
 

@@ -19,7 +19,8 @@ def tables(found: Found) -> dict[str, Rows]:
                 if measure["metric"].startswith(f"{parser}_")
             }
             if cells:
-                sampled.append({"model": model, "parser": parser, "cells": cells})
+                asked = next(iter(cells.values()))["n"]
+                sampled.append({"model": model, "parser": parser, "n": asked, "cells": cells})
         greedy = found.measures(model, "greedy")
         on_test = [measure for measure in greedy if measure["set"] == "test"]
         trained = [measure for measure in greedy if measure["prompt"] == "trained"]

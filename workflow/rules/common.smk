@@ -32,7 +32,8 @@ FURTHER_RUNS = list(settings.further_runs)
 # Without a validation split there is nothing to draw the learning curve from, without GRPO there are no rewards.
 LEARNING = ["learning"] if config["extract"]["validation_rows"] else []
 REWARDS = ["rewards"] if "grpo" in map(settings.variant_method, VARIANTS) else []
-FIGURES = ["accuracy", "gains", *LEARNING, *REWARDS, "training", "timing"]
+SAMPLED = ["sampled"] if config["evaluate"]["samples"] else []
+FIGURES = ["accuracy", "gains", *SAMPLED, *LEARNING, *REWARDS, "training", "timing"]
 
 
 def local_files(wildcards):

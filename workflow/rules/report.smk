@@ -16,7 +16,7 @@ rule report:
         expand(
             "results/evaluate/{model}/{file}",
             model=MODELS,
-            file=["answers.jsonl", "probes.jsonl", "checkpoints.jsonl", "metrics.json"],
+            file=["answers.jsonl", "sampled.jsonl", "probes.jsonl", "checkpoints.jsonl", "metrics.json"],
         ),
     output:
         report(
