@@ -158,7 +158,7 @@ CATEGORIES = {
         "timing.png",
         "training.png",
     ],
-    "Training": ["history.csv"] * 2 + ["metrics.json"] * 2,
+    "Training": ["README.md"] * 2 + ["history.csv"] * 2 + ["metrics.json"] * 2,
 }
 
 

@@ -8,7 +8,12 @@ rule card:
         "results/evaluate/{variant}/metrics.json",
         "results/compare/comparison.json",
     output:
-        "results/train/{variant}/README.md",
+        report(
+            "results/train/{variant}/README.md",
+            caption="../report/card.rst",
+            category="Training",
+            labels={"variant": "{variant}", "what": "model card"},
+        ),
     log:
         "logs/card/{variant}.log",
     params:
