@@ -32,6 +32,8 @@ from transformers import AutoConfig, PreTrainedTokenizerFast
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "scratch" / "benchmark"  # ignored by git
 MINUTES = 8  # for a stage; a card is rented by the minute
+# Random weights earn no reward, and without one there is no gradient to see.
+DRAWN = {"rewards": {"set": "control", "weights": {"random": 1.0}}}
 SMALL_SHAPE = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16,
     "num_key_value_heads": 2, "vocab_size": 4096,
@@ -51,13 +53,15 @@ def published() -> list[str]:
 
 def settings_of(recipe: str, steps: int, path: Path | None, given: dict[str, Any]) -> params.Params:
     """The recipe for `steps` steps of the variant short, on as many prompts as they take."""
+    supervised = layers.read(params.RECIPES / f"{recipe}.yaml")["method"] == "sft"
     settings = {
         "recipe": recipe,
         "source": "local" if path else "generated",
         "path": str(path) if path else None,
-        "variants": {"short": {"max_steps": steps}},
+        "variants": {"short": {"max_steps": steps} | ({} if supervised else DRAWN)},
         "keep_checkpoints": [],
         "extract.validation_rows": 0,
+        "evaluate.sets": {},
         "download.generated": {"problems": "rich", "train_rows": 2000, "test_rows": 1},
         "train.save_steps": 10 * steps,
         **given,

@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MODEL = "Qwen/Qwen2.5-3B"
 TINY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16}
 COMMON = {
-    "source": "local", "extract.validation_rows": 0, "keep_checkpoints": [], "train.save_steps": 10000,
-    "train.sample_prompts": 1,
+    "source": "local", "extract.validation_rows": 0, "evaluate.sets": {}, "keep_checkpoints": [],
+    "train.save_steps": 10000, "train.sample_prompts": 1,
 }  # fmt: skip
 PLAIN = {"backend": "trl"}
 WIDE = {
