@@ -156,6 +156,26 @@ def test_vllm_and_transformers_answer_alike(trained):
     assert same >= 38
 
 
+def test_vllm_samples_by_the_seed_and_ends_before_a_text(trained):
+    prompts = [row["prompt"] for row in read_jsonl(trained / "results/extract/train.jsonl")[:40]]
+    engine = engines.VllmEngine(
+        models.Source(str(trained / "results/base/model")), settings(precision="float32", lora="null")
+    )
+    first, again, other = (engine.sample(prompts, 24, "samples", 4, 1.0, seed) for seed in (1, 1, 2))
+    same = sum(one == two for one, two in zip(first, again, strict=True))
+    print(f"{same} of 40 questions have the same four samples")
+    assert same >= 36
+    assert first != other
+    assert {len(several) for several in first} == {4}
+    assert sum(len({one.text for one in several}) > 1 for several in first) > 20
+    greedy = engine.complete(prompts, 24, "greedy")
+    stop = next(answer.text[2:4] for answer in greedy if len(answer.text) > 4)
+    for whole, stopped in zip(greedy, engine.complete(prompts, 24, "stopped", stop), strict=True):
+        if stop in whole.text:
+            assert (stop in stopped.text, stopped.truncated) == (False, False)
+            assert stopped.tokens < whole.tokens or whole.text.endswith(stop)
+
+
 def test_an_engine_goes_on_to_other_weights(trained):
     """The whole weights of a run replace those of the base model in vLLM."""
     folder = run(shutil.copytree(trained, trained.parent / "whole"), TRAIN, **(VLLM | {"lora": "null"}))
