@@ -100,6 +100,8 @@ def answers(strict: int, flexible: int, questions: int = QUESTIONS) -> list[dict
             "strict_correct": index < strict,
             "flexible_correct": index < flexible,
             "format_ok": index < strict,
+            "harness_strict": strict <= index < flexible,
+            "harness_flexible": index < flexible,
             "truncated": index == questions - 1,
             "completion_tokens": 10 + index,
         }
