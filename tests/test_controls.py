@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from gsm8k_grpo import params
-from gsm8k_grpo.files import read_json, read_jsonl
+from gsm8k_grpo.files import read_json, read_jsonl, write_jsonl
 from gsm8k_grpo.rewards import TABLE
 from stages import snakemake, workflow
 
@@ -93,3 +93,24 @@ def test_supervised_fine_tuning_on_the_same_data_is_trained_judged_and_reported_
     assert [row["prompts_seen"] for row in curve] == [18, 32]  # after step 9, of two rows each, and at the end
     page = (folder / "results/report/report.html").read_text(encoding="utf-8")
     assert "loss on the answers (supervised)" in page
+
+
+def test_free_answers_are_learned_by_supervised_fine_tuning_alone_and_reported(tmp_path):
+    """As r1-distill-32b has it, on a folder of one's own; the last test question has no number to be judged by."""
+    folder = workflow(tmp_path / "p")
+    own = folder / "own"
+    for split, numbers in (("train", range(60)), ("test", range(60, 66))):
+        rows = [{"question": f"What is {n} and 1?", "answer": f"It is {n + 1}.\n#### {n + 1}"} for n in numbers]
+        write_jsonl(own / f"{split}.jsonl", [*rows, {"question": f"Why {split}?", "answer": "Because."}])
+    configuration = yaml.safe_load((folder / "params.yaml").read_text())
+    configuration |= {"method": "sft", "source": "local", "path": "own", "variants": {"own": {"max_steps": 10}}}
+    configuration["extract"] |= {"answers": "free", "validation_rows": 0}
+    (folder / "params.yaml").write_text(yaml.safe_dump(configuration, sort_keys=False))
+    process = snakemake(folder, "report")
+    said = process.communicate()[0]
+    assert process.returncode == 0, said
+    assert "extract: 1 of the 7 answers for test have no number behind '####'" in said
+    assert read_json(folder / "results/evaluate/own/metrics.json")["n"] == 6
+    assert read_json(folder / "results/train/own/metrics.json")["prompts"] == 32
+    assert (folder / "results/report/training.png").exists()
+    assert not (folder / "results/report/rewards.png").exists()

@@ -11,10 +11,11 @@ import mlflow
 import pandas as pd
 import pytest
 from conftest import COMMAND, ROOT
-from gsm8k_grpo.evaluate import trained_weights
+from gsm8k_grpo.evaluate import evaluate, trained_weights
 from gsm8k_grpo.extract import same_answer
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_jsonl
 from gsm8k_grpo.harness import strict_answer
+from gsm8k_grpo.judge import trained_form
 
 # A base model that is taught the short tagged answers alone has some of them right in format after a few steps.
 FEW = [
@@ -66,6 +67,23 @@ def curve(folder: Path, model: str) -> list[dict]:
 
 def metrics(folder: Path, model: str) -> dict:
     return read_json(folder / "results/evaluate" / model / "metrics.json")
+
+
+def test_free_answers_are_judged_by_the_mark_that_the_data_has_and_others_by_the_tags(small):
+    free = trained_form(small.extract.model_copy(update={"answers": "free"}))
+    assert free.strict("It is 5.\n#### 5") == "5"
+    assert free.strict("<answer>\n5\n</answer>") is None
+    assert (free.well_formed("#### 5"), free.well_formed("5")) == (True, False)
+    assert trained_form(small.extract).strict("<answer>\n5\n</answer>\n#### 6") == "5"
+
+
+def test_without_an_answer_to_judge_by_nothing_is_evaluated_and_what_to_do_is_said(small, tmp_path):
+    (tmp_path / "test.jsonl").write_text("")
+    with pytest.raises(
+        PipelineError, match=r"test\.jsonl: no question has an answer with a number behind '####'.*#### 72"
+    ):
+        evaluate("base", tmp_path, tmp_path, tmp_path, tmp_path / "base", small)
+    assert not (tmp_path / "base").exists()
 
 
 def test_base_is_step_0_and_a_variant_has_its_kept_steps_and_its_last(evaluated):

@@ -9,7 +9,7 @@ from typing import Any
 from gsm8k_grpo import measures
 from gsm8k_grpo.engines import Completion, Engine
 from gsm8k_grpo.files import write_jsonl
-from gsm8k_grpo.judge import judge, judge_samples
+from gsm8k_grpo.judge import judge, judge_samples, trained_form
 from gsm8k_grpo.params import Params
 from gsm8k_grpo.passes import Pass
 from gsm8k_grpo.prompts import prompt
@@ -17,10 +17,11 @@ from gsm8k_grpo.prompts import prompt
 Rows = list[dict[str, Any]]
 
 
-def ask(engine: Engine, rows: Rows, limit: int, progress: str) -> Rows:
+def ask(engine: Engine, rows: Rows, params: Params, progress: str) -> Rows:
     """The model's greedy answer to each row of a split, with the training prompt, judged."""
+    limit, form = params.evaluate.max_completion_length, trained_form(params.extract)
     completions = engine.complete([row["prompt"] for row in rows], limit, progress)
-    return [judge(row, completion) for row, completion in zip(rows, completions, strict=True)]
+    return [judge(row, completion, form) for row, completion in zip(rows, completions, strict=True)]
 
 
 class Asking:
@@ -59,7 +60,7 @@ class Asking:
                     f"{self.name}: {asked.name}, sampled", settings.samples, settings.temperature, seed,
                 )  # fmt: skip
                 completions += [one for several in found for one in several]
-            judged = [judge_samples(row, several) for row, several in zip(rows, found, strict=True)]
+            judged = [judge_samples(row, several, asked.form) for row, several in zip(rows, found, strict=True)]
             self.measures += [
                 about | measure for measure in measures.sampled(judged, self.params.compare.resamples, seed)
             ]

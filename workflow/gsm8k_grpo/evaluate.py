@@ -54,7 +54,7 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
     curve: Rows = []
     if "@" not in model:
         questions = read_jsonl(extracted / "validation.jsonl")
-        final = ask(engine, questions, params.evaluate.max_completion_length, f"{model}: validation")
+        final = ask(engine, questions, params, f"{model}: validation")
         curve = learning_curve(model, final, questions, engine, base, trained, params)
         write_jsonl(target / "checkpoints.jsonl", curve)
     figures = summarise(answers, params.compare.resamples, params.seed)
@@ -116,7 +116,7 @@ def learning_curve(
     for step in [] if model == "base" else params.kept_steps(model):
         name = f"{model}@{step}"
         engine.use(weights(name, base, trained))
-        answers[step] = ask(engine, questions, params.evaluate.max_completion_length, f"{name}: validation")
+        answers[step] = ask(engine, questions, params, f"{name}: validation")
     answers[max(seen)] = final
     return [
         {

@@ -1,8 +1,9 @@
 """A completion judged against the gold answer: strictly by the format that its prompt asks for, and flexibly.
 
 Strict reads the tagged answer where the prompt is the training prompt, or the question alone: does a model keep the
-trained format unasked?  Behind shots it reads the number at the first `####`, the format that these show.  Flexible
-reads the last number of the text, whatever the format.  The readings of lm-evaluation-harness stand beside these.
+trained format unasked?  Behind shots, and of free answers, it reads the number at the first `####`, the format that
+these show.  Flexible reads the last number of the text, whatever the format.  The readings of lm-evaluation-harness
+stand beside these.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 from gsm8k_grpo import harness
 from gsm8k_grpo.engines import Completion
 from gsm8k_grpo.extract import last_number, same_answer, xml_answer
+from gsm8k_grpo.params import Extract
 from gsm8k_grpo.rewards.robust import well_formed
 
 Row = dict[str, Any]
@@ -27,6 +29,11 @@ class Form:
 
 TAGGED = Form(xml_answer, well_formed)
 MARKED = Form(harness.strict_answer, lambda text: harness.strict_answer(text) is not None)
+
+
+def trained_form(params: Extract) -> Form:
+    """The format of the answers that a model is trained on: free answers are judged by the mark of the data."""
+    return MARKED if params.answers == "free" else TAGGED
 
 
 def judge(row: Row, completion: Completion, form: Form = TAGGED) -> Row:
@@ -45,9 +52,9 @@ def judge(row: Row, completion: Completion, form: Form = TAGGED) -> Row:
     }
 
 
-def judge_samples(row: Row, completions: list[Completion]) -> Row:
+def judge_samples(row: Row, completions: list[Completion], form: Form = TAGGED) -> Row:
     """A row of sampled.jsonl: the answers read from the sampled completions, and whether they are right."""
-    strict, flexible = ([read(one.text) for one in completions] for read in (xml_answer, last_number))
+    strict, flexible = ([read(one.text) for one in completions] for read in (form.strict, last_number))
     return {
         "id": row["id"],
         "question": row["question"],

@@ -11,7 +11,7 @@ from typing import Any
 from gsm8k_grpo import baselines
 from gsm8k_grpo.engines import Engine, Prompt
 from gsm8k_grpo.files import PipelineError, read_jsonl
-from gsm8k_grpo.judge import MARKED, TAGGED, Form
+from gsm8k_grpo.judge import MARKED, TAGGED, Form, trained_form
 from gsm8k_grpo.params import Params
 
 TRAINED = "trained"  # the name of the training prompt
@@ -52,15 +52,16 @@ def passes(extracted: Path, params: Params) -> list[Pass]:
     with_shots = any(baselines.SHOTS[name] for name in params.evaluate.prompts)
     shots = baselines.shots(read_jsonl(extracted / "train.jsonl"), params.seed) if with_shots else []
     sets = {name: read_jsonl(extracted / "sets" / f"{name}.jsonl") for name in params.evaluate.sets}
+    form = trained_form(params.extract)
     return [
-        _trained("test", "answers.jsonl", test),
+        _trained("test", "answers.jsonl", test, form),
         *(_baseline(name, test, shots) for name in params.evaluate.prompts),
-        *(_trained(name, f"sets/{name}.jsonl", rows[: params.evaluate.questions]) for name, rows in sets.items()),
+        *(_trained(name, f"sets/{name}.jsonl", rows[: params.evaluate.questions], form) for name, rows in sets.items()),
     ]
 
 
-def _trained(name: str, file: str, rows: Rows) -> Pass:
-    return Pass(name, TRAINED, file, rows, [row["prompt"] for row in rows])
+def _trained(name: str, file: str, rows: Rows, form: Form) -> Pass:
+    return Pass(name, TRAINED, file, rows, [row["prompt"] for row in rows], form)
 
 
 def _baseline(name: baselines.Baseline, rows: Rows, shots: Rows) -> Pass:
