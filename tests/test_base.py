@@ -4,8 +4,8 @@ import pytest
 import torch
 from gsm8k_grpo.base import END, new_model, padded_right, tokenize, train_tokenizer
 from gsm8k_grpo.corpus import Document
-from gsm8k_grpo.params import Architecture
 from gsm8k_grpo.prompts import chat
+from gsm8k_grpo.sections import Architecture
 from transformers import DataCollatorForSeq2Seq
 
 SHAPE = Architecture(vocabulary=400, hidden=32, intermediate=64, layers=2, heads=2, context=256)

@@ -3,7 +3,7 @@
 import pytest
 from gsm8k_grpo.compare import compare, paired
 from gsm8k_grpo.files import PipelineError, read_json, write_jsonl
-from gsm8k_grpo.params import Compare
+from gsm8k_grpo.sections import Compare
 
 
 def rows(strict, flexible=None, first=0):

@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 from gsm8k_grpo.corpus import DRILL_LINES, completion, corpus, render
-from gsm8k_grpo.params import Styles
 from gsm8k_grpo.prompts import chat
+from gsm8k_grpo.sections import Styles
 
 WORK = "Mia has 3*4=<<3*4=12>>12 pens.\nMia has 12-5=<<12-5=7>>7 pens."
 STYLES = ("terse", "plain", "hurried", "tagged")

@@ -30,7 +30,7 @@ MODULES = [name for name in STAGES if name not in ("evaluate_base", "train_seed"
 # and those that read the configuration, whose values DVC compares one by one.
 WITHOUT_EFFECT = {"tracking", "progress", "interrupts", "locks", "fit", "vram", "shapes"}
 FURTHER_MODULES = {"extract": ["sets"]}  # that the command of a stage calls too
-CONFIGURING = {"params", "layers"}
+CONFIGURING = {"params", "sections", "layers"}
 TABLE = ["configure", "download", "extract", "base", "train@short", "train@full",
        "evaluate_base", "evaluate@short", "evaluate@full", "compare", "card@short", "card@full", "report"]  # fmt: skip
 ALL = set(TABLE)

@@ -7,8 +7,9 @@ from gsm8k_grpo.base import new_model, train_tokenizer
 from gsm8k_grpo.corpus import Document
 from gsm8k_grpo.engines import TransformersEngine, read
 from gsm8k_grpo.models import Source
-from gsm8k_grpo.params import Architecture, load
+from gsm8k_grpo.params import load
 from gsm8k_grpo.prompts import chat
+from gsm8k_grpo.sections import Architecture
 
 PROMPTS = [chat(text, "english", False) for text in ("One?", "What is two and two and two?", "Three, please?")]
 

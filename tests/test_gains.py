@@ -5,10 +5,10 @@ from fractions import Fraction
 import pytest
 from gsm8k_grpo.compare import compare
 from gsm8k_grpo.engines import Completion
-from gsm8k_grpo.evaluate import judge
 from gsm8k_grpo.files import read_json, write_jsonl
 from gsm8k_grpo.gains import KINDS, gains, kind
-from gsm8k_grpo.params import Compare
+from gsm8k_grpo.judge import judge
+from gsm8k_grpo.sections import Compare
 from hypothesis import given
 from hypothesis import strategies as st
 

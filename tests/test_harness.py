@@ -11,8 +11,8 @@ from gsm8k_grpo import extract, harness
 from gsm8k_grpo.corpus import completion, render
 from gsm8k_grpo.extract import gold_answer
 from gsm8k_grpo.files import read_jsonl
-from gsm8k_grpo.params import Styles
 from gsm8k_grpo.problems import SETS, problems
+from gsm8k_grpo.sections import Styles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lm_eval.api.instance import Instance

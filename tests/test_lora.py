@@ -8,8 +8,9 @@ import torch
 from conftest import ROOT
 from gsm8k_grpo import models
 from gsm8k_grpo.files import read_json, read_jsonl
-from gsm8k_grpo.params import Lora, load
+from gsm8k_grpo.params import load
 from gsm8k_grpo.rollouts import merged_weights
+from gsm8k_grpo.sections import Lora
 from safetensors.torch import load_file
 from stages import TRAIN, history, run, start, wait_for, whole
 

@@ -16,7 +16,8 @@ from gsm8k_grpo.base import new_model, train_tokenizer
 from gsm8k_grpo.corpus import Document
 from gsm8k_grpo.engines import read, stop_tokens
 from gsm8k_grpo.files import PipelineError, read_json, write_json, write_jsonl
-from gsm8k_grpo.params import Architecture, load
+from gsm8k_grpo.params import load
+from gsm8k_grpo.sections import Architecture
 from safetensors.torch import load_file, save_file
 
 PARAMS = load(ROOT / "params.yaml")

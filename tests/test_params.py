@@ -6,7 +6,8 @@ import pytest
 import yaml
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.layers import parse_override
-from gsm8k_grpo.params import RECIPES, Variant, load, recipes
+from gsm8k_grpo.params import RECIPES, load, recipes
+from gsm8k_grpo.sections import Variant
 
 
 @pytest.fixture(scope="session")

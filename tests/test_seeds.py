@@ -8,7 +8,7 @@ import pytest
 from gsm8k_grpo import params
 from gsm8k_grpo.compare import compare
 from gsm8k_grpo.files import PipelineError, read_json, write_jsonl
-from gsm8k_grpo.params import Compare
+from gsm8k_grpo.sections import Compare
 from gsm8k_grpo.seeds import spread
 from stages import MODEL_FILES, TRAIN, checkout, run, snakemake
 

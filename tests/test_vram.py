@@ -5,7 +5,8 @@ import torch
 from gsm8k_grpo import fit, layers, models, shapes, vram
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.layers import parse_override
-from gsm8k_grpo.params import RECIPES, Lora, Params, load, recipes
+from gsm8k_grpo.params import RECIPES, Params, load, recipes
+from gsm8k_grpo.sections import Lora
 from gsm8k_grpo.shapes import Projection, Shape
 from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -37,9 +37,10 @@ from gsm8k_grpo.corpus import Document, corpus
 from gsm8k_grpo.files import read_jsonl, sha256, write_json
 from gsm8k_grpo.models import CPU_ATTENTION
 from gsm8k_grpo.optimizers import MuonAndAdamW
-from gsm8k_grpo.params import Architecture, Base, Params
+from gsm8k_grpo.params import Params
 from gsm8k_grpo.progress import Progress
 from gsm8k_grpo.prompts import TAGS
+from gsm8k_grpo.sections import Architecture, Base
 
 Tokens = dict[str, list[int]]
 

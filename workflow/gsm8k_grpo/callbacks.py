@@ -10,8 +10,8 @@ from gsm8k_grpo import checkpoints, history, interrupts, memory, tracking
 from gsm8k_grpo.energy import Energy
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_json, write_jsonl
 from gsm8k_grpo.grpo import Trainer
-from gsm8k_grpo.params import Train
 from gsm8k_grpo.resumable import Resumable
+from gsm8k_grpo.sections import Train
 
 FLUSH_STEPS = 25  # rows of history sent to MLflow together
 

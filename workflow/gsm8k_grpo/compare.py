@@ -17,7 +17,7 @@ from typing import Any
 
 from gsm8k_grpo.files import PipelineError, read_jsonl, write_json
 from gsm8k_grpo.gains import gains
-from gsm8k_grpo.params import Compare
+from gsm8k_grpo.sections import Compare
 from gsm8k_grpo.seeds import spread
 from gsm8k_grpo.statistics import holm, mcnemar_p, mean_interval
 

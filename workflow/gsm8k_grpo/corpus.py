@@ -12,8 +12,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from gsm8k_grpo.extract import DIGITS, same_answer
-from gsm8k_grpo.params import Base, Styles
 from gsm8k_grpo.prompts import Message, tagged
+from gsm8k_grpo.sections import Base, Styles
 
 ANNOTATION = re.compile(r"<<([^>]*)>>")
 RESULT = re.compile(rf"(?<=[=>])(\s?\$?)(-?(?:{DIGITS}))")

@@ -17,8 +17,9 @@ from typing import Any
 from tqdm import tqdm
 
 from gsm8k_grpo.files import PipelineError, parse_jsonl, sha256, text_of, write_json, write_jsonl
-from gsm8k_grpo.params import Generated, GeneratedSet, Hub, HubSplit, Params, QuestionSet
+from gsm8k_grpo.params import Params
 from gsm8k_grpo.problems import problems
+from gsm8k_grpo.sections import Generated, GeneratedSet, Hub, HubSplit, QuestionSet
 
 SPLITS = ("train", "test")
 FILL_THE_CACHE = "fill the cache where there is a network and set HF_HUB_OFFLINE=1 and HF_HOME=CACHE"

@@ -23,7 +23,7 @@ from gsm8k_grpo.files import PipelineError, parse_jsonl, text_of, write_json, wr
 from gsm8k_grpo.prompts import prompt
 
 if TYPE_CHECKING:  # params knows the rewards by name, and the rewards read answers with this module
-    from gsm8k_grpo.params import Extract
+    from gsm8k_grpo.sections import Extract
 
 # Full-width forms, as Chinese texts write numbers, stand 0xFEE0 above ASCII; U+2212 is the typographic minus,
 # U+3002 the Chinese full stop.

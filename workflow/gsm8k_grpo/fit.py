@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from gsm8k_grpo import layers, shapes
 from gsm8k_grpo.files import PipelineError
-from gsm8k_grpo.params import Method, Params, Train
+from gsm8k_grpo.params import Params
+from gsm8k_grpo.sections import Method, Train
 from gsm8k_grpo.shapes import Shape
 from gsm8k_grpo.vram import GIB, plan
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from gsm8k_grpo.params import Train
 from gsm8k_grpo.rewards import SUFFIX
+from gsm8k_grpo.sections import Train
 
 COLUMNS = {
     "reward": "reward",

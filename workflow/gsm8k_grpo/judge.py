@@ -13,8 +13,8 @@ from typing import Any
 from gsm8k_grpo import harness
 from gsm8k_grpo.engines import Completion
 from gsm8k_grpo.extract import last_number, same_answer, xml_answer
-from gsm8k_grpo.params import Extract
 from gsm8k_grpo.rewards.robust import well_formed
+from gsm8k_grpo.sections import Extract
 
 Row = dict[str, Any]
 

@@ -26,7 +26,8 @@ from transformers import (
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
 from gsm8k_grpo.files import PipelineError
-from gsm8k_grpo.params import Lora, Params
+from gsm8k_grpo.params import Params
+from gsm8k_grpo.sections import Lora
 
 DTYPES = {
     "float32": torch.float32,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:  # params knows the languages by name
-    from gsm8k_grpo.params import Extract
+    from gsm8k_grpo.sections import Extract
 
 Answers = Literal["gsm8k", "free"]
 Language = Literal["english", "chinese"]

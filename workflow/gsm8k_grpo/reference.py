@@ -1,6 +1,6 @@
 """The reference of the configuration, docs/params.md: every key, what it may be, what `tiny` has, what it means.
 
-Types and choices come from params.py, meanings from the comments of params.yaml and of the recipe `tiny`.
+Types and choices come from params.py and sections.py, meanings from the comments of params.yaml and of `tiny`.
 `python -m gsm8k_grpo.reference` (`make docs`) writes it; a test compares it with the code.
 """
 
@@ -21,7 +21,7 @@ ANY_NAME = "NAME"
 HEAD = f"""\
 # Reference of the configuration
 
-<!-- Written by `make docs` from workflow/gsm8k_grpo/params.py and from the comments of params.yaml and
+<!-- Written by `make docs` from workflow/gsm8k_grpo/sections.py and from the comments of params.yaml and
 workflow/recipes/{RECIPE}.yaml: change those. -->
 
 Any key may stand in [`params.yaml`](../params.yaml), which goes over the recipe it names

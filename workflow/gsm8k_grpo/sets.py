@@ -10,7 +10,8 @@ from typing import Any
 from gsm8k_grpo.extract import rows_of, set_answer
 from gsm8k_grpo.files import PipelineError, read_jsonl, write_json, write_jsonl
 from gsm8k_grpo.overlap import overlap
-from gsm8k_grpo.params import Extract, Params, QuestionSet
+from gsm8k_grpo.params import Params
+from gsm8k_grpo.sections import Extract, QuestionSet
 
 Rows = list[dict[str, Any]]
 

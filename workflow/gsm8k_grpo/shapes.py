@@ -12,7 +12,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from gsm8k_grpo.files import PipelineError
-from gsm8k_grpo.params import Architecture, Lora, Params
+from gsm8k_grpo.params import Params
+from gsm8k_grpo.sections import Architecture, Lora
 
 
 def _sizes(

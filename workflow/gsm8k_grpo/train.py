@@ -23,11 +23,12 @@ from gsm8k_grpo.callbacks import Curves, Keep, Samples, Session, Stop
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_json, write_jsonl, write_text
 from gsm8k_grpo.grpo import Trainer
 from gsm8k_grpo.packed_grpo import PackedTrainer
-from gsm8k_grpo.params import Params, Sft, Train
+from gsm8k_grpo.params import Params
 from gsm8k_grpo.progress import Progress
 from gsm8k_grpo.resumable import Resumable
 from gsm8k_grpo.rewards import TABLE
 from gsm8k_grpo.rollouts import Rollouts
+from gsm8k_grpo.sections import Sft, Train
 
 MLFLOW_RUN = "mlflow_run.json"  # in the scratch folder: whose curves to go on with
 MACHINE = ("model", "backend", "engine", "precision", "quantization", "lora", "vram_gib")

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from gsm8k_grpo import logprobs, models
 from gsm8k_grpo.memory import CONTEXT_GIB
-from gsm8k_grpo.params import Params, Train
+from gsm8k_grpo.params import Params
+from gsm8k_grpo.sections import Train
 from gsm8k_grpo.shapes import Shape
 
 GIB = 2**30
