@@ -34,6 +34,7 @@ control: $(READY)
 	$(IN) snakemake --cores 1 report --config 'variants=$(CONTROL)'
 
 ui: $(READY)
+	@echo "open $$($(IN) gsm8k-grpo view)"
 	$(IN) mlflow ui --backend-store-uri sqlite:///$(CURDIR)/tracking/mlflow.db --host 127.0.0.1 --port 5000
 
 docs: $(READY)

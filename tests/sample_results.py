@@ -200,7 +200,7 @@ def _write_evaluation(
             "decoding": {"greedy": True, "max_completion_length": 80, "one_shot": False, "temperature": 1.0},
             "seconds": 2.5,
             "mlflow_run_id": run_id,
-            "mlflow_run_key": "key",
+            "mlflow_run_key": f"key-{run_id}",
         },
     )
 
@@ -230,7 +230,7 @@ def _write_training(
             "peak_memory_gib": 0.5,
             "energy_kwh": energy,
             "mlflow_run_id": run_id,
-            "mlflow_run_key": "key",
+            "mlflow_run_key": f"key-{run_id}",
             "effective_config": {"parameters": 1234, "device": "cpu", "learning_rate": 1e-4, "epsilon_high": None},
         },
     )

@@ -1,7 +1,8 @@
-"""Open the report in Debian's chromium, and take a picture of it.
+"""Open the report, or MLflow's view of the runs, in Debian's chromium, and take a picture of it.
 
 python tests/screenshot.py results/report/report.html docs/report.png
 python tests/screenshot.py results/report/report.html phone.png --width 390 --whole --dark
+python tests/screenshot.py "$(gsm8k-grpo view)" docs/mlflow.png     # while `make ui` runs
 """
 
 import argparse
@@ -18,8 +19,8 @@ CHROMEDRIVER = Path("/usr/bin/chromedriver")
 
 
 @contextmanager
-def browser(width: int, height: int, dark: bool = False) -> Iterator[Chrome]:
-    """Headless chromium with a viewport of `width` by `height` pixels and without a network."""
+def browser(width: int, height: int, dark: bool = False, offline: bool = True) -> Iterator[Chrome]:
+    """Headless chromium with a viewport of `width` by `height` pixels, without a network unless told otherwise."""
     options = ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
@@ -28,11 +29,12 @@ def browser(width: int, height: int, dark: bool = False) -> Iterator[Chrome]:
     driver = Chrome(options=options, service=ChromeService(str(CHROMEDRIVER)))
     try:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+        away = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
         resize(driver, width, height)
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         driver.execute_cdp_cmd("Network.enable", {})
-        driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+        if offline:
+            driver.execute_cdp_cmd("Network.emulateNetworkConditions", away)
         yield driver
     finally:
         driver.quit()
@@ -51,6 +53,15 @@ def show(driver: Chrome, page: Path) -> None:
     WebDriverWait(driver, 60).until(lambda driver: driver.execute_script(drawn))
 
 
+def show_runs(driver: Chrome, address: str) -> None:
+    """Load MLflow's view of the runs, without the assistant that opens at a first visit, until charts are drawn."""
+    visited = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
+    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": visited})
+    driver.get(address)
+    drawn = "return document.querySelectorAll('.js-plotly-plot .main-svg .point').length > 0"
+    WebDriverWait(driver, 120).until(lambda driver: driver.execute_script(drawn))
+
+
 def picture(driver: Chrome, whole: bool = False) -> bytes:
     """PNG of the first screen, or of the whole page."""
     shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": whole})
@@ -59,13 +70,14 @@ def picture(driver: Chrome, whole: bool = False) -> bytes:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("page", type=Path)
+    parser.add_argument("page", help="the report's file, or the address of MLflow's view")
     parser.add_argument("image", type=Path)
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--height", type=int, default=900)
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--whole", action="store_true", help="the whole page, not the first screen alone")
     asked = parser.parse_args()
-    with browser(asked.width, asked.height, asked.dark) as driver:
-        show(driver, asked.page)
+    served = asked.page.startswith("http")
+    with browser(asked.width, asked.height, asked.dark, offline=not served) as driver:
+        show_runs(driver, asked.page) if served else show(driver, Path(asked.page))
         asked.image.write_bytes(picture(driver, asked.whole))

@@ -242,6 +242,14 @@ def track(overrides: Overrides = []) -> None:
 
 
 @app.command()
+def view(overrides: Overrides = []) -> None:
+    """Set up MLflow's columns and charts for comparing the runs, and print the address that opens them."""
+    from gsm8k_grpo.view import view as set_up
+
+    typer.echo(set_up(load(overrides)))
+
+
+@app.command()
 def scratch(
     remove: Annotated[list[str], typer.Option(metavar="NAME", help="Remove a folder of the list.")] = [],
     remove_old: Annotated[

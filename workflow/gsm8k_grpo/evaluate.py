@@ -59,6 +59,7 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
         write_jsonl(target / "checkpoints.jsonl", curve)
     figures = summarise(answers, params.compare.resamples, params.seed)
     run = _track(model, figures, curve, base, trained, params)
+    run.log_dataset(extracted / "test.jsonl", len(answers), "evaluation")
     write_json(
         target / "metrics.json",
         {

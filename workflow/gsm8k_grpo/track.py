@@ -22,14 +22,17 @@ def track(results: Path, params: Params) -> list[str]:
 
 
 def _send(model: str, results: Path, params: Params) -> str:
-    training, evaluation = (results / stage / model for stage in ("train", "evaluate"))
+    extracted, training, evaluation = results / "extract", results / "train" / model, results / "evaluate" / model
     known = evaluation if model == "base" else training
     run = tracking.of_results(params, model, read_json(known / "metrics.json"), strict=True)
     if model != "base":
         run.log_params(logged(model, params))
+        run.log_dataset(extracted / "train.jsonl", read_json(training / "metrics.json")["prompts"], "training")
         run.log_curves(history.read(training / "history.csv"))
     if (evaluation / "metrics.json").exists():
-        run.log_finals(read_json(evaluation / "metrics.json"))
+        finals = read_json(evaluation / "metrics.json")
+        run.log_dataset(extracted / "test.jsonl", finals["n"], "evaluation")
+        run.log_finals(finals)
         run.log_validation(curve_metrics(read_jsonl(evaluation / "checkpoints.jsonl")))
     if model != "base":
         run.log_figures(sorted((results / "report").glob("*.png")))

@@ -5,6 +5,7 @@ of what stands in the results.  A store that can't be reached is said and stops 
 `gsm8k-grpo track`, sends what is missing, and nothing twice.
 """
 
+import math
 import os
 import shutil
 import subprocess
@@ -33,6 +34,9 @@ MOST_PARAMS_A_CALL = 100
 UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
 DVC = {"dvc_experiment": "DVC_EXP_NAME", "dvc_baseline": "DVC_EXP_BASELINE_REV"}  # tag: what `dvc exp run` sets
 KEY = "key"
+COLOUR = "mlflow.runColor"
+COLOURS = ("#888888", "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee")  # base, then the variants as in the report
+FINALS = ("strict_accuracy", "flexible_accuracy", "format_rate", "truncation_rate", "mean_completion_tokens")
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 Row = dict[str, float | int | None]
 
@@ -108,11 +112,12 @@ class Run:
 
     @_sent
     def log_dataset(self, path: Path, rows: int, context: str) -> None:
-        """Name the data a run used: its file, its rows and the digest of its bytes."""
-        if self._client.get_run(self.id).inputs.dataset_inputs:
-            return
+        """Name data that a run used: the file, its rows and the digest of its bytes."""
         source = CodeDatasetSource({"file": str(path)})
         dataset = MetaDataset(source, name=f"gsm8k-{path.stem}", digest=sha256(path)[:16])
+        known = [entry.dataset for entry in self._client.get_run(self.id).inputs.dataset_inputs]
+        if (dataset.name, dataset.digest) in [(one.name, one.digest) for one in known]:
+            return
         tags = [InputTag("mlflow.data.context", context), InputTag("rows", str(rows))]
         self._client.log_inputs(self.id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
 
@@ -142,8 +147,7 @@ class Run:
     @_sent
     def log_finals(self, finals: dict[str, Any]) -> None:
         """Log the shares and means of an evaluation, named `final_...`."""
-        shares = {f"final_{name}": value for name, value in finals.items() if isinstance(value, float)}
-        self._log_changed([{"step": 0} | shares])
+        self._log_changed([{"step": 0} | {f"final_{name}": finals[name] for name in FINALS}])
 
     @_sent
     def log_validation(self, rows: list[Row]) -> None:
@@ -176,16 +180,27 @@ class Run:
         """Find the run, or make it."""
         if self._client is not None:
             return
-        client, experiment = _connect(self.params)
+        client, experiment = connect(self.params)
         found = _with_id(client, self.id) or (None if self.fresh else _with_key(client, experiment, self.key))
-        self.id = found or client.create_run(experiment, tags=self._tags(), run_name=self.model).info.run_id
+        self.id = found or self._create(client, experiment)
         self._client = client
+
+    def _create(self, client: MlflowClient, experiment: str) -> str:
+        """A new run.  Its final figures, not known yet, are its first metrics: MLflow shows metrics in the order in
+        which a run got them, and its page that compares runs opens with the first alone."""
+        id = client.create_run(experiment, tags=self._tags(), run_name=self.model).info.run_id
+        now = get_current_time_millis()
+        client.log_batch(id, [Metric(f"final_{name}", math.nan, now, 0) for name in FINALS])
+        return id
 
     def _tags(self) -> dict[str, str]:
         tags = {"recipe": self.params.recipe, "model": self.model, "source": self.params.source, KEY: self.key}
         tags |= {"git_commit": git_commit()}
         if self.model in self.params.variants:
             tags["variant"] = self.model
+        models = ["base", *self.params.variants]
+        if self.model in models:
+            tags[COLOUR] = COLOURS[models.index(self.model) % len(COLOURS)]
         return tags | {tag: os.environ[name] for tag, name in DVC.items() if name in os.environ}
 
 
@@ -206,7 +221,7 @@ def of_results(params: Params, model: str, metrics: dict[str, Any], strict: bool
     return Run(params, model, metrics["mlflow_run_key"], metrics["mlflow_run_id"], strict=strict)
 
 
-def _connect(params: Params) -> tuple[MlflowClient, str]:
+def connect(params: Params) -> tuple[MlflowClient, str]:
     """The tracking store and the id of the experiment, which is made where it doesn't exist."""
     FOLDER.mkdir(exist_ok=True)
     client = MlflowClient(params.tracking.uri or f"sqlite:///{(FOLDER / 'mlflow.db').resolve()}")
