@@ -28,7 +28,7 @@ STAGES = {name: stage.get("do", stage) for name, stage in STAGES.items()}
 MODULES = [name for name in STAGES if name not in ("evaluate_base", "train_seed", "evaluate_seed")]
 # Modules that can't change what a stage writes: MLflow's copies, the bar, a run's signals and locks, the memory plan;
 # and those that read the configuration, whose values DVC compares one by one.
-WITHOUT_EFFECT = {"tracking", "progress", "interrupts", "locks", "fit", "vram", "shapes"}
+WITHOUT_EFFECT = {"tracking", "progress", "interrupts", "locks", "meter", "fit", "vram", "shapes"}
 FURTHER_MODULES = {"extract": ["sets"]}  # that the command of a stage calls too
 CONFIGURING = {"params", "sections", "layers"}
 TABLE = ["configure", "download", "extract", "base", "train@short", "train@full",

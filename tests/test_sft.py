@@ -193,10 +193,10 @@ def test_settings_of_the_other_method_do_not_start_a_run_anew(trained, tmp_path)
     again = shutil.copytree(trained, tmp_path / "again")
     done = stage(again, TRAIN, **SFT, train__learning_rate=1e-5, rewards__set="published")
     assert done.returncode == 0, done.stderr
-    assert "step/s" not in done.stderr
+    assert "steps, " not in done.stderr
     assert filecmp.cmpfiles(trained, again, MODEL_FILES, shallow=False) == (MODEL_FILES, [], [])
     other = stage(again, TRAIN, **SFT | {"sft.learning_rate": 2e-3})
-    assert "step/s" in other.stderr
+    assert "steps, " in other.stderr
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_what_may_help(folder):

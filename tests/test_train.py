@@ -67,7 +67,7 @@ def test_a_finished_run_leaves_one_checkpoint_to_write_its_results_from_again(tr
     shutil.rmtree(again / "results/train")
     done = stage(again, TRAIN)
     assert done.returncode == 0, done.stderr
-    assert "step/s" not in done.stderr
+    assert "steps, " not in done.stderr
     assert_same_run(trained, again)
 
 

@@ -82,7 +82,7 @@ def _metadata(variant: str, found: Found, adapter: bool, params: Params) -> Mode
         pipeline_tag="text-generation",
         base_model=None if params.model == "scratch" else params.model,
         datasets=[found.source["origin"]] if published else None,
-        tags=["gsm8k", "reasoning", "trl", found.training.get("method", "grpo"), *(["lora"] if adapter else [])],
+        tags=["gsm8k", "reasoning", "trl", found.training["method"], *(["lora"] if adapter else [])],
         model_name=_name(variant, params),
         eval_results=[
             EvalResult(
@@ -155,7 +155,7 @@ def _origin(variant: str, found: Found, adapter: bool, params: Params) -> str:
     size = f"{found.training['effective_config']['parameters']:,} parameters"
     what = f"A model of {size}, made from scratch" if params.model == "scratch" else f"{params.model}, {size}"
     how = "as an adapter (LoRA)" if adapter else "with all its weights"
-    return f"{what}, trained {how} by {METHODS[found.training.get('method', 'grpo')]} on grade-school word problems."
+    return f"{what}, trained {how} by {METHODS[found.training['method']]} on grade-school word problems."
 
 
 def _row(name: str, found: Found) -> dict[str, str]:
@@ -166,22 +166,24 @@ def _row(name: str, found: Found) -> dict[str, str]:
         "before": f"{percent(found.base[name])} ({interval(*found.base[f'{name}_ci95'])})",
         "after": f"{percent(found.evaluation[name])} ({interval(*found.evaluation[f'{name}_ci95'])})",
         "difference": f"{100 * paired['difference']:+.1f} ({bounds[0]} to {bounds[1]})" if paired else "",
-        "p": f"{paired['p_value']:.2g}" if paired else "",
+        "p": f"{paired['p_holm']:.2g}" if paired else "",
     }
 
 
 def _training(found: Found, adapter: bool, params: Params, variant: str) -> list[str]:
     told, effective = found.training, found.training["effective_config"]
-    rewards = ", ".join(f"{name} x {weight:g}" for name, weight in params.variant_rewards(variant).weights.items())
     lines = [
         f"Recipe `{params.recipe}`, seed {params.seed}, code at commit `{tracking.git_commit()}`",
         f"{told['steps']:,} steps, {told['epochs']:.3g} epochs of {told['prompts']:,} problems, "
         f"{told['prompts_seen']:,} prompts seen",
-        f"Rewards, set `{params.variant_rewards(variant).set}`: {rewards}",
         f"{told['seconds'] / 60:.1f} minutes on {effective['device']}, {told['peak_memory_gib']:.1f} GiB at most",
         f"Learning rate {effective['learning_rate']:g}, weights of type `{params.precision}`"
         f"{f', base in {params.quantization}' if params.quantization else ''}",
     ]
+    if told["method"] == "grpo":
+        rewards = params.variant_rewards(variant)
+        weighted = ", ".join(f"{name} x {weight:g}" for name, weight in rewards.weights.items())
+        lines.insert(2, f"Rewards, set `{rewards.set}`: {weighted}")
     if adapter:
         lora = params.lora
         lines.append(f"Adapter of rank {lora.rank}, alpha {lora.alpha}, on {', '.join(lora.targets)}")
@@ -190,8 +192,8 @@ def _training(found: Found, adapter: bool, params: Params, variant: str) -> list
 
 def _limits(found: Found, params: Params) -> list[str]:
     lines = [
-        f"One seed ({params.seed}): the intervals tell how much depends on the choice of test questions, not how much "
-        "another training would differ.",
+        f"The run with seed {params.seed}: the intervals tell how much depends on the choice of test questions, "
+        "not how much another training would differ.",
         "It was tested on word problems of this one kind, and is not meant for anything else; nothing was done for "
         "the safety of its answers.",
         "A correct answer doesn't make its reasoning correct: only the final number was judged.",

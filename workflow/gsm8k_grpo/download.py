@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from gsm8k_grpo.files import PipelineError, parse_jsonl, sha256, text_of, write_json, write_jsonl
+from gsm8k_grpo.meter import Meter
 from gsm8k_grpo.params import Params
 from gsm8k_grpo.problems import problems
 from gsm8k_grpo.sections import Generated, GeneratedSet, Hub, HubSplit, QuestionSet
@@ -171,4 +170,4 @@ def _question(row: dict[str, Any]) -> Row:
 
 
 def _progress(rows: Iterable[Row], split: str, total: int | None = None) -> list[Row]:
-    return list(tqdm(rows, desc=f"download {split}", unit="row", total=total))
+    return list(Meter(rows, desc=f"download {split}", unit="row", total=total))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from gsm8k_grpo import models
+from gsm8k_grpo.meter import Meter
 from gsm8k_grpo.params import Params
 from gsm8k_grpo.prompts import Message
 
@@ -121,7 +121,7 @@ class TransformersEngine:
         at_a_time = max(1, self.batch_size // each)
         options = {"do_sample": False, "repetition_penalty": 1.0, "num_return_sequences": each} | options
         answers: dict[int, list[Completion]] = {}
-        with tqdm(total=len(ids), desc=progress, unit="question") as bar:
+        with Meter(total=len(ids), desc=progress, unit="question") as bar:
             for start in range(0, len(order), at_a_time):
                 batch = order[start : start + at_a_time]
                 rows = self._generate([ids[index] for index in batch], options)
@@ -189,8 +189,8 @@ class VllmEngine:
         """The completions of each prompt; options are those of vLLM's SamplingParams."""
         from vllm import SamplingParams
 
-        def bar(*args: Any, **options: Any) -> tqdm:
-            return tqdm(*args, **(options | {"desc": progress, "unit": "question"}))
+        def bar(*args: Any, **options: Any) -> Meter:
+            return Meter(*args, **(options | {"desc": progress, "unit": "question"}))
 
         sampling = SamplingParams(**({"stop_token_ids": stop_tokens(self.tokenizer), "detokenize": False} | options))
         rows = [{"prompt_token_ids": ids} for ids in tokenized(prompts, self.tokenizer)]

@@ -1,7 +1,8 @@
 """A progress bar for transformers' trainers: time left, and the figures that tell how it goes."""
 
-from tqdm import tqdm
 from transformers import TrainerCallback
+
+from gsm8k_grpo.meter import Meter
 
 
 class Progress(TrainerCallback):
@@ -10,7 +11,7 @@ class Progress(TrainerCallback):
     The bar ends with the block that it is entered for: an error stands below it, not above.
     """
 
-    bar: tqdm | None = None
+    bar: Meter | None = None
 
     def __init__(self, name: str, shown: dict[str, str]):
         self.name, self.shown = name, shown
@@ -23,7 +24,7 @@ class Progress(TrainerCallback):
             self.bar.close()
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.name, unit="step", mininterval=1.0)
+        self.bar = Meter(total=state.max_steps, initial=state.global_step, desc=self.name, unit="step")
 
     def on_log(self, args, state, control, logs, **kwargs):
         values = {label: f"{logs[key]:.2f}" for key, label in self.shown.items() if key in logs}
