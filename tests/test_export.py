@@ -1,6 +1,5 @@
 """`gsm8k-grpo export`: a variant's model for others' programs, whole or not at all."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -130,11 +129,3 @@ def test_what_the_converter_says_is_passed_on_and_nothing_is_left(uninterrupted,
     with pytest.raises(PipelineError, match=r"could not convert short:(.|\n)*NotImplementedError: BPE pre-tokenizer"):
         export("short", "gguf", Path("results"), tmp_path / "gguf", few)
     assert saved(tmp_path) == {CONVERTER}
-
-
-@pytest.mark.skipif("LLAMA_CPP" not in os.environ, reason="LLAMA_CPP names no folder of llama.cpp")
-def test_the_converter_makes_one_file(uninterrupted, few, tmp_path, monkeypatch):
-    monkeypatch.chdir(uninterrupted)
-    (made,) = export("short", "gguf", Path("results"), tmp_path / "gguf", few)
-    assert made == tmp_path / "gguf/short.gguf"
-    assert made.read_bytes()[:4] == b"GGUF"
