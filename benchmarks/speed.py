@@ -4,7 +4,9 @@
 
 Each runs `gsm8k-grpo train` with the recipe rtx4090's model shape and random weights, whose completions all reach the
 limit: 6 completions of 200 tokens a prompt, rank 32 adapters.  FOLDER holds train.jsonl and test.jsonl as GSM8K
-publishes them.  Seconds are those of the steps after the first generations, which compile.
+publishes them.  Seconds are those of the steps after the first generations, which compile.  Beside them stand the
+share of the card's arithmetic that the update reaches (MFU) and the share of its bandwidth that decoding does, see
+roofline.py.
 """
 
 import argparse
@@ -14,11 +16,13 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import roofline
 from gsm8k_grpo import params, shapes
 from gsm8k_grpo.corpus import Document
 from gsm8k_grpo.files import read_jsonl
 from random_model import filled_tokenizer, write_model
 from recipes import stage
+from roofline import Card, Work
 from transformers import AutoConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,8 +46,8 @@ RUNS = {
 }  # fmt: skip
 
 
-def run(name: str, work: Path, model: Path, data: Path) -> dict:
-    """Train, and read the speed off history.csv."""
+def run(name: str, work: Path, model: Path, data: Path, card: Card) -> dict:
+    """Train, and read the speed off history.csv and metrics.json."""
     recipe, changes, steps, left_out = RUNS[name]
     folder = work / name.replace(" ", "-").replace(",", "")
     folder.mkdir()
@@ -57,21 +61,36 @@ def run(name: str, work: Path, model: Path, data: Path) -> dict:
     except RuntimeError as error:
         print(f"{name}: {error}", flush=True)
         return {"name": name, "failed": command[0]}
-    return measured(name, folder, left_out) | {"seconds_in_all": round(time.perf_counter() - began, 1)}
+    return measured(name, folder, left_out, settings, card) | {"seconds_in_all": round(time.perf_counter() - began, 1)}
 
 
-def measured(name: str, folder: Path, left_out: int) -> dict:
-    history = pd.read_csv(folder / "results/train/short/history.csv").iloc[left_out:]
+def measured(name: str, folder: Path, left_out: int, settings: params.Params, card: Card) -> dict:
+    whole = pd.read_csv(folder / "results/train/short/history.csv")
     metrics = json.loads((folder / "results/train/short/metrics.json").read_text())
+    completion = whole["completion_tokens"].mean()
+    # TRL counts a prompt's tokens once for each of its completions.
+    prompt = metrics["tokens"] / metrics["prompts_seen"] / settings.train.num_generations - completion
+    history = whole.iloc[left_out:]
     prompts = (
         history["prompts_seen"].iloc[-1] - history["prompts_seen"].iloc[0] + history["prompts_seen"].diff().iloc[-1]
     )
     seconds = {key: history[f"seconds_{key}"].sum() / prompts for key in ("generate", "score", "update")}
+    took = work(settings, shapes.of(settings), prompt, completion)
     figures = {
         "name": name, "steps": len(history), "prompts_per_s": 1 / sum(seconds.values()), **seconds,
+        "completion_tokens_per_s": settings.train.num_generations * completion / sum(seconds.values()),
+        **roofline.utilisation(took, card, seconds["generate"], seconds["update"]),
         "peak_memory_gib": metrics["peak_memory_gib"], "grad_norm": history["grad_norm"].mean(),
     }  # fmt: skip
     return {key: round(value, 4) if isinstance(value, float) else value for key, value in figures.items()}
+
+
+def work(settings: params.Params, shape: shapes.Shape, prompt: float, completion: float) -> Work:
+    train = settings.train
+    sequences = train.per_device_train_batch_size * train.steps_per_generation
+    return Work(
+        shape, prompt, completion, train.num_generations, train.share_prompts, sequences, settings.vllm.max_num_seqs
+    )
 
 
 def main() -> None:
@@ -91,9 +110,11 @@ def main() -> None:
     documents = [Document([], question) for question in questions]
     write_model(options.work / "model", config, filled_tokenizer(documents, config.vocab_size))
     print(f"model made in {time.perf_counter() - began:.0f} s", flush=True)
+    card = roofline.measure()
+    print(f"the card: {card.flops / 1e12:.0f} TFLOP/s, {card.bandwidth / 1e12:.2f} TB/s", flush=True)
     rows = []
     for name in options.only:
-        rows.append(run(name, options.work.resolve(), (options.work / "model").resolve(), options.data.resolve()))
+        rows.append(run(name, options.work.resolve(), (options.work / "model").resolve(), options.data.resolve(), card))
         print(json.dumps(rows[-1]), flush=True)
         options.out.write_text(json.dumps(rows, indent=1))
 

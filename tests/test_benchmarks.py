@@ -3,9 +3,10 @@
 import evaluate_speed
 import pytest
 import recipes as benchmark
+import roofline
 import speed
 from conftest import ROOT
-from gsm8k_grpo import layers
+from gsm8k_grpo import layers, shapes
 from gsm8k_grpo.corpus import Document
 from gsm8k_grpo.params import RECIPES, load
 from gsm8k_grpo.problems import problems
@@ -87,3 +88,27 @@ def test_the_split_of_the_time_is_told_pass_by_pass():
         "  test, trained, sampled: 16 answers, 3,200 tokens, 5.0 s",
         "  start of the engine, judging, measures: 4.0 s",
     ]
+
+
+def test_the_arithmetic_of_an_update_and_the_bytes_of_decoding_are_those_computed_by_hand():
+    shape = shapes.of(load(ROOT / "params.yaml", {"recipe": "rtx4090"}))
+    took = roofline.Work(shape, 105, 200, 6, shared=True, sequences=282, at_once=282)
+    assert took.update_flop() == 4 * 3_085_938_688 * (105 + 6 * 200)
+    weights, cache = 200 * 3_085_938_688 * 2, 282 * 200 * 205 * 36 * 512 * 2
+    assert took.decoded_bytes() * 47 == pytest.approx(weights + cache)
+    card = roofline.Card(flops=800e12, bandwidth=4e12)
+    found = roofline.utilisation(took, card, seconds_generate=0.05, seconds_update=0.1)
+    assert found["mfu"] == pytest.approx(took.update_flop() / 80e12)
+    assert found["bandwidth_share"] == pytest.approx(took.decoded_bytes() / 0.2e12)
+
+
+def test_sequences_that_take_turns_read_the_weights_for_each_turn():
+    shape = shapes.of(load(ROOT / "params.yaml", {"recipe": "rtx4090"}))
+    one, two = (roofline.Work(shape, 0, 100, 6, False, sequences=12, at_once=turn) for turn in (12, 6))
+    assert (two.decoded_bytes() - one.decoded_bytes()) * 2 == 100 * 3_085_938_688 * 2
+
+
+def test_the_limits_of_a_machine_are_measured():
+    card = roofline.measure()
+    assert card.flops > 1e8
+    assert card.bandwidth > 1e8
