@@ -204,7 +204,7 @@ def test_by_hand_a_tampered_model_is_one_line_and_nothing_is_written(cli, workdi
     for split in ("train", "test"):
         write_jsonl(workdir / "results" / "extract" / f"{split}.jsonl", [row] * 40)
     write_json(workdir / "results" / "base" / "base.json", {"model": "model"})
-    done = cli(*stage, "--set", "model=model", "--set", "train.prompts=40")
+    done = cli(*stage, "--set=model=model", "--set=train.prompts=40", "--set=evaluate.sets={}")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: model = model: config.json has the key auto_map")
     assert "Traceback" not in done.stderr

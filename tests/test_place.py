@@ -12,7 +12,7 @@ from stages import unprivileged
 
 DATA = [
     "download.generated.train_rows=40", "download.generated.test_rows=10", "extract.validation_rows=8",
-    "train.prompts=null",
+    "train.prompts=null", "evaluate.sets={}",
 ]  # fmt: skip
 OPTIONS = [word for one in DATA for word in ("--set", one)]
 AGAIN = ", then give the same command again"
