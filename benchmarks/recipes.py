@@ -67,7 +67,7 @@ def settings_of(recipe: str, steps: int, path: Path | None, given: dict[str, Any
         **given,
     }
     found = params.load(ROOT / "params.yaml", settings)
-    if found.method == "sft":
+    if supervised:
         prompts = steps * found.sft.per_device_train_batch_size * found.sft.gradient_accumulation_steps
     else:
         generations = -(-steps // found.train.optimizer_steps_per_generation)
