@@ -32,7 +32,7 @@ COMMON = {
     "source": "local", "extract.validation_rows": 0, "evaluate.sets": {}, "keep_checkpoints": [],
     "train.save_steps": 10000, "train.sample_prompts": 1,
 }  # fmt: skip
-PLAIN = {"backend": "trl"}
+PLAIN = {"backend": "trl", "vram_gib": None}  # with weights for vLLM beside its own it takes 25 GiB
 WIDE = {
     "vram_gib": None, "vllm": {"kv_cache_gib": 16, "max_num_seqs": 384, "sleep": False},
     "train.per_device_train_batch_size": 24, "train.steps_per_generation": 16,

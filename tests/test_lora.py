@@ -6,13 +6,16 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ROOT
+from datasets import Dataset
 from gsm8k_grpo import models
 from gsm8k_grpo.files import read_json, read_jsonl
+from gsm8k_grpo.grpo import Trainer
 from gsm8k_grpo.params import load
 from gsm8k_grpo.rollouts import merged_weights
 from gsm8k_grpo.sections import Lora
 from safetensors.torch import load_file
 from stages import TRAIN, history, run, start, wait_for, whole
+from trl import GRPOConfig
 
 LORA = "{rank: 4, alpha: 8, targets: [q_proj, up_proj, down_proj]}"
 SETTINGS = {"lora": LORA, "train__share_prompts": "true", "train__learning_rate": "1e-3"}
@@ -67,6 +70,30 @@ def test_merging_leaves_the_trained_model_as_it_is(trained):
     before = {name: value.clone() for name, value in adapted.state_dict().items()}
     list(merged_weights(adapted))
     assert all(torch.equal(before[name], value) for name, value in adapted.state_dict().items())
+
+
+def test_transformers_generates_with_adapters_in_32_bit_on_weights_in_16(prepared, tmp_path):
+    """As in the recipe rtx3080 with adapters; its trainer, on a processor."""
+    model, tokenizer = models.load(
+        models.Source(str(prepared / "results/base/model")), load(ROOT / "params.yaml", {"precision": "bfloat16"})
+    )
+    rows = read_jsonl(prepared / "results/extract/train.jsonl")[:4]
+    trainer = Trainer(
+        model=models.adapt(model, Lora(rank=4, alpha=8, targets=["q_proj", "up_proj"])),
+        processing_class=tokenizer,
+        reward_funcs=lambda completions, **unused: [float(index % 2) for index in range(len(completions))],
+        args=GRPOConfig(
+            output_dir=str(tmp_path), use_cpu=True, bf16=True, max_steps=2, per_device_train_batch_size=4,
+            num_generations=4, max_completion_length=8, beta=0.04, learning_rate=1e-3, logging_steps=1,
+            save_strategy="no", report_to="none",
+        ),
+        train_dataset=Dataset.from_list([{"prompt": row["prompt"]} for row in rows]),
+    )  # fmt: skip
+    trainer.train()
+    trained = {name: part for name, part in trainer.model.named_parameters() if part.requires_grad}
+    assert {part.dtype for part in trained.values()} == {torch.float32}
+    assert all(part.any() for part in trained.values())
+    assert all(row["grad_norm"] > 0 for row in trainer.state.log_history if "grad_norm" in row)
 
 
 @pytest.mark.parametrize("lora", [LORA, "null"])

@@ -3,7 +3,7 @@ number, and writes checkpoints that a run can go on from at any step, with the s
 """
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,10 @@ class Trainer(Resumable, GRPOTrainer):
         )
 
     def _generate(self, prompts):
-        with self._timed("seconds_generate"):
+        # TRL has transformers generate without the autocast of the update, which adapters in 32 bit on weights in 16
+        # need; what samples and what is updated should compute alike anyway.
+        computing = nullcontext() if self.use_vllm else self.accelerator.autocast()
+        with self._timed("seconds_generate"), computing:
             return super()._generate(prompts)
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):

@@ -1,5 +1,6 @@
 """The card: whether it is there where it must be, a limit to what a run may take of it, the most that was in use."""
 
+import os
 import resource
 import threading
 
@@ -33,7 +34,14 @@ def check(params: Params) -> None:
 
 
 def limit(params: Params) -> None:
-    """Have PyTorch, and vLLM in this process, end with an error where they would take more of the card."""
+    """Have PyTorch, and vLLM in this process, end with an error where they would take more of the card.
+
+    To be called before anything else uses the card.
+    """
+    if params.engine == "transformers":
+        # A cache of keys and values that grows token by token leaves pieces behind that fit nothing else, up to the
+        # limit; segments that grow have none.  The pool of a vLLM that sleeps can't have them.
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     if params.vram_gib is None or not torch.cuda.is_available():
         return
     # What a sleeping vLLM has given back PyTorch counts as taken: its limit is the stricter one then as it is.

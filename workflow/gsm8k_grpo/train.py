@@ -50,8 +50,8 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
     """
     torch.set_num_threads(params.threads)
     memory.check(params)
-    fit.check(params, params.variant_method(variant))
     memory.limit(params)
+    fit.check(params, params.variant_method(variant))
     set_seed(params.seed)
     data = extracted / "train.jsonl"
     scratch = checkpoints.folder(variant, params, data, base / "base.json")
