@@ -54,7 +54,7 @@ def cli(workdir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             env=os.environ | environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,  # where the packages of a card are imported for the first time
             check=False,
         )
 

@@ -118,10 +118,11 @@ def _completion(index: int, strict: bool, flexible: bool) -> str:
 
 def greedy_measures(answered: list[dict[str, Any]], more_tests: bool) -> list[dict[str, Any]]:
     asked = [("test", "trained"), *([("test", "8-shot"), ("svamp", "trained")] if more_tests else [])]
+    summary = summarise(answered, resamples=100, seed=0)
     return [
         {"set": name, "prompt": prompt, "decoding": "greedy"} | measure
         for name, prompt in asked
-        for measure in measured.greedy(answered, resamples=100, seed=0)
+        for measure in measured.greedy(summary, len(answered))
     ]
 
 

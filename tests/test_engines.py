@@ -5,7 +5,7 @@ import torch
 from conftest import ROOT
 from gsm8k_grpo.base import new_model, train_tokenizer
 from gsm8k_grpo.corpus import Document
-from gsm8k_grpo.engines import TransformersEngine, read
+from gsm8k_grpo.engines import Draw, TransformersEngine, read, tokenized
 from gsm8k_grpo.models import Source
 from gsm8k_grpo.params import load
 from gsm8k_grpo.prompts import chat
@@ -45,7 +45,7 @@ def test_an_answer_ends_at_the_end_token_and_counts_it(engine):
 
 
 def test_samples_are_the_same_by_the_seed_and_differ_among_themselves(engine):
-    first, again, other = (engine.sample(PROMPTS, 12, "test", 4, 1.0, seed) for seed in (1, 1, 2))
+    first, again, other = (engine.sample(PROMPTS, 12, "test", Draw(4, 1.0, seed)) for seed in (1, 1, 2))
     assert [len(several) for several in first] == [4, 4, 4]
     assert first == again
     assert first != other
@@ -55,22 +55,22 @@ def test_samples_are_the_same_by_the_seed_and_differ_among_themselves(engine):
 def test_samples_come_in_the_order_of_the_prompts(engine):
     """At a temperature near 0 they are the greedy answers."""
     greedy = engine.complete(PROMPTS, 12, "test")
-    cold = engine.sample(PROMPTS, 12, "test", 2, 1e-4, 1)
+    cold = engine.sample(PROMPTS, 12, "test", Draw(2, 1e-4, 1))
     assert cold == [[answer, answer] for answer in greedy]
 
 
 def test_samples_are_of_the_whole_distribution_whatever_the_models_own_settings(engine, monkeypatch):
-    before = engine.sample(PROMPTS, 12, "test", 4, 1.0, 1), engine.complete(PROMPTS, 12, "test")
+    before = engine.sample(PROMPTS, 12, "test", Draw(4, 1.0, 1)), engine.complete(PROMPTS, 12, "test")
     for key, value in {"top_k": 1, "top_p": 0.1, "temperature": 0.1, "repetition_penalty": 5.0}.items():
         monkeypatch.setattr(engine.model.generation_config, key, value)
-    assert (engine.sample(PROMPTS, 12, "test", 4, 1.0, 1), engine.complete(PROMPTS, 12, "test")) == before
+    assert (engine.sample(PROMPTS, 12, "test", Draw(4, 1.0, 1)), engine.complete(PROMPTS, 12, "test")) == before
 
 
 def test_a_text_is_given_as_it_is_and_messages_through_the_template(engine):
     as_text = engine.tokenizer.apply_chat_template(PROMPTS[0], tokenize=False, add_generation_prompt=True)
     assert engine.complete([as_text], 12, "test") == engine.complete(PROMPTS[:1], 12, "test")
-    assert engine.lengths(["One?", as_text]) == [
-        len(engine.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in ("One?", as_text)
+    assert tokenized(["One?", PROMPTS[0]], engine.tokenizer) == [
+        engine.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("One?", as_text)
     ]
 
 

@@ -161,7 +161,7 @@ def test_vllm_samples_by_the_seed_and_ends_before_a_text(trained):
     engine = engines.VllmEngine(
         models.Source(str(trained / "results/base/model")), settings(precision="float32", lora="null")
     )
-    first, again, other = (engine.sample(prompts, 24, "samples", 4, 1.0, seed) for seed in (1, 1, 2))
+    first, again, other = (engine.sample(prompts, 24, "samples", engines.Draw(4, 1.0, seed)) for seed in (1, 1, 2))
     same = sum(one == two for one, two in zip(first, again, strict=True))
     print(f"{same} of 40 questions have the same four samples")
     assert same >= 36

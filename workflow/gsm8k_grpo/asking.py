@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gsm8k_grpo import measures
-from gsm8k_grpo.engines import Completion, Engine
+from gsm8k_grpo.engines import Completion, Draw, Engine
 from gsm8k_grpo.files import write_jsonl
 from gsm8k_grpo.judge import judge, judge_samples, trained_form
 from gsm8k_grpo.params import Params
@@ -35,17 +35,17 @@ class Asking:
         self.measures: Rows = []
         self.timing: Rows = []
 
-    def greedily(self, asked: Pass) -> Rows:
-        """The judged answers, one a row of the pass, as they stand in its file."""
+    def greedily(self, asked: Pass) -> dict[str, Any]:
+        """Write a judged answer to each row of the pass; what is measured of them, see `measures.summarise`."""
         about = {"set": asked.set, "prompt": asked.prompt, "decoding": "greedy"}
         limit = self.params.evaluate.max_completion_length
         with self._timed(about) as completions:
             completions += self.engine.complete(asked.prompts, limit, f"{self.name}: {asked.name}", asked.stop)
         answers = [judge(row, one, asked.form) for row, one in zip(asked.rows, completions, strict=True)]
         write_jsonl(self.target / asked.file, answers)
-        found = measures.greedy(answers, self.params.compare.resamples, self.params.seed)
-        self.measures += [about | measure for measure in found]
-        return answers
+        found = measures.summarise(answers, self.params.compare.resamples, self.params.seed)
+        self.measures += [about | measure for measure in measures.greedy(found, len(answers))]
+        return found
 
     def sampled(self, asked: Pass) -> None:
         """Sample the first questions of a pass; without `evaluate.samples` sampled.jsonl is empty."""
@@ -56,9 +56,11 @@ class Asking:
         if rows:
             with self._timed(about) as completions:
                 found = self.engine.sample(
-                    asked.prompts[: len(rows)], settings.max_completion_length,
-                    f"{self.name}: {asked.name}, sampled", settings.samples, settings.temperature, seed,
-                )  # fmt: skip
+                    asked.prompts[: len(rows)],
+                    settings.max_completion_length,
+                    f"{self.name}: {asked.name}, sampled",
+                    Draw(settings.samples, settings.temperature, seed),
+                )
                 completions += [one for several in found for one in several]
             judged = [judge_samples(row, several, asked.form) for row, several in zip(rows, found, strict=True)]
             self.measures += [

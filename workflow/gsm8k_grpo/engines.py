@@ -37,14 +37,21 @@ class Completion:
     truncated: bool
 
 
+@dataclass(frozen=True)
+class Draw:
+    """How completions are sampled: so many of each prompt, from the model's whole distribution at a temperature."""
+
+    samples: int
+    temperature: float
+    seed: int
+
+
 class Engine(Protocol):
+    tokenizer: PreTrainedTokenizerBase
     context: int  # most tokens of a prompt with its completion
 
     def use(self, source: models.Source) -> None:
         """Answer with another model of the same shape from now on."""
-
-    def lengths(self, prompts: list[Prompt]) -> list[int]:
-        """Tokens of each prompt."""
 
     def complete(
         self, prompts: list[Prompt], max_completion_length: int, progress: str, stop: str | None = None
@@ -55,15 +62,9 @@ class Engine(Protocol):
         """
 
     def sample(
-        self,
-        prompts: list[Prompt],
-        max_completion_length: int,
-        progress: str,
-        samples: int,
-        temperature: float,
-        seed: int,
+        self, prompts: list[Prompt], max_completion_length: int, progress: str, draw: Draw
     ) -> list[list[Completion]]:
-        """`samples` completions per prompt, drawn from the model's whole distribution at a temperature.
+        """Completions of each prompt as `draw` says.
 
         On a CPU the same seed, prompts and batches give the same completions.
         """
@@ -87,9 +88,6 @@ class TransformersEngine:
         self.model.eval()
         self.context = self.model.config.get_text_config().max_position_embeddings
 
-    def lengths(self, prompts: list[Prompt]) -> list[int]:
-        return list(map(len, tokenized(prompts, self.tokenizer)))
-
     def complete(
         self, prompts: list[Prompt], max_completion_length: int, progress: str, stop: str | None = None
     ) -> list[Completion]:
@@ -98,18 +96,12 @@ class TransformersEngine:
         return [one for (one,) in answers]
 
     def sample(
-        self,
-        prompts: list[Prompt],
-        max_completion_length: int,
-        progress: str,
-        samples: int,
-        temperature: float,
-        seed: int,
+        self, prompts: list[Prompt], max_completion_length: int, progress: str, draw: Draw
     ) -> list[list[Completion]]:
-        set_seed(seed)
+        set_seed(draw.seed)
         # What a model's own generation_config.json would cut off the distribution is left in it.
-        drawn = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-        return self._answers(prompts, samples, progress, None, max_new_tokens=max_completion_length, **drawn)
+        drawn = {"do_sample": True, "temperature": draw.temperature, "top_k": 0, "top_p": 1.0}
+        return self._answers(prompts, draw.samples, progress, None, max_new_tokens=max_completion_length, **drawn)
 
     @torch.inference_mode()
     def _answers(
@@ -160,9 +152,6 @@ class VllmEngine:
             network(self.llm).load_weights(item for file in files for item in load_file(file).items())
             self.llm.reset_prefix_cache()  # keys and values of the weights before
 
-    def lengths(self, prompts: list[Prompt]) -> list[int]:
-        return list(map(len, tokenized(prompts, self.tokenizer)))
-
     def complete(
         self, prompts: list[Prompt], max_completion_length: int, progress: str, stop: str | None = None
     ) -> list[Completion]:
@@ -171,16 +160,10 @@ class VllmEngine:
         return [one for (one,) in answers]
 
     def sample(
-        self,
-        prompts: list[Prompt],
-        max_completion_length: int,
-        progress: str,
-        samples: int,
-        temperature: float,
-        seed: int,
+        self, prompts: list[Prompt], max_completion_length: int, progress: str, draw: Draw
     ) -> list[list[Completion]]:
-        set_seed(seed)  # vLLM runs in this process; a seed for each request would have a kernel for each
-        drawn = {"n": samples, "temperature": temperature}
+        set_seed(draw.seed)  # vLLM runs in this process; a seed for each request would have a kernel for each
+        drawn = {"n": draw.samples, "temperature": draw.temperature}
         return self._answers(prompts, progress, None, max_tokens=max_completion_length, **drawn)
 
     def _answers(

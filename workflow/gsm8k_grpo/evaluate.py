@@ -24,7 +24,7 @@ from gsm8k_grpo import engines, memory, models
 from gsm8k_grpo.asking import Asking, ask
 from gsm8k_grpo.engines import Engine
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, sha256, write_json, write_jsonl
-from gsm8k_grpo.measures import mean_length, shares, summarise
+from gsm8k_grpo.measures import mean_length, shares
 from gsm8k_grpo.params import Params
 from gsm8k_grpo.passes import check_fit, passes
 from gsm8k_grpo.tracking import Run, of_results, running
@@ -46,7 +46,7 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
         shutil.rmtree(target / folder, ignore_errors=True)  # what an earlier configuration asked
         (target / folder).mkdir(parents=True)
     asking = Asking(model, engine, target, params)
-    answers = asking.greedily(first)
+    figures = asking.greedily(first)
     asking.sampled(first)
     for one in others:
         asking.greedily(one)
@@ -57,13 +57,12 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
         final = ask(engine, questions, params, f"{model}: validation")
         curve = learning_curve(model, final, questions, engine, base, trained, params)
         write_jsonl(target / "checkpoints.jsonl", curve)
-    figures = summarise(answers, params.compare.resamples, params.seed)
     run = _track(model, figures, curve, base, trained, params)
-    run.log_dataset(extracted / "test.jsonl", len(answers), "evaluation")
+    run.log_dataset(extracted / "test.jsonl", len(first.rows), "evaluation")
     write_json(
         target / "metrics.json",
         {
-            "n": len(answers),
+            "n": len(first.rows),
             "n_available": len(read_jsonl(extracted / "test.jsonl")),
             **figures,
             "measures": asking.measures,

@@ -58,10 +58,9 @@ def mean_length(answers: Rows) -> float:
     return sum(answer["completion_tokens"] for answer in answers) / len(answers)
 
 
-def greedy(answers: Rows, resamples: int, seed: int) -> Rows:
-    """A row a measure of greedy answers: `metric, value, ci95, n`."""
-    found = summarise(answers, resamples, seed)
-    return [{"metric": name, "value": found[name], "ci95": found[f"{name}_ci95"], "n": len(answers)} for name in GREEDY]
+def greedy(summary: dict[str, Any], n: int) -> Rows:
+    """A row a measure of n greedy answers, from their summary: `metric, value, ci95, n`."""
+    return [{"metric": name, "value": summary[name], "ci95": summary[f"{name}_ci95"], "n": n} for name in GREEDY]
 
 
 def sampled(rows: Rows, resamples: int, seed: int) -> Rows:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gsm8k_grpo import baselines
-from gsm8k_grpo.engines import Engine, Prompt
+from gsm8k_grpo.engines import Engine, Prompt, tokenized
 from gsm8k_grpo.files import PipelineError, read_jsonl
 from gsm8k_grpo.judge import MARKED, TAGGED, Form, trained_form
 from gsm8k_grpo.params import Params
@@ -79,7 +79,7 @@ def check_fit(asked: list[Pass], engine: Engine, params: Params) -> None:
     """
     limit = params.evaluate.max_completion_length
     for one in asked:
-        longest = max(engine.lengths(one.prompts))
+        longest = max(map(len, tokenized(one.prompts, engine.tokenizer)))
         if longest + limit > engine.context:
             raise PipelineError(
                 f"evaluate: the longest prompt of {one.name} has {longest} tokens, and with an answer of "

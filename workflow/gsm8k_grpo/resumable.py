@@ -7,14 +7,36 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
 
 from gsm8k_grpo import checkpoints
 from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.params import Params
 
 WATCHED = ("loss", "grad_norm", "reward")
+
+
+def arguments(variant: str, params: Params, scratch: Path, warmup_ratio: float) -> dict[str, Any]:
+    """What every trainer is told beside its own section: length, seed, precision, what is logged and what is kept."""
+    length = params.variants[variant]
+    return {
+        "max_steps": length.max_steps or -1,
+        "num_train_epochs": length.epochs or 1,
+        "warmup_steps": warmup_ratio,  # below 1 transformers reads it as a share
+        "seed": params.seed,
+        "bf16": params.precision in ("mixed", "bfloat16"),
+        "fp16": params.precision == "float16",
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "output_dir": str(scratch),
+        "save_total_limit": checkpoints.KEPT_LATEST,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would hide what the trainer must stop at
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
 
 
 class Resumable:

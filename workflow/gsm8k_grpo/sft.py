@@ -13,11 +13,11 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from gsm8k_grpo import checkpoints, models
+from gsm8k_grpo import models
 from gsm8k_grpo.corpus import render
 from gsm8k_grpo.files import PipelineError, write_jsonl
 from gsm8k_grpo.params import Params
-from gsm8k_grpo.resumable import Resumable
+from gsm8k_grpo.resumable import Resumable, arguments
 
 SHOWN = {"loss": "loss", "completions/mean_length": "tokens"}
 EFFECTIVE = (
@@ -124,24 +124,11 @@ def _after(prompt: str, answer: str) -> str:
 
 
 def _config(variant: str, params: Params, scratch: Path) -> SFTConfig:
-    """TRL's configuration: the section `sft` under TRL's own names, and what follows from the machine."""
-    length = params.variants[variant]
+    """TRL's configuration: the section `sft` under TRL's own names, and what every trainer is told."""
     return SFTConfig(
         **params.sft.model_dump(exclude={"warmup_ratio"}),
-        warmup_steps=params.sft.warmup_ratio,  # below 1 transformers reads it as a share
-        max_steps=length.max_steps or -1,
-        num_train_epochs=length.epochs or 1,
-        output_dir=str(scratch),
-        save_total_limit=checkpoints.KEPT_LATEST,
-        seed=params.seed,
-        bf16=params.precision in ("mixed", "bfloat16"),
-        fp16=params.precision == "float16",
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        **arguments(variant, params, scratch, params.sft.warmup_ratio),
         include_num_input_tokens_seen="non_padding",
-        logging_steps=1,
-        logging_nan_inf_filter=False,  # it would hide what the trainer must stop at
-        report_to="none",
-        disable_tqdm=True,
     )
 
 

@@ -25,7 +25,7 @@ from gsm8k_grpo.grpo import Trainer
 from gsm8k_grpo.packed_grpo import PackedTrainer
 from gsm8k_grpo.params import Params
 from gsm8k_grpo.progress import Progress
-from gsm8k_grpo.resumable import Resumable
+from gsm8k_grpo.resumable import Resumable, arguments
 from gsm8k_grpo.rewards import TABLE
 from gsm8k_grpo.rollouts import Rollouts
 from gsm8k_grpo.sections import Sft, Train
@@ -194,28 +194,15 @@ def _subset(rows: list[dict[str, Any]], train: Train) -> list[dict[str, Any]]:
 
 
 def _config(variant: str, params: Params, scratch: Path) -> GRPOConfig:
-    """TRL's configuration: the section `train` under TRL's own names, and what follows from the machine."""
+    """TRL's configuration: the section `train` under TRL's own names, and what every trainer is told."""
     own = {"prompts", "sample_steps", "sample_prompts", "warmup_ratio", "share_prompts", "compile", "old_log_probs"}
-    length = params.variants[variant]
     return GRPOConfig(
         **params.train.model_dump(exclude=own),
-        warmup_steps=params.train.warmup_ratio,  # below 1 transformers reads it as a share
-        max_steps=length.max_steps or -1,
-        num_train_epochs=length.epochs or 1,
+        **arguments(variant, params, scratch, params.train.warmup_ratio),
         reward_weights=list(params.variant_rewards(variant).weights.values()),
-        output_dir=str(scratch),
-        save_total_limit=checkpoints.KEPT_LATEST,
-        seed=params.seed,
-        bf16=params.precision in ("mixed", "bfloat16"),
-        fp16=params.precision == "float16",
-        gradient_checkpointing_kwargs={"use_reentrant": False},
         # With backend trl the engine is ours, see rollouts.py; Unsloth has its own, which TRL's settings start.
         use_vllm=params.backend == "unsloth" and params.engine == "vllm",
         vllm_mode="colocate",
-        logging_steps=1,
-        logging_nan_inf_filter=False,  # it would hide what the trainer must stop at
-        report_to="none",
-        disable_tqdm=True,
     )
 
 
