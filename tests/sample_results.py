@@ -9,6 +9,7 @@ from gsm8k_grpo import measures as measured
 from gsm8k_grpo.compare import compare
 from gsm8k_grpo.evaluate import CURVE_SHARES
 from gsm8k_grpo.files import write_json, write_jsonl, write_text
+from gsm8k_grpo.findings import further_files
 from gsm8k_grpo.measures import summarise
 from gsm8k_grpo.params import Params
 
@@ -52,12 +53,12 @@ def write_results(
         results / "extract" / "metrics.json",
         {"train_rows": 32, "validation_rows": questions if validated else 0, "test_rows": questions},
     )
-    sets = ["test", "svamp"] if more_tests else ["test"]
+    sets = {"test": [], "svamp": ["svamp-3"]} if more_tests else {"test": []}
     write_json(
         results / "extract" / "overlap.json",
         [
-            {"set": name, "n": questions, "exact": 0, "ngram": int(name != "test"), "size": 13, "examples": []}
-            for name in sets
+            {"set": name, "n": questions, "exact": 0, "ngram": len(shared), "size": 13, "examples": shared}
+            for name, shared in sets.items()
         ],
     )
     write_json(
@@ -73,6 +74,8 @@ def write_results(
             write_jsonl(results / "evaluate" / model / "sampled.jsonl", drawn)
             measures += sampled_measures(drawn)
         _write_evaluation(results / "evaluate" / model, answered, measures, run_ids.get(model, model), params)
+        for file in further_files(params).values():
+            write_jsonl(results / "evaluate" / model / file, elsewhere(answers(*right[model], questions), file))
         length = 0 if model == "base" else steps.get(model, 100)
         kept = [step for step in params.keep_checkpoints if step < length]
         rows = checkpoints([*kept, length], right["base"], right[model], questions) if validated else []
@@ -106,6 +109,15 @@ def answers(strict: int, flexible: int, questions: int = QUESTIONS) -> list[dict
             "completion_tokens": 10 + index,
         }
         for index in range(questions)
+    ]
+
+
+def elsewhere(rows: list[dict[str, Any]], file: str) -> list[dict[str, Any]]:
+    """The answers as those to another prompt, which asks the same questions, or of another set."""
+    name, other_set = Path(file).stem, file.startswith("sets")
+    return [
+        row | {"id": f"{name}-{row['id']}" if other_set else row["id"], "completion": f"{name}: {row['completion']}"}
+        for row in rows
     ]
 
 

@@ -194,6 +194,21 @@ def test_search_looks_into_questions_and_answers(shown):
 
 
 @on_a_desktop
+def test_answers_to_other_prompts_and_of_other_sets_are_there(shown):
+    choose(shown, "all")
+    asked = Select(shown.find_element("id", "pass"))
+    assert [option.text for option in asked.options] == ["test", "test, plain", "longer"]
+    assert "4 of 8 samples right" in articles(shown)[0].text
+    asked.select_by_visible_text("longer")
+    assert counts(shown)["all"] == QUESTIONS
+    first = articles(shown)[0].text
+    assert "longer-test-0" in first
+    assert "samples right" not in first
+    asked.select_by_visible_text("test, plain")
+    assert "plain: <reasoning>" in articles(shown)[0].text
+
+
+@on_a_desktop
 def test_every_model_answers_side_by_side_and_differences_are_marked(shown):
     def texts():
         return [box.text for box in articles(shown)[0].find_elements("css selector", "pre")]

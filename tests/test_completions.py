@@ -73,18 +73,21 @@ def browsed(root, tmp_path_factory):
 
 def test_every_question_has_every_models_answer_and_every_variants_change(browsed):
     assert browsed["models"] == ["base", "short", "full"]
-    assert [question["id"] for question in browsed["questions"]] == [f"test-{index}" for index in range(40)]
-    for question in browsed["questions"]:
+    assert [one["name"] for one in browsed["passes"]] == ["test", "test, plain", "longer"]
+    questions = browsed["passes"][0]["questions"]
+    assert [question["id"] for question in questions] == [f"test-{index}" for index in range(40)]
+    for question in questions:
         assert len(question["answers"]) == 3
         assert len(question["changes"]) == 2
-    fourth = browsed["questions"][4]
-    assert [given["strict"] for given in fourth["answers"]] == [False, True, True]
-    assert [change["result"] for change in fourth["changes"]] == ["fixed", "fixed"]
+    assert [given["strict"] for given in questions[4]["answers"]] == [False, True, True]
+    assert [change["result"] for change in questions[4]["changes"]] == ["fixed", "fixed"]
 
 
 def test_answers_tell_their_samples(browsed):
-    assert browsed["questions"][0]["answers"][0]["drawn"] == [4, 8]
-    assert browsed["questions"][4]["answers"][0]["drawn"] == [0, 8]
+    test, plain, longer = (one["questions"] for one in browsed["passes"])
+    assert [test[index]["answers"][0]["drawn"] for index in (0, 4)] == [[4, 8], [0, 8]]
+    assert not any("drawn" in answer for other in (plain, longer) for answer in other[0]["answers"])
+    assert longer[0]["answers"][0]["text"].startswith("longer: ")
 
 
 def test_what_is_compressed_comes_back_and_holds_no_markup():

@@ -90,6 +90,11 @@ def test_one_seed_is_named_and_several_are_not_a_limit(said):
     assert "How another run would end" not in said({"seed": 7, "seeds": [8]})
 
 
+def test_rewards_for_the_format_alone_are_a_control(said):
+    format_alone = {"max_steps": 50, "rewards": {"set": "robust", "weights": {"strict_format": 1.0, "int": 1.0}}}
+    assert "That it took these rewards" not in said({"variants.format": format_alone})
+
+
 def test_supervised_training_is_a_control_too(said):
     assert "That it took these rewards" not in said(supervised=("short",))
 

@@ -236,7 +236,7 @@ def test_what_was_measured_besides_has_its_section(found):
     assert ["full", "8-shot", "40", "75.0 %"] in [[*row[:3], row[3][:6]] for row in cells(page, "prompts")]
     assert {row[1] for row in cells(page, "sets")[1:]} == {"test", "svamp"}
     assert cells(page, "seeds")[1] == ["short", "strict accuracy", "2", "37.5 %", "17.7", "42: 50.0 %, 43: 25.0 %"]
-    assert cells(page, "overlap")[2] == ["svamp", "40", "0", "1", "13"]
+    assert cells(page, "overlap")[2] == ["svamp", "40", "0", "1", "13", "svamp-3"]
     assert "0.25 kWh" in between(page, 'id="cost"', "</table>")
 
 

@@ -1,4 +1,4 @@
-"""The data of the completions browser: every test question with every model's answer, compressed into the page.
+"""The data of the completions browser: every question with every model's answer, compressed into the page.
 
 What changed from base to a variant is told for each question, and the two texts are laid side by side with difflib.
 """
@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-from gsm8k_grpo.findings import Found
+from gsm8k_grpo.findings import Found, Rows
 from gsm8k_grpo.gains import kind
 
 WORDS = re.compile(r"</?\w+>|\s+|\w+|[^\w\s]")  # a tag is one word
@@ -22,26 +22,24 @@ def compressed(data: Any) -> str:
 
 
 def browsed(found: Found) -> dict[str, Any]:
-    """`models`, and `questions` in the order of the test split.
+    """`models`, and `passes`, each with its `name` and its `questions` in the order of their set.
 
     A question has `id, question, gold`, `answers`, one of each model, and `changes`, one of each variant against base.
+    The test split with the training prompt comes first; of its answers those drawn by chance are told, too.
     """
-    base, *variants = found.answers
-    asked = zip(*found.answers.values(), strict=True)
     drawn = {model: {row["id"]: row for row in rows} for model, rows in found.sampled.items()}
-    questions = []
-    for answers in asked:
-        first = answers[0]
-        questions.append(
-            {key: first[key] for key in ("id", "question", "gold")}
-            | {
-                "answers": [
-                    _answer(answer, drawn.get(model, {})) for model, answer in zip(found.answers, answers, strict=True)
-                ]
-            }
-            | {"changes": [change(first, answer) for answer in answers[1:]]}
-        )
-    return {"models": [base, *variants], "questions": questions}
+    passes = [_pass("test", found.answers, drawn), *(_pass(name, asked, {}) for name, asked in found.further.items())]
+    return {"models": list(found.answers), "passes": passes}
+
+
+def _pass(name: str, asked: dict[str, Rows], drawn: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    questions = [
+        {key: answers[0][key] for key in ("id", "question", "gold")}
+        | {"answers": [_answer(answer, drawn.get(model, {})) for model, answer in zip(asked, answers, strict=True)]}
+        | {"changes": [change(answers[0], answer) for answer in answers[1:]]}
+        for answers in zip(*asked.values(), strict=True)
+    ]
+    return {"name": name, "questions": questions}
 
 
 def change(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:

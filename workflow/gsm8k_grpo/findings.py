@@ -16,7 +16,8 @@ Rows = list[dict[str, Any]]
 class Found:
     """The result files of the stages; what there is one of for each model is keyed by model, base first.
 
-    `base` is None where the model was not made here; `sampled` holds the models that were asked with sampling.
+    `base` is None where the model was not made here; `sampled` holds the models that were asked with sampling;
+    `further` holds the answers of each further prompt and set, by the name of the pass and then by model.
     """
 
     source: dict[str, Any]
@@ -28,6 +29,7 @@ class Found:
     samples: dict[str, Rows]
     evaluations: dict[str, dict[str, Any]]
     answers: dict[str, Rows]
+    further: dict[str, dict[str, Rows]]
     sampled: dict[str, Rows]
     probes: dict[str, Rows]
     checkpoints: dict[str, Rows]
@@ -46,6 +48,12 @@ class Found:
     def measures(self, model: str, decoding: str) -> Rows:
         """The model's measures of one decoding: greedy or sampled."""
         return [measure for measure in self.evaluations[model]["measures"] if measure["decoding"] == decoding]
+
+
+def further_files(params: Params) -> dict[str, str]:
+    """The files of answers in a model's folder beside answers.jsonl, by the name of their pass (see passes.py)."""
+    prompts = {f"test, {prompt}": f"prompts/{prompt}.jsonl" for prompt in params.evaluate.prompts}
+    return prompts | {name: f"sets/{name}.jsonl" for name in params.evaluate.sets}
 
 
 def read(results: Path, params: Params) -> Found:
@@ -67,6 +75,10 @@ def read(results: Path, params: Params) -> Found:
         samples={variant: read_jsonl(folder / "samples.jsonl") for variant, folder in trained.items()},
         evaluations=evaluations,
         answers={model: read_jsonl(folder / "answers.jsonl") for model, folder in evaluated.items()},
+        further={
+            name: {model: read_jsonl(folder / file) for model, folder in evaluated.items()}
+            for name, file in further_files(params).items()
+        },
         sampled={model: read_jsonl(evaluated[model] / "sampled.jsonl") for model in asked_with_sampling},
         probes={model: read_jsonl(folder / "probes.jsonl") for model, folder in evaluated.items()},
         checkpoints={model: read_jsonl(folder / "checkpoints.jsonl") for model, folder in evaluated.items()},

@@ -81,12 +81,12 @@ def _of_seeds(found: Found) -> Iterator[Limit]:
 
 
 def _of_the_rewards(found: Found, params: Params) -> Iterator[Limit]:
-    controls = [variant for variant in params.variants if params.variant_rewards(variant).set == "control"]
+    controls = [variant for variant in params.variants if not params.variant_rewards(variant).know_the_answer]
     supervised = [variant for variant, run in found.training.items() if run["method"] == "sft"]
     if not controls and not supervised:
         yield Limit(
             "That it took these rewards",
-            "no control was trained beside them, neither on a random reward nor on the solutions.",
+            "no control was trained beside them: on a random reward, on the format alone or on the solutions.",
         )
 
 

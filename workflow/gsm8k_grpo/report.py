@@ -78,6 +78,7 @@ def render(found: Found, drawn: list[figures.Figure], params: Params) -> str:
         },
         tables=tables.tables(found),
         completions=completions.compressed(completions.browsed(found)),
+        passes=["test", *found.further],
         samples={variant: thinned(rows) for variant, rows in found.samples.items() if rows},
         model=describe_model(found, params),
         problems=SETS[params.download.generated.problems],

@@ -4,6 +4,7 @@ What one section asks of another is checked where they stand together, in `param
 """
 
 import json
+from inspect import signature
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -12,7 +13,7 @@ from gsm8k_grpo import mistakes
 from gsm8k_grpo.baselines import Baseline
 from gsm8k_grpo.problems import ProblemSet
 from gsm8k_grpo.prompts import Answers, Language
-from gsm8k_grpo.rewards import NAMES, RewardSet
+from gsm8k_grpo.rewards import NAMES, TABLE, RewardSet
 
 NAME = r"^[a-z][a-z0-9_]*$"
 TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")  # of MLflow; a file store it refuses
@@ -264,6 +265,11 @@ class Rewards(Section):
                     f"weights.{name}: no reward of the set '{self.set}'; choose from {', '.join(NAMES[self.set])}"
                 )
         return self
+
+    @property
+    def know_the_answer(self) -> bool:
+        """Whether one of them is given the gold answer; where none is, they can't teach what is right."""
+        return any("answer" in signature(TABLE[self.set][name]).parameters for name in self.weights)
 
 
 class Variant(Section):

@@ -62,23 +62,25 @@ function questionArticle(question, models, variant, marked) {
 }
 
 async function browseAnswers() {
-  const {models, questions} = await decompressed(byId("completions-data").textContent);
-  for (const question of questions)
+  const {models, passes} = await decompressed(byId("completions-data").textContent);
+  for (const question of passes.flatMap(pass => pass.questions))
     question.searched = [question.id, question.question, ...question.answers.map(answer => answer.text)]
       .join("\n").toLowerCase();
   let matching = [];
 
   const chosen = () => ({
+    questions: passes[Number(byId("pass").value)].questions,
     variant: Number(byId("variant").value),
     kind: document.querySelector("#kinds input:checked").value,
     words: byId("search").value.toLowerCase(),
   });
 
   function tellCount() {
+    const {questions} = chosen();
     const shown = byId("questions").childElementCount;
     byId("counted").textContent =
       `${matching.length.toLocaleString("en")} of ${questions.length.toLocaleString("en")} questions, ` +
-      `${shown} shown, in the order of the test split`;
+      `${shown} shown, in the order of their set`;
     byId("more").hidden = shown >= matching.length;
   }
 
@@ -92,7 +94,7 @@ async function browseAnswers() {
   }
 
   function select() {
-    const {variant, kind, words} = chosen();
+    const {questions, variant, kind, words} = chosen();
     const of = KINDS[kind][1];
     matching = questions.filter(question => of(question.changes[variant]) && question.searched.includes(words));
     byId("questions").replaceChildren();
@@ -100,7 +102,7 @@ async function browseAnswers() {
   }
 
   function countKinds() {
-    const {variant} = chosen();
+    const {questions, variant} = chosen();
     for (const [kind, [label, of]] of Object.entries(KINDS)) {
       const count = questions.filter(question => of(question.changes[variant])).length;
       byId(`kind-${kind}`).textContent = `${label} (${count.toLocaleString("en")})`;
@@ -112,7 +114,7 @@ async function browseAnswers() {
     byId("kinds").append(element("label", {}, input, " ", element("span", {id: `kind-${kind}`})));
   }
   byId("browser").addEventListener("submit", event => event.preventDefault());
-  byId("variant").addEventListener("change", countKinds);
+  for (const id of ["pass", "variant"]) byId(id).addEventListener("change", () => { countKinds(); select(); });
   byId("browser").addEventListener("input", select);
   byId("more").addEventListener("click", showMore);
   countKinds();
