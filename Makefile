@@ -8,6 +8,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 PIP := $(VENV)/bin/pip
 IN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+WHOLE := tests/test_pipeline.py
 CONTROL := {"control": {"epochs": 3, "rewards": {"set": "control", "weights": {"random": 1.0}}}}
 
 # The container, for a card (cuda) or without one (cpu); docs/container.md.
@@ -21,8 +22,10 @@ GPU := $(if $(filter cuda,$(TARGET)),--gpus all)
 report: $(READY)
 	$(IN) snakemake --cores 1 report
 
+# The whole pipeline computes on every core, so it runs alone; after it, everything else a file on each of two cores.
 test: check
-	$(IN) python -m pytest
+	$(IN) python -m pytest $(WHOLE)
+	$(IN) python -m pytest --numprocesses 2 --dist loadfile --ignore $(WHOLE)
 
 check: $(READY)
 	$(IN) ruff check .
