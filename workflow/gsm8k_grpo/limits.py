@@ -86,7 +86,7 @@ def _of_the_rewards(found: Found, params: Params) -> Iterator[Limit]:
     if not controls and not supervised:
         yield Limit(
             "That it took these rewards",
-            "no control was trained beside them: on a random reward, on the format alone or on the solutions.",
+            "no control was trained beside them, be it on a random reward, on the format alone or on the solutions.",
         )
 
 
