@@ -22,10 +22,11 @@ GPU := $(if $(filter cuda,$(TARGET)),--gpus all)
 report: $(READY)
 	$(IN) snakemake --cores 1 report
 
-# The whole pipeline computes on every core, so it runs alone; after it, everything else a file on each of two cores.
+# The whole pipeline computes on every core, so it runs alone; after it, everything else a file on each of two cores,
+# in the order of their names: by the number of tests the longest files would come last, and one core wait for them.
 test: check
 	$(IN) python -m pytest $(WHOLE)
-	$(IN) python -m pytest --numprocesses 2 --dist loadfile --ignore $(WHOLE)
+	$(IN) python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore $(WHOLE)
 
 check: $(READY)
 	$(IN) ruff check .
