@@ -35,6 +35,16 @@ def test_training_runs_on_the_card_and_says_so(uninterrupted):
     assert (rows["reward_std"] > 0).any()
 
 
+def test_adapters_of_a_model_in_16_bit_train_where_transformers_generates(prepared, tmp_path):
+    """As in the recipe rtx3080 with adapters."""
+    folder = shutil.copytree(prepared, tmp_path / "p")
+    run(folder, TRAIN, precision="bfloat16", lora="{rank: 4, alpha: 8, targets: [q_proj, up_proj]}", train__beta="0.04")
+    assert read_json(folder / "results/train/short/metrics.json")["effective_config"]["dtype"] == "bfloat16"
+    weights = load_file(folder / "results/train/short/model/adapter_model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    assert all(tensor.any() for tensor in weights.values())  # the matrices B begin as zeros: a gradient came to each
+
+
 def test_every_model_is_evaluated_on_the_card(uninterrupted):
     run(uninterrupted, "evaluate --model base", "evaluate --model short")
     for model in ("base", "short"):
