@@ -17,26 +17,24 @@ from scratch_gpu import pipeline
 
 COMPLETIONS = 8  # a prompt
 GENERATED = 64  # prompts at once
-PROMPTS = 2048
-KEPT = [256, 512, 1024]  # prompts seen
 RATE = 1.0e-4 / 8**0.5  # of one prompt a step; the recipe takes 1e-4 for eight
 VALIDATION = 1000
 VARIANTS = {"one": 1, "four": 4}  # prompts a step
 
 
-def settings(variant: str, prompts: int) -> list[str]:
-    """Overrides for Snakemake's --config."""
+def settings(variant: str, prompts: int, seen: int) -> list[str]:
+    """Overrides for Snakemake's --config, of a variant that takes `prompts` a step and sees `seen` in all."""
     train = {
         "per_device_train_batch_size": COMPLETIONS * prompts,
         "steps_per_generation": GENERATED // prompts,
         "learning_rate": RATE * prompts**0.5,
-        "save_steps": PROMPTS // prompts,
+        "save_steps": seen // prompts,
     }
     return [
         "recipe=scratch-gpu",
         f"extract={json.dumps({'validation_rows': VALIDATION})}",
-        f"keep_checkpoints={json.dumps([kept // prompts for kept in KEPT])}",
-        f"variants={json.dumps({variant: {'max_steps': PROMPTS // prompts}})}",
+        f"keep_checkpoints={json.dumps([seen // part // prompts for part in (8, 4, 2)])}",
+        f"variants={json.dumps({variant: {'max_steps': seen // prompts}})}",
         f"train={json.dumps(train)}",
     ]
 
@@ -49,12 +47,13 @@ def seconds_until(history: pd.DataFrame) -> dict[int, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompts", type=int, default=2048, help="prompts that each of the two sees, a multiple of 64")
     parser.add_argument("--out", type=Path, default=Path("curve.json"))
     options = parser.parse_args()
     found = {}
     print("| prompts a step | prompts seen | strict, 95 % | seconds of training |\n|---|---|---|---|")
     for variant, prompts in VARIANTS.items():
-        pipeline([f"results/evaluate/{variant}/metrics.json"], settings(variant, prompts))
+        pipeline([f"results/evaluate/{variant}/metrics.json"], settings(variant, prompts, options.prompts))
         seconds = seconds_until(pd.read_csv(f"results/train/{variant}/history.csv"))
         found[variant] = [
             row | {"seconds": round(seconds[row["prompts_seen"]], 1)}
