@@ -129,6 +129,7 @@ MISTAKES = [
     ("quantization=4bit", "quantization = 4bit: all weights can't be trained so; give the section lora"),
     ("precision=float16", "precision = float16: all weights can't be trained so; give the section lora"),
     ("backend=unsloth", "backend = unsloth: trains adapters; give the section lora, or backend trl"),
+    ("lora={rank: 600, alpha: 4, targets: [q_proj]}", "lora.rank = 600: must be a whole number, at least 1, at most 512"),
     ("lora={rank: 4, alpha: 4}", "lora.targets: the key is missing; it must be a list, each a text, not empty"),
     ("train={share_prompts: true, per_device_train_batch_size: 4, gradient_accumulation_steps: 2}", "train.share_prompts = true: takes whole groups in a batch; per_device_train_batch_size (4) must be a multiple of num_generations (8)"),
     ("train.num_generations=6", "train.per_device_train_batch_size * gradient_accumulation_steps = 16: must be a multiple of num_generations (6)"),

@@ -7,7 +7,7 @@ import yaml
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.layers import parse_override
 from gsm8k_grpo.params import RECIPES, load, recipes
-from gsm8k_grpo.sections import Variant
+from gsm8k_grpo.sections import Variant, vllm_rank
 
 
 @pytest.fixture(scope="session")
@@ -135,3 +135,8 @@ def test_a_variant_keeps_the_steps_below_its_length_and_each_is_a_model(default)
 
 def test_no_checkpoint_need_be_kept(default):
     assert load(default, {"keep_checkpoints": []}).model_names() == ["base", "short", "full"]
+
+
+@pytest.mark.parametrize(("rank", "room"), [(1, 1), (4, 8), (8, 8), (12, 16), (24, 32), (33, 64), (512, 512)])
+def test_vllm_is_given_a_rank_that_it_has_room_for(rank, room):
+    assert vllm_rank(rank) == room

@@ -45,7 +45,7 @@ def test_every_key_is_on_the_page(page, recipe):
         "| `quantization` | 4bit, or null | `null` | see `precision` |",
         '| `dataset` | a text, not empty | `"openai/gsm8k"` | The data set, ',
         "| `learning_rate` | a number, above 0 | `0.0002` | Optimizer and schedule; ",
-        "| `rank` | a whole number, at least 1 |  |  |",
+        "| `rank` | a whole number, at least 1, at most 512 |  |  |",
     ],
 )
 def test_a_row_has_key_choices_the_default_and_the_comment(page, row):

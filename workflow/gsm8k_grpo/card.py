@@ -20,13 +20,13 @@ from gsm8k_grpo.files import read_json, write_text
 from gsm8k_grpo.params import Params
 from gsm8k_grpo.problems import SETS
 from gsm8k_grpo.prompts import EXAMPLE, chat
+from gsm8k_grpo.sections import vllm_rank
 from gsm8k_grpo.summary import format_reading, interval, percent, verdict
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "report"
 LANGUAGES = {"english": "en", "chinese": "zh"}
 METHODS = {"grpo": "GRPO (TRL's GRPOTrainer)", "sft": "supervised fine-tuning (TRL's SFTTrainer)"}
 SHARES = (*METRICS, "format_rate", "truncation_rate")
-SMALLEST_RANK = 8  # that vLLM makes room for
 
 Json = dict[str, Any]
 
@@ -128,7 +128,7 @@ def _text(variant: str, found: Found, place: Path, weights: str, adapter: bool, 
         folder=weights,
         base=_from(place, found.base_model),
         messages=_messages(params),
-        rank=adapter and max(params.lora.rank, SMALLEST_RANK),
+        rank=adapter and vllm_rank(params.lora.rank),
     )
 
 

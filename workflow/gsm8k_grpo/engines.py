@@ -17,13 +17,13 @@ from gsm8k_grpo import models
 from gsm8k_grpo.meter import Meter
 from gsm8k_grpo.params import Params
 from gsm8k_grpo.prompts import Message
+from gsm8k_grpo.sections import vllm_rank
 
 if TYPE_CHECKING:
     from vllm import LLM
     from vllm.lora.request import LoRARequest
 
 PREFILL_TOKENS = 8192  # of prompts read at a time
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has adapters of
 
 Prompt = list[Message] | str  # messages go through the chat template, a text is given as it is
 
@@ -141,7 +141,7 @@ class VllmEngine:
         self._numbers = itertools.count(1)
         self.tokenizer = models.load_tokenizer(source.model)
         self.context = params.evaluate.max_model_length or params.vllm.max_model_length
-        adapters = {"enable_lora": True, "max_lora_rank": _rank_of_vllm(source.adapter)} if source.adapter else {}
+        adapters = {"enable_lora": True, "max_lora_rank": vllm_rank(_rank(source.adapter))} if source.adapter else {}
         self.llm = start(source.model, params, max_model_length=self.context, **adapters)
         self.adapter = self._request(source)
 
@@ -155,8 +155,7 @@ class VllmEngine:
     def complete(
         self, prompts: list[Prompt], max_completion_length: int, progress: str, stop: str | None = None
     ) -> list[Completion]:
-        stopping = {"stop": [stop], "detokenize": True} if stop else {}
-        answers = self._answers(prompts, progress, stop, max_tokens=max_completion_length, temperature=0.0, **stopping)
+        answers = self._answers(prompts, progress, stop, max_tokens=max_completion_length, temperature=0.0)
         return [one for (one,) in answers]
 
     def sample(
@@ -175,7 +174,8 @@ class VllmEngine:
         def bar(*args: Any, **options: Any) -> Meter:
             return Meter(*args, **(options | {"desc": progress, "unit": "question"}))
 
-        sampling = SamplingParams(**({"stop_token_ids": stop_tokens(self.tokenizer), "detokenize": False} | options))
+        ends = {"stop_token_ids": stop_tokens(self.tokenizer), "detokenize": stop is not None}
+        sampling = SamplingParams(**ends, stop=stop, **options)
         rows = [{"prompt_token_ids": ids} for ids in tokenized(prompts, self.tokenizer)]
         answers = self.llm.generate(rows, sampling, use_tqdm=bar, lora_request=self.adapter)
         return [[read(list(one.token_ids), self.tokenizer, stop) for one in answer.outputs] for answer in answers]
@@ -189,10 +189,8 @@ class VllmEngine:
         return LoRARequest(source.adapter, next(self._numbers), source.adapter)
 
 
-def _rank_of_vllm(adapter: str) -> int:
-    """The smallest rank that vLLM has room for and that holds the adapter's."""
-    rank = json.loads((Path(adapter) / "adapter_config.json").read_bytes())["r"]
-    return next(size for size in RANKS if size >= rank)
+def _rank(adapter: str) -> int:
+    return json.loads((Path(adapter) / "adapter_config.json").read_bytes())["r"]
 
 
 def network(llm: "LLM") -> nn.Module:

@@ -148,10 +148,18 @@ class Base(Section):
     weight_decay: NotNegative
 
 
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has adapters of
+
+
+def vllm_rank(rank: int) -> int:
+    """The smallest rank that vLLM has room for and that holds an adapter of this one."""
+    return next(size for size in VLLM_RANKS if size >= rank)
+
+
 class Lora(Section):
     """Low-rank adapters, trained in place of the weights; peft's names, `targets` for its target_modules."""
 
-    rank: Count
+    rank: Annotated[int, Field(ge=1, le=VLLM_RANKS[-1])]
     alpha: Count
     targets: Annotated[list[Text], Field(min_length=1)]
 
