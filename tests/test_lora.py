@@ -72,28 +72,40 @@ def test_merging_leaves_the_trained_model_as_it_is(trained):
     assert all(torch.equal(before[name], value) for name, value in adapted.state_dict().items())
 
 
-def test_transformers_generates_with_adapters_in_32_bit_on_weights_in_16(prepared, tmp_path):
-    """As in the recipe rtx3080 with adapters; its trainer, on a processor."""
+def trainer_in_16_bit(prepared, folder, lora: Lora | None) -> Trainer:
+    """The trainer of the recipe rtx3080, with adapters or all weights, on a processor."""
     model, tokenizer = models.load(
         models.Source(str(prepared / "results/base/model")), load(ROOT / "params.yaml", {"precision": "bfloat16"})
     )
     rows = read_jsonl(prepared / "results/extract/train.jsonl")[:4]
-    trainer = Trainer(
-        model=models.adapt(model, Lora(rank=4, alpha=8, targets=["q_proj", "up_proj"])),
+    return Trainer(
+        model=models.adapt(model, lora) if lora else model,
         processing_class=tokenizer,
         reward_funcs=lambda completions, **unused: [float(index % 2) for index in range(len(completions))],
         args=GRPOConfig(
-            output_dir=str(tmp_path), use_cpu=True, bf16=True, max_steps=2, per_device_train_batch_size=4,
+            output_dir=str(folder), use_cpu=True, bf16=True, max_steps=2, per_device_train_batch_size=4,
             num_generations=4, max_completion_length=8, beta=0.04, learning_rate=1e-3, logging_steps=1,
             save_strategy="no", report_to="none",
         ),
         train_dataset=Dataset.from_list([{"prompt": row["prompt"]} for row in rows]),
     )  # fmt: skip
+
+
+def test_transformers_generates_with_adapters_in_32_bit_on_weights_in_16(prepared, tmp_path):
+    trainer = trainer_in_16_bit(prepared, tmp_path, Lora(rank=4, alpha=8, targets=["q_proj", "up_proj"]))
     trainer.train()
     trained = {name: part for name, part in trainer.model.named_parameters() if part.requires_grad}
     assert {part.dtype for part in trained.values()} == {torch.float32}
     assert all(part.any() for part in trained.values())
     assert all(row["grad_norm"] > 0 for row in trainer.state.log_history if "grad_norm" in row)
+
+
+def test_the_reference_of_the_kl_term_takes_no_more_memory_than_the_weights(prepared, tmp_path):
+    trainer = trainer_in_16_bit(prepared, tmp_path, lora=None)
+    weights, reference = ({part.dtype for part in one.parameters()} for one in (trainer.model, trainer.ref_model))
+    assert weights == reference == {torch.bfloat16}
+    trainer.train()
+    assert trainer.state.log_history[0]["kl"] < 1e-3  # of the weights to themselves, as 16 bit round
 
 
 @pytest.mark.parametrize("lora", [LORA, "null"])

@@ -59,7 +59,13 @@ def test_all_weights_are_trained_in_their_own_precision_beside_a_reference_for_t
     assert found["adapter"] == 0
     # 4 sequences of 100 + 786 tokens, 2 layers, 64 keys and values, 2 bytes
     assert found["KV cache"] == pytest.approx(4 * 886 * 2 * 64 * 2)
-    assert found["logits"] == pytest.approx(786 * 1000 * vram.LOGIT_BYTES)
+    assert found["logits"] == pytest.approx(786 * 1000 * (vram.LOGIT_BYTES + vram.UNPLACED_LOGIT_BYTES))
+
+
+def test_an_optimizer_in_8_bit_keeps_embeddings_in_32(root):
+    found = parts(load(root / "params.yaml", {"recipe": "rtx3080"}))
+    embeddings = 64 * 1000
+    assert found["optimizer"] == pytest.approx((100_000 - embeddings) * (2 + 8 / 256) + 8 * embeddings)
 
 
 def test_4_bit_leaves_embeddings_and_norms_and_unsloth_shares_the_weights_with_vllm(root):

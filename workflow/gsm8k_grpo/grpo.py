@@ -43,6 +43,9 @@ class Trainer(Resumable, GRPOTrainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        if self.ref_model is not None:
+            # TRL loads the reference in 32 bit whatever the trained weights are in: twice the memory in 16.
+            self.ref_model.to(self.model.dtype)
         self.savers.append(self._save_generation)
 
     @property

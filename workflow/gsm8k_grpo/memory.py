@@ -39,8 +39,8 @@ def limit(params: Params) -> None:
     To be called before anything else uses the card.
     """
     if params.engine == "transformers":
-        # A cache of keys and values that grows token by token leaves pieces behind that fit nothing else, up to the
-        # limit; segments that grow have none.  The pool of a vLLM that sleeps can't have them.
+        # A cache of keys and values that grows token by token leaves pieces behind that fit nothing else; segments
+        # that grow have fewer.  The pool of a vLLM that sleeps can't have them.
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     if params.vram_gib is None or not torch.cuda.is_available():
         return
