@@ -1,5 +1,6 @@
 """What the tests share: a valid configuration, a working folder, the command line, the real GSM8K."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = Path(sys.executable).with_name("gsm8k-grpo")
+# Of a command.  The packages of a card take minutes where they are first imported.
+SECONDS = 300 if importlib.util.find_spec("vllm") else 60
 SMALL = {
     "seed": 7,
     "download.generated": {"train_rows": 40, "test_rows": 10},
@@ -54,7 +57,7 @@ def cli(workdir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             env=os.environ | environment,
             capture_output=True,
             text=True,
-            timeout=300,  # where the packages of a card are imported for the first time
+            timeout=SECONDS,
             check=False,
         )
 

@@ -60,6 +60,7 @@ def render(found: Found, drawn: list[figures.Figure], params: Params) -> str:
         "outcome": outcome,
     }
     commit = tracking.git_commit()
+    browsed = completions.browsed(found)
     return environment.get_template("report.html.j2").render(
         found=found,
         params=params,
@@ -77,8 +78,8 @@ def render(found: Found, drawn: list[figures.Figure], params: Params) -> str:
             for index, specification in enumerate(figure.specifications())
         },
         tables=tables.tables(found),
-        completions=completions.compressed(completions.browsed(found)),
-        passes=["test", *found.further],
+        completions=completions.compressed(browsed),
+        passes=[asked["name"] for asked in browsed["passes"]],
         samples={variant: thinned(rows) for variant, rows in found.samples.items() if rows},
         model=describe_model(found, params),
         problems=SETS[params.download.generated.problems],
