@@ -38,11 +38,11 @@ PASSING = 0.5
 # Bytes for each logit at the peak of the backward pass.  TRL: in 32 bit, and the gradients through its two uses.  In
 # chunks these stand beside the forward pass made anew; compiled, few of them are ever written.
 LOGIT_BYTES = 16
+CHUNK_LOGIT_BYTES = 20
+COMPILED_LOGIT_BYTES = 8
 # Where transformers has generated, PyTorch holds pieces that no tensor of logits fits in: as much as one in 32 bit, as
 # measured with rtx3080, all weights and adapters.
 UNPLACED_LOGIT_BYTES = 4
-CHUNK_LOGIT_BYTES = 20
-COMPILED_LOGIT_BYTES = 8
 # Supervised, of every token of a batch: the loss is computed in 32 bit, its gradient beside it.
 SFT_LOGIT_BYTES = 12
 # TRL's chunked loss has this many tokens' logits at a time, and the head's weights in 32 bit beside their copy in 16.
@@ -169,19 +169,22 @@ def _training(params: Params, shape: Shape, optim: str) -> list[Part]:
     """What training keeps of each trained weight: adapters are in 32 bit, full weights in the model's precision."""
     trained = shape.adapter(params.lora) if params.lora else shape.parameters
     size = 4 if params.lora else _stored(params)
-    # The head's new gradient stands beside the sum of those before; it is the largest by far.
+    # The head's new gradient stands beside the sum of those before; it is the largest by far.  Embeddings are as large.
     head = 0 if params.lora else shape.vocabulary * shape.hidden
-    if optim.endswith("8bit"):
-        embeddings = head  # of the same shape
-        moments = (trained - embeddings) * ADAMW_8BIT_BYTES + embeddings * ADAMW_EMBEDDING_BYTES
-        remark = f"{optim}{f', {embeddings:,} embeddings in 32 bit' * bool(embeddings)}"
-    else:
-        moments, remark = trained * 2 * size, optim
     return [
         Part("adapter", trained * size / GIB if params.lora else 0.0, f"{trained:,} in float32"),
         Part("gradients", (trained + head) * size / GIB, f"of {trained:,} weights{', twice of the head' * bool(head)}"),
-        Part("optimizer", moments / GIB, remark),
+        _optimizer(optim, trained, head, size),
     ]
+
+
+def _optimizer(optim: str, trained: int, embeddings: int, size: int) -> Part:
+    """Two moments of each trained weight, in its type; or in 8 bit, but for those of the embeddings."""
+    if not optim.endswith("8bit"):
+        return Part("optimizer", trained * 2 * size / GIB, optim)
+    moments = (trained - embeddings) * ADAMW_8BIT_BYTES + embeddings * ADAMW_EMBEDDING_BYTES
+    remark = f"{optim}, {embeddings:,} embeddings in 32 bit" if embeddings else optim
+    return Part("optimizer", moments / GIB, remark)
 
 
 def _generation(params: Params, shape: Shape, prompt: int) -> list[Part]:
