@@ -39,7 +39,7 @@ control: $(READY)
 
 ui: $(READY)
 	@echo "open $$($(IN) gsm8k-grpo view)"
-	$(IN) mlflow ui --backend-store-uri sqlite:///$(CURDIR)/tracking/mlflow.db --host 127.0.0.1 --port 5000
+	$(IN) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri sqlite:///$(CURDIR)/tracking/mlflow.db --host 127.0.0.1 --port 5000
 
 docs: $(READY)
 	$(IN) python -m gsm8k_grpo.reference

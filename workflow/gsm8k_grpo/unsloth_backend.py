@@ -9,7 +9,6 @@ import os
 from gsm8k_grpo.files import PipelineError
 
 os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", "scratch/unsloth")  # the code that it writes for itself
-os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
 os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")  # as in engines.start: Unsloth starts vLLM by itself
 
 try:
