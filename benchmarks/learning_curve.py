@@ -1,10 +1,12 @@
-"""Do four prompts a step teach as much from a prompt as one does?  The recipe scratch-gpu, on one CUDA card,
+"""Do four prompts a step teach as much from a prompt as one does?  On one CUDA card, or without one on tiny,
 
     python benchmarks/learning_curve.py --out curve.json
+    python benchmarks/learning_curve.py --recipe tiny --prompts 1024 --seeds 43 44 --out curve.json
 
-trained twice from the same base on the same prompts, with one and with four prompts an optimizer step, and asked the
-validation questions after equal numbers of prompts.  Generations are of 64 prompts in both; the learning rate grows
-with the square root of the batch, as is usual for Adam.
+train the recipe twice from the same base on the same prompts, with one and with four prompts an optimizer step, and ask
+the validation questions after equal numbers of prompts.  Generations are of 64 prompts in both, a batch is of whole
+groups; the learning rate grows with the square root of the batch, as is usual for Adam.  `--seeds` are further ones of
+training and sampling.
 """
 
 import argparse
@@ -17,21 +19,24 @@ from scratch_gpu import pipeline
 
 COMPLETIONS = 8  # a prompt
 GENERATED = 64  # prompts at once
-RATE = 1.0e-4 / 8**0.5  # of one prompt a step; the recipe takes 1e-4 for eight
+# Of one prompt a step: what the recipe takes for eight, and for two.
+RATES = {"scratch-gpu": 1.0e-4 / 8**0.5, "tiny": 2.0e-4 / 2**0.5}
 VALIDATION = 1000
 VARIANTS = {"one": 1, "four": 4}  # prompts a step
 
 
-def settings(variant: str, prompts: int, seen: int) -> list[str]:
+def settings(recipe: str, variant: str, prompts: int, seen: int, seeds: list[int]) -> list[str]:
     """Overrides for Snakemake's --config, of a variant that takes `prompts` a step and sees `seen` in all."""
     train = {
         "per_device_train_batch_size": COMPLETIONS * prompts,
         "steps_per_generation": GENERATED // prompts,
-        "learning_rate": RATE * prompts**0.5,
+        "learning_rate": RATES[recipe] * prompts**0.5,
         "save_steps": seen // prompts,
+        "share_prompts": True,
     }
     return [
-        "recipe=scratch-gpu",
+        f"recipe={recipe}",
+        f"seeds={json.dumps(seeds)}",
         f"extract={json.dumps({'validation_rows': VALIDATION})}",
         f"keep_checkpoints={json.dumps([seen // part // prompts for part in (8, 4, 2)])}",
         f"variants={json.dumps({variant: {'max_steps': seen // prompts}})}",
@@ -45,24 +50,32 @@ def seconds_until(history: pd.DataFrame) -> dict[int, float]:
     return dict(zip(history["prompts_seen"], seconds, strict=True))
 
 
+def curve(run: str) -> list[dict]:
+    """The accuracies of a run at its checkpoints and at its end, and the seconds of training until then."""
+    seconds = seconds_until(pd.read_csv(f"results/train/{run}/history.csv"))
+    rows = read_jsonl(Path("results/evaluate") / run / "checkpoints.jsonl")
+    return [row | {"seconds": round(seconds[row["prompts_seen"]], 1)} for row in rows]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", type=int, default=2048, help="prompts that each of the two sees, a multiple of 64")
+    parser.add_argument("--recipe", choices=list(RATES), default="scratch-gpu")
+    parser.add_argument("--prompts", type=int, default=2048, help="prompts that each run sees, a multiple of 64")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[], help="further seeds")
     parser.add_argument("--out", type=Path, default=Path("curve.json"))
     options = parser.parse_args()
     found = {}
-    print("| prompts a step | prompts seen | strict, 95 % | seconds of training |\n|---|---|---|---|")
+    print("| run | prompts a step | prompts seen | strict, 95 % | seconds of training |\n|---|---|---|---|---|")
     for variant, prompts in VARIANTS.items():
-        pipeline([f"results/evaluate/{variant}/metrics.json"], settings(variant, prompts, options.prompts))
-        seconds = seconds_until(pd.read_csv(f"results/train/{variant}/history.csv"))
-        found[variant] = [
-            row | {"seconds": round(seconds[row["prompts_seen"]], 1)}
-            for row in read_jsonl(Path("results/evaluate") / variant / "checkpoints.jsonl")
-        ]
-        for row in found[variant]:
-            low, high = (100 * bound for bound in row["strict_accuracy_ci95"])
-            share = f"{100 * row['strict_accuracy']:.1f} % ({low:.1f} to {high:.1f})"
-            print(f"| {prompts} | {row['prompts_seen']} | {share} | {row['seconds']} |", flush=True)
+        runs = [variant, *(f"{variant}_s{seed}" for seed in options.seeds)]
+        targets = [f"results/evaluate/{run}/metrics.json" for run in runs]
+        pipeline(targets, settings(options.recipe, variant, prompts, options.prompts, options.seeds))
+        for run in runs:
+            found[run] = curve(run)
+            for row in found[run]:
+                low, high = (100 * bound for bound in row["strict_accuracy_ci95"])
+                share = f"{100 * row['strict_accuracy']:.1f} % ({low:.1f} to {high:.1f})"
+                print(f"| {run} | {prompts} | {row['prompts_seen']} | {share} | {row['seconds']} |", flush=True)
         options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
