@@ -92,6 +92,11 @@ def test_servers_are_open_to_this_machine_alone_unless_told_otherwise():
     assert ports == ["${ADDRESS:-127.0.0.1}:5000:5000"]
 
 
+def test_the_server_beside_the_pipeline_reports_nothing_to_its_makers():
+    assert COMPOSE["services"]["mlflow"]["image"] == COMPOSE["services"]["pipeline"]["image"]
+    assert re.search(r"^ENV (?:.*\\\n)* +MLFLOW_DISABLE_TELEMETRY=true", DOCKERFILE, re.MULTILINE)
+
+
 def test_the_repository_stands_at_the_same_path_inside():
     for service in COMPOSE["services"].values():
         assert service["volumes"][0] == "${PWD}:${PWD}"
