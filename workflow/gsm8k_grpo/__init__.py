@@ -11,5 +11,4 @@ UNREPORTED = {
     "VLLM_NO_USAGE_STATS": "1",
     "UNSLOTH_DISABLE_STATISTICS": "1",
 }
-for name, value in UNREPORTED.items():
-    os.environ.setdefault(name, value)
+os.environ.update(UNREPORTED | os.environ)
