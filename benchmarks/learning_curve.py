@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+from gsm8k_grpo import layers, params
 from gsm8k_grpo.files import read_jsonl
 from scratch_gpu import pipeline
 
@@ -67,9 +68,9 @@ def main() -> None:
     found = {}
     print("| run | prompts a step | prompts seen | strict, 95 % | seconds of training |\n|---|---|---|---|---|")
     for variant, prompts in VARIANTS.items():
-        runs = [variant, *(f"{variant}_s{seed}" for seed in options.seeds)]
-        targets = [f"results/evaluate/{run}/metrics.json" for run in runs]
-        pipeline(targets, settings(options.recipe, variant, prompts, options.prompts, options.seeds))
+        given = settings(options.recipe, variant, prompts, options.prompts, options.seeds)
+        runs = params.load(Path("params.yaml"), dict(map(layers.parse_override, given))).runs[variant].values()
+        pipeline([f"results/evaluate/{run}/metrics.json" for run in runs], given)
         for run in runs:
             found[run] = curve(run)
             for row in found[run]:
