@@ -3,11 +3,12 @@
 import hashlib
 import itertools
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
+import datasets
 import pytest
+from conftest import serving
 from gsm8k_grpo.download import download
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, sha256
 from gsm8k_grpo.problems import problems
@@ -168,11 +169,8 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(Hub) as address:
+        yield address
 
 
 def from_hub(revision=REVISION, dataset="tests/sums", **keys):
@@ -222,7 +220,6 @@ def test_a_hub_out_of_reach_names_the_remedies_and_leaves_nothing(cli, workdir, 
 @pytest.fixture
 def published(tmp_path, small, monkeypatch):
     """A folder that load_dataset takes for a data set, and the stage run on it with changed settings."""
-    datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     folder = tmp_path / "published"
     folder.mkdir()

@@ -4,14 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import yaml
-from conftest import COMMAND, ROOT
+from conftest import COMMAND, ROOT, serving
 
 SECRETS = {
     "HF_TOKEN": "hf_secretofthehub",
@@ -85,12 +84,9 @@ class Closed(BaseHTTPRequestHandler):
 
 def test_a_hub_that_refuses_the_token_is_told_without_it(place, tmp_path):
     shutil.copy(place / "params.yaml", tmp_path)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Closed)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    hub = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
-    done = run(tmp_path, COMMAND, "download", "--set", "source=hub", **hub)
-    server.shutdown()
-    server.server_close()
+    with serving(Closed) as address:
+        hub = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
+        done = run(tmp_path, COMMAND, "download", "--set", "source=hub", **hub)
     assert f"Bearer {SECRETS['HF_TOKEN']}" in Closed.shown
     assert done.returncode == 1
     assert b"error: download: openai/gsm8k at revision" in done.stderr
