@@ -42,6 +42,7 @@ def settings(recipe: str, variant: str, prompts: int, seen: int, seeds: list[int
         f"keep_checkpoints={json.dumps([seen // part // prompts for part in (8, 4, 2)])}",
         f"variants={json.dumps({variant: {'max_steps': seen // prompts}})}",
         f"train={json.dumps(train)}",
+        f"evaluate={json.dumps({'samples': 0, 'prompts': []})}",  # the validation questions are what is asked here
     ]
 
 
