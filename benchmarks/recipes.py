@@ -31,7 +31,7 @@ from transformers import AutoConfig, PreTrainedTokenizerFast
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "scratch" / "benchmark"  # ignored by git
-MINUTES = 8  # for a stage; a card is rented by the minute
+MINUTES = 15  # for a stage; a card is rented by the minute
 # Random weights earn no reward, and without one there is no gradient to see.
 DRAWN = {"rewards": {"set": "control", "weights": {"random": 1.0}}}
 SMALL_SHAPE = {

@@ -3,7 +3,8 @@
     python benchmarks/speed.py --data FOLDER [--only NAME ...] [--out speed.json]
 
 Each runs `gsm8k-grpo train` with the recipe rtx4090's model shape and random weights, whose completions all reach the
-limit: 6 completions of 200 tokens a prompt, rank 32 adapters.  FOLDER holds train.jsonl and test.jsonl as GSM8K
+limit: 6 completions of 200 tokens a prompt, rank 32 adapters.  Rewards are drawn at random: random weights never earn
+one, and a group whose rewards are all equal is not computed.  FOLDER holds train.jsonl and test.jsonl as GSM8K
 publishes them.  Seconds are those of the steps after the first generations, which compile.  Beside them stand the
 share of the card's arithmetic that the update reaches (MFU) and the share of its bandwidth that decoding does, see
 roofline.py.
@@ -21,7 +22,7 @@ from gsm8k_grpo import params, shapes
 from gsm8k_grpo.corpus import Document
 from gsm8k_grpo.files import read_jsonl
 from random_model import filled_tokenizer, write_model
-from recipes import stage
+from recipes import DRAWN, stage
 from roofline import Card, Work
 from transformers import AutoConfig
 
@@ -53,7 +54,7 @@ def run(name: str, work: Path, model: Path, data: Path, card: Card) -> dict:
     folder.mkdir()
     shutil.copy(ROOT / "params.yaml", folder)
     given = COMMON | {"recipe": recipe, "path": str(data), "model": str(model)} | changes
-    settings = params.load(ROOT / "params.yaml", given | {"variants": {"short": {"max_steps": steps}}})
+    settings = params.load(ROOT / "params.yaml", given | {"variants": {"short": {"max_steps": steps} | DRAWN}})
     began = time.perf_counter()
     try:
         for command in (["download"], ["extract"], ["base"], ["train", "--variant", "short"]):

@@ -1,7 +1,8 @@
 """GRPO on packed batches: the update computes each prompt once for all its completions, without padding.
 
 The loss is TRL's, on log-probabilities that agree with TRL's to rounding.  TRL shuffles the completions of a
-generation over its batches; here those of a prompt stay together, so that a batch is of whole groups.
+generation over its batches; here those of a prompt stay together, so that a batch is of whole groups.  A group whose
+rewards are all equal has no advantage and a gradient of zero, which needs no forward and no backward pass.
 """
 
 from typing import Any
@@ -16,6 +17,21 @@ from gsm8k_grpo import logprobs, packing
 from gsm8k_grpo.grpo import Trainer
 
 
+class Unmoved(torch.autograd.Function):
+    """`values` as they are, and for `weights`, on which they do not depend, a gradient of zero rather than none: an
+    optimizer passes over a weight without a gradient, but moves one of gradient zero by its momentum and its decay.
+    """
+
+    @staticmethod
+    def forward(ctx, values: Tensor, *weights: Tensor) -> Tensor:
+        ctx.save_for_backward(*weights)
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *map(torch.zeros_like, ctx.saved_tensors)
+
+
 class PackedTrainer(Trainer):
     """`compiled` layers run as fewer and larger kernels on a card.
 
@@ -27,6 +43,7 @@ class PackedTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.sampled = sampled
         self._without_old = False
+        self._known: tuple[Tensor, Tensor] | None = None
         self.chunk = logprobs.chunk
         if compiled:
             self.chunk = torch.compile(logprobs.chunk, dynamic=True)
@@ -52,6 +69,11 @@ class PackedTrainer(Trainer):
             self._without_old = False
             return None, None, None
         network = self._without_adapters(model)
+        if self._known is not None:
+            equal, old = self._known
+            # The mean over sampled tokens of what their probabilities say is the entropy, of all rows alike: exact
+            # values of some rows beside it would not do, for which rows are equal depends on what was sampled.
+            return self._of_varied(network, input_ids, attention_mask, equal, old), -old, None
         groups = (batch_size or len(input_ids)) // self.num_generations * self.num_generations
         parts = [
             self._of_groups(network, ids, mask, logits_to_keep)
@@ -59,6 +81,25 @@ class PackedTrainer(Trainer):
         ]
         logps, entropies = (torch.cat(values) for values in zip(*parts, strict=True))
         return logps, entropies if compute_entropy else None, None
+
+    def _compute_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        old = inputs.get("old_per_token_logps")
+        if old is not None:
+            # A KL term has a gradient whatever the rewards are.
+            varied = inputs["advantages"].view(-1, self.num_generations).any(1) | (self.beta != 0)
+            self._known = ~varied.repeat_interleave(self.num_generations), old
+        loss = super()._compute_loss(model, inputs)
+        self._known = None
+        return loss
+
+    def _of_varied(self, network: PreTrainedModel, ids: Tensor, mask: Tensor, equal: Tensor, old: Tensor) -> Tensor:
+        """Log-probabilities of a batch, computed of the rows that are not `equal`; of the others stand the `old` ones,
+        so that the ratio is 1."""
+        varied = (~equal).nonzero().squeeze(1)
+        if len(varied) == 0:
+            return Unmoved.apply(old, *(weight for weight in network.parameters() if weight.requires_grad))
+        logps, _ = self._of_groups(network, ids[varied], mask[varied], old.shape[1])
+        return old.index_put((varied,), logps)
 
     def _without_adapters(self, model: nn.Module) -> PreTrainedModel:
         """The model itself, which holds its adapters in its layers; the policy's or the reference's."""
