@@ -43,7 +43,7 @@ class PackedTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.sampled = sampled
         self._without_old = False
-        self._known: tuple[Tensor, Tensor] | None = None
+        self._known: tuple[Tensor, Tensor] | None = None  # in the loss: rows to compute, old log-probabilities
         self.chunk = logprobs.chunk
         if compiled:
             self.chunk = torch.compile(logprobs.chunk, dynamic=True)
@@ -70,10 +70,10 @@ class PackedTrainer(Trainer):
             return None, None, None
         network = self._without_adapters(model)
         if self._known is not None:
-            equal, old = self._known
+            rows, old = self._known
             # The mean over sampled tokens of what their probabilities say is the entropy, of all rows alike: exact
-            # values of some rows beside it would not do, for which rows are equal depends on what was sampled.
-            return self._of_varied(network, input_ids, attention_mask, equal, old), -old, None
+            # values of some rows beside it would not do, for which rows are computed depends on what was sampled.
+            return self._of_rows(network, input_ids, attention_mask, rows, old), -old, None
         groups = (batch_size or len(input_ids)) // self.num_generations * self.num_generations
         parts = [
             self._of_groups(network, ids, mask, logits_to_keep)
@@ -87,19 +87,18 @@ class PackedTrainer(Trainer):
         if old is not None:
             # A KL term has a gradient whatever the rewards are.
             varied = inputs["advantages"].view(-1, self.num_generations).any(1) | (self.beta != 0)
-            self._known = ~varied.repeat_interleave(self.num_generations), old
+            self._known = varied.repeat_interleave(self.num_generations).nonzero().squeeze(1), old
         loss = super()._compute_loss(model, inputs)
         self._known = None
         return loss
 
-    def _of_varied(self, network: PreTrainedModel, ids: Tensor, mask: Tensor, equal: Tensor, old: Tensor) -> Tensor:
-        """Log-probabilities of a batch, computed of the rows that are not `equal`; of the others stand the `old` ones,
-        so that the ratio is 1."""
-        varied = (~equal).nonzero().squeeze(1)
-        if len(varied) == 0:
+    def _of_rows(self, network: PreTrainedModel, ids: Tensor, mask: Tensor, rows: Tensor, old: Tensor) -> Tensor:
+        """Log-probabilities of a batch, computed of some `rows`, whole groups; of the others stand the `old` ones, so
+        that the ratio is 1."""
+        if len(rows) == 0:
             return Unmoved.apply(old, *(weight for weight in network.parameters() if weight.requires_grad))
-        logps, _ = self._of_groups(network, ids[varied], mask[varied], old.shape[1])
-        return old.index_put((varied,), logps)
+        logps, _ = self._of_groups(network, ids[rows], mask[rows], old.shape[1])
+        return old.index_put((rows,), logps)
 
     def _without_adapters(self, model: nn.Module) -> PreTrainedModel:
         """The model itself, which holds its adapters in its layers; the policy's or the reference's."""
