@@ -7,13 +7,17 @@ import signal
 import pytest
 import torch
 from conftest import ROOT
+from datasets import Dataset
 from gsm8k_grpo import engines, layers, models, packing
 from gsm8k_grpo.files import read_json, read_jsonl
+from gsm8k_grpo.packed_grpo import PackedTrainer
 from gsm8k_grpo.params import Params, load
 from gsm8k_grpo.prompts import chat
 from gsm8k_grpo.rollouts import merged_weights
 from safetensors.torch import load_file
 from stages import FEW, STEPS, TRAIN, logged_steps, mlflow_run, run, start, wait_for
+from test_packed_grpo import gradients, passes
+from trl import GRPOConfig
 
 pytestmark = [
     pytest.mark.gpu,
@@ -142,6 +146,45 @@ def test_a_packed_batch_gives_the_log_probabilities_of_a_padded_one(trained):
         found.append((logps.detach(), model.model.layers[0].self_attn.k_proj.weight.grad.clone()))
     for ours, dense in zip(*found, strict=True):
         assert ((ours - dense).norm() / dense.norm()).item() < 0.01
+
+
+def test_a_compiled_update_without_a_group_of_equal_rewards_has_the_gradient_of_one_with_it(trained, tmp_path):
+    params = settings()
+    model, tokenizer = models.load(models.Source(str(trained / "results/base/model")), params, packing.ATTENTION)
+    adapted = models.adapt(model, params.lora)
+    torch.manual_seed(0)
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    args = GRPOConfig(
+        output_dir=str(tmp_path), bf16=True, max_steps=1, per_device_train_batch_size=8, num_generations=4,
+        max_completion_length=50, loss_type="dapo", report_to="none", gradient_checkpointing=False,
+    )  # fmt: skip
+    rows = read_jsonl(trained / "results/extract/train.jsonl")[:4]
+    trainer = PackedTrainer(
+        model=adapted, processing_class=tokenizer, reward_funcs=lambda completions, **unused: [0.0, 1.0], args=args,
+        train_dataset=Dataset.from_list([{"prompt": row["prompt"]} for row in rows]), compiled=True, sampled=False,
+    )  # fmt: skip
+    prompts = torch.randint(5, 300, (2, 40), device="cuda").repeat_interleave(4, 0)
+    completions = torch.randint(5, 300, (8, 50), device="cuda")
+    ended = torch.ones_like(completions)
+    for row in range(8):
+        ended[row, 50 - 5 * row :] = 0
+    ids, mask = torch.cat([prompts, completions], 1), torch.cat([torch.ones_like(prompts), ended], 1)
+    with torch.no_grad():
+        old = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, 50)[0]
+    inputs = {
+        "prompt_ids": prompts, "prompt_mask": torch.ones_like(prompts), "completion_ids": completions,
+        "completion_mask": ended, "num_items_in_batch": ended.sum(),
+        "advantages": torch.tensor([1.0, -1.0, 0.5, -0.5, 0.0, 0.0, 0.0, 0.0], device="cuda"),
+    }  # fmt: skip
+    whole, left_out = inputs | {"old_per_token_logps": None}, inputs | {"old_per_token_logps": old}
+    assert passes(trainer, left_out) == [40 + 50 + 45 + 40 + 35]
+    expected, found = (
+        {name: gradient.clone() for name, gradient in gradients(trainer, one).items()} for one in (whole, left_out)
+    )
+    for name, gradient in expected.items():
+        assert ((found[name] - gradient).norm() / gradient.norm()).item() < 0.02, name
 
 
 def test_vllm_and_transformers_answer_alike(trained):
