@@ -5,8 +5,8 @@
 
 train the recipe twice from the same base on the same prompts, with one and with four prompts an optimizer step, and ask
 the validation questions after equal numbers of prompts.  Generations are of 64 prompts in both, a batch is of whole
-groups; the learning rate grows with the square root of the batch, as is usual for Adam.  `--seeds` are further ones of
-training and sampling.
+groups; the learning rate grows with the square root of the batch, as is usual for Adam, or with another power of it
+(`--power 1`).  `--seeds` are further ones of training and sampling, `--only` leaves the other variant out.
 """
 
 import argparse
@@ -26,18 +26,19 @@ VALIDATION = 1000
 VARIANTS = {"one": 1, "four": 4}  # prompts a step
 
 
-def settings(recipe: str, variant: str, prompts: int, seen: int, seeds: list[int]) -> list[str]:
-    """Overrides for Snakemake's --config, of a variant that takes `prompts` a step and sees `seen` in all."""
+def settings(variant: str, options: argparse.Namespace) -> list[str]:
+    """Overrides for Snakemake's --config, of a variant that sees `options.prompts` in all."""
+    prompts, seen = VARIANTS[variant], options.prompts
     train = {
         "per_device_train_batch_size": COMPLETIONS * prompts,
         "steps_per_generation": GENERATED // prompts,
-        "learning_rate": RATES[recipe] * prompts**0.5,
+        "learning_rate": RATES[options.recipe] * prompts**options.power,
         "save_steps": seen // prompts,
         "share_prompts": True,
     }
     return [
-        f"recipe={recipe}",
-        f"seeds={json.dumps(seeds)}",
+        f"recipe={options.recipe}",
+        f"seeds={json.dumps(options.seeds)}",
         f"extract={json.dumps({'validation_rows': VALIDATION})}",
         f"keep_checkpoints={json.dumps([seen // part // prompts for part in (8, 4, 2)])}",
         f"variants={json.dumps({variant: {'max_steps': seen // prompts}})}",
@@ -64,12 +65,14 @@ def main() -> None:
     parser.add_argument("--recipe", choices=list(RATES), default="scratch-gpu")
     parser.add_argument("--prompts", type=int, default=2048, help="prompts that each run sees, a multiple of 64")
     parser.add_argument("--seeds", type=int, nargs="*", default=[], help="further seeds")
+    parser.add_argument("--power", type=float, default=0.5, help="of the batch that the learning rate grows with")
+    parser.add_argument("--only", choices=list(VARIANTS), help="train one of the two")
     parser.add_argument("--out", type=Path, default=Path("curve.json"))
     options = parser.parse_args()
     found = {}
     print("| run | prompts a step | prompts seen | strict, 95 % | seconds of training |\n|---|---|---|---|---|")
-    for variant, prompts in VARIANTS.items():
-        given = settings(options.recipe, variant, prompts, options.prompts, options.seeds)
+    for variant in [options.only] if options.only else VARIANTS:
+        given = settings(variant, options)
         runs = params.load(Path("params.yaml"), dict(map(layers.parse_override, given))).runs[variant].values()
         pipeline([f"results/evaluate/{run}/metrics.json" for run in runs], given)
         for run in runs:
@@ -77,7 +80,8 @@ def main() -> None:
             for row in found[run]:
                 low, high = (100 * bound for bound in row["strict_accuracy_ci95"])
                 share = f"{100 * row['strict_accuracy']:.1f} % ({low:.1f} to {high:.1f})"
-                print(f"| {run} | {prompts} | {row['prompts_seen']} | {share} | {row['seconds']} |", flush=True)
+                seen, seconds = row["prompts_seen"], row["seconds"]
+                print(f"| {run} | {VARIANTS[variant]} | {seen} | {share} | {seconds} |", flush=True)
         options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -175,16 +176,19 @@ def test_a_compiled_update_without_a_group_of_equal_rewards_has_the_gradient_of_
         old = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, 50)[0]
     inputs = {
         "prompt_ids": prompts, "prompt_mask": torch.ones_like(prompts), "completion_ids": completions,
-        "completion_mask": ended, "num_items_in_batch": ended.sum(),
+        "completion_mask": ended, "num_items_in_batch": ended.sum(), "old_per_token_logps": old,
         "advantages": torch.tensor([1.0, -1.0, 0.5, -0.5, 0.0, 0.0, 0.0, 0.0], device="cuda"),
     }  # fmt: skip
-    whole, left_out = inputs | {"old_per_token_logps": None}, inputs | {"old_per_token_logps": old}
-    assert passes(trainer, left_out) == [40 + 50 + 45 + 40 + 35]
+    # An advantage this small has the second group computed, and no part in the gradient that 16 bit can tell.
+    whole = inputs | {"advantages": torch.tensor([1.0, -1.0, 0.5, -0.5, 1e-6, 1e-6, 1e-6, 1e-6], device="cuda")}
+    assert passes(trainer, inputs) == [40 + 50 + 45 + 40 + 35]
+    assert passes(trainer, whole) == [2 * 40 + 50 + 45 + 40 + 35 + 30 + 25 + 20 + 15]
     expected, found = (
-        {name: gradient.clone() for name, gradient in gradients(trainer, one).items()} for one in (whole, left_out)
+        {name: gradient.clone() for name, gradient in gradients(trainer, one).items()} for one in (whole, inputs)
     )
-    for name, gradient in expected.items():
-        assert ((found[name] - gradient).norm() / gradient.norm()).item() < 0.02, name
+    apart = {name: ((found[name] - one).norm() / one.norm()).item() for name, one in expected.items()}
+    print(f"gradients are apart by {max(apart.values()):.4f} at most")
+    assert max(apart.values()) < 0.05, apart
 
 
 def test_vllm_and_transformers_answer_alike(trained):
@@ -220,16 +224,21 @@ def test_vllm_samples_by_the_seed_and_ends_before_a_text(trained):
 
 
 def test_an_engine_goes_on_to_other_weights(trained):
-    """The whole weights of a run replace those of the base model in vLLM."""
+    """The whole weights of a run replace those of the base model in vLLM, later on or at its start."""
     folder = run(shutil.copytree(trained, trained.parent / "whole"), TRAIN, **(VLLM | {"lora": "null"}))
+    base, final = (str(folder / path) for path in ("results/base/model", "results/train/short/model"))
     prompts = [row["prompt"] for row in read_jsonl(trained / "results/extract/train.jsonl")[:20]]
-    ends = [models.Source(str(folder / path)) for path in ("results/base/model", "results/train/short/model")]
-    engine = engines.VllmEngine(ends[0], settings(lora="null"))
+    engine = engines.VllmEngine(models.source(base, None), settings(lora="null"))
     before = engine.complete(prompts, 24, "base")
-    engine.use(ends[1])
+    engine.use(models.source(base, Path(final)))
     after = engine.complete(prompts, 24, "short")
-    assert after == engines.VllmEngine(ends[1], settings(lora="null")).complete(prompts, 24, "short, anew")
     assert after != before
+    assert after == engines.VllmEngine(models.source(base, Path(final)), settings(lora="null")).complete(
+        prompts, 24, "short, by the name of base"
+    )
+    assert after == engines.VllmEngine(models.Source(final), settings(lora="null")).complete(
+        prompts, 24, "short, by its own"
+    )
 
 
 def test_merged_weights_answer_as_base_and_adapter_do(trained):

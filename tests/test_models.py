@@ -48,6 +48,13 @@ def sound(tmp_path_factory) -> Path:
     return folder
 
 
+def test_what_was_trained_is_found_with_the_base_that_it_began_as(tmp_path):
+    assert models.source("base", None) == models.Source("base")
+    assert models.source("base", tmp_path) == models.Source(str(tmp_path), base="base")
+    (tmp_path / "adapter_config.json").touch()
+    assert models.source("base", tmp_path) == models.Source("base", adapter=str(tmp_path))
+
+
 @pytest.fixture
 def model(sound, tmp_path) -> Path:
     shutil.copytree(sound, tmp_path / "model")

@@ -49,17 +49,23 @@ logging.disable_progress_bar()  # bars of milliseconds between the stages' own
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model is: a folder or a name of the hub, and the folder of an adapter that goes over it."""
+    """Where a model is: a folder or a name of the hub, and the folder of an adapter that goes over it.
+
+    `base` is the model that its weights, if all of them were trained, began as: one of the same shape.
+    """
 
     model: str
     adapter: str | None = None
+    base: str | None = None
 
 
 def source(model: str, trained: Path | None) -> Source:
     """The base `model`, or what was trained from it: all weights, or an adapter over those of the base model."""
     if trained is None:
         return Source(model)
-    return Source(model, str(trained)) if (trained / "adapter_config.json").exists() else Source(str(trained))
+    if (trained / "adapter_config.json").exists():
+        return Source(model, adapter=str(trained))
+    return Source(str(trained), base=model)
 
 
 def load(source: Source, params: Params, attention: str = "sdpa") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
