@@ -13,6 +13,7 @@ DOCUMENTS = [
     Document(chat("How many?", "english", False), "The answer is 4."),
     Document([], "3*4=12\n12-5=7"),
     Document(chat("How many pens has Mia now?", "english", False), "Mia has 3*4=12 pens.\n#### 12"),
+    Document(chat("How many?", "english", False), "2*2=4\n#### 4"),
 ]
 
 

@@ -99,17 +99,22 @@ def new_model(shape: Architecture, tokenizer: PreTrainedTokenizerFast) -> PreTra
 def tokenize(documents: list[Document], tokenizer: PreTrainedTokenizerFast, context: int) -> list[Tokens]:
     """Token ids of each chat with its completion, with labels on the completion alone, cut to the context.
 
-    A document without a prompt, a drill, has labels on all of it.
+    A document without a prompt, a drill, has labels on all of it.  A question that several answer is tokenised once.
     """
-    chats = [document.prompt for document in documents if document.prompt]
-    rendered = iter(tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True) if chats else [])
-    prompts = [next(rendered) if document.prompt else "" for document in documents]
-    before = _ids(prompts, tokenizer)
+    chats = {_question(document): document.prompt for document in documents if document.prompt}
+    asking = {"tokenize": False, "add_generation_prompt": True}
+    rendered = tokenizer.apply_chat_template([*chats.values()], **asking) if chats else []
+    prompts = dict(zip(chats, _ids(rendered, tokenizer), strict=True))
+    before = (prompts[_question(document)] if document.prompt else [] for document in documents)
     after = _ids([document.completion + END for document in documents], tokenizer)
     return [
         {"input_ids": (b + a)[:context], "labels": ([-100] * len(b) + a)[:context]}
         for b, a in zip(before, after, strict=True)
     ]
+
+
+def _question(document: Document) -> str:
+    return document.prompt[-1]["content"]
 
 
 def _ids(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
@@ -213,6 +218,8 @@ def _arguments(settings: Base, seed: int) -> TrainingArguments:
         warmup_steps=0.03,
         train_sampling_strategy="sequential",  # the documents come shuffled, in batches of like length
         bf16=torch.cuda.is_available(),
+        # A card's host has enough to do with launching kernels: batches are padded beside it.
+        dataloader_num_workers=2 if torch.cuda.is_available() else 0,
         logging_steps=10,
         logging_nan_inf_filter=False,  # it would have the host wait for a card at each step
         save_strategy="no",
