@@ -74,15 +74,15 @@ def main() -> None:
     for variant in [options.only] if options.only else VARIANTS:
         given = settings(variant, options)
         runs = params.load(Path("params.yaml"), dict(map(layers.parse_override, given))).runs[variant].values()
-        pipeline([f"results/evaluate/{run}/metrics.json" for run in runs], given)
         for run in runs:
+            pipeline([f"results/evaluate/{run}/metrics.json"], given)
             found[run] = curve(run)
             for row in found[run]:
                 low, high = (100 * bound for bound in row["strict_accuracy_ci95"])
                 share = f"{100 * row['strict_accuracy']:.1f} % ({low:.1f} to {high:.1f})"
                 seen, seconds = row["prompts_seen"], row["seconds"]
                 print(f"| {run} | {VARIANTS[variant]} | {seen} | {share} | {seconds} |", flush=True)
-        options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
