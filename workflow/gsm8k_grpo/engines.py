@@ -144,16 +144,23 @@ class VllmEngine:
         adapters = {"enable_lora": True, "max_lora_rank": vllm_rank(_rank(source.adapter))} if source.adapter else {}
         # vLLM keeps what it compiles under the model's name.  What was trained of a base starts under the base's name
         # and reads its own weights then, half a minute earlier.
-        weights = {"load_format": "dummy" if source.base else "auto"}
-        self.llm = start(source.base or source.model, params, max_model_length=self.context, **weights, **adapters)
+        self.llm = start(
+            source.base or source.model,
+            params,
+            max_model_length=self.context,
+            load_format="dummy" if source.base else "auto",
+            **adapters,
+        )
         self.adapter = self._request(source)
         if source.base:
-            self._read(source.model)
+            self.use(source)
 
     def use(self, source: models.Source) -> None:
         self.adapter = self._request(source)
         if source.adapter is None:
-            self._read(source.model)
+            files = sorted(str(path) for path in Path(source.model).glob("*.safetensors"))
+            network(self.llm).load_weights(item for file in files for item in load_file(file).items())
+            self.llm.reset_prefix_cache()  # keys and values of the weights before
 
     def complete(
         self, prompts: list[Prompt], max_completion_length: int, progress: str, stop: str | None = None
@@ -182,11 +189,6 @@ class VllmEngine:
         rows = [{"prompt_token_ids": ids} for ids in tokenized(prompts, self.tokenizer)]
         answers = self.llm.generate(rows, sampling, use_tqdm=bar, lora_request=self.adapter)
         return [[read(list(one.token_ids), self.tokenizer, stop) for one in answer.outputs] for answer in answers]
-
-    def _read(self, folder: str) -> None:
-        files = sorted(str(path) for path in Path(folder).glob("*.safetensors"))
-        network(self.llm).load_weights(item for file in files for item in load_file(file).items())
-        self.llm.reset_prefix_cache()  # keys and values of the weights before
 
     def _request(self, source: models.Source) -> "LoRARequest | None":
         """vLLM knows an adapter by its number, so that each gets another."""
