@@ -22,6 +22,7 @@ COMPLETIONS = 8  # a prompt
 GENERATED = 64  # prompts at once
 # Of one prompt a step: what the recipe takes for eight, and for two.
 RATES = {"scratch-gpu": 1.0e-4 / 8**0.5, "tiny": 2.0e-4 / 2**0.5}
+EPOCH = {"scratch-gpu": 1024, "tiny": 400}  # prompts that an epoch has
 VALIDATION = 1000
 VARIANTS = {"one": 1, "four": 4}  # prompts a step
 
@@ -30,6 +31,7 @@ def settings(variant: str, options: argparse.Namespace) -> list[str]:
     """Overrides for Snakemake's --config, of a variant that sees `options.prompts` in all."""
     prompts, seen = VARIANTS[variant], options.prompts
     train = {
+        "prompts": EPOCH[options.recipe],
         "per_device_train_batch_size": COMPLETIONS * prompts,
         "steps_per_generation": GENERATED // prompts,
         "learning_rate": RATES[options.recipe] * prompts**options.power,

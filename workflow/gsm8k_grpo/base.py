@@ -10,6 +10,7 @@ Where there is a CUDA card it is used, as nothing else would have use for it: th
 is computed with them is in bfloat16.  A CPU computes in 32 bit, and the same seed gives the same bytes.
 """
 
+import gc
 import itertools
 import random
 import shutil
@@ -99,7 +100,7 @@ def new_model(shape: Architecture, tokenizer: PreTrainedTokenizerFast) -> PreTra
 def tokenize(documents: list[Document], tokenizer: PreTrainedTokenizerFast, context: int) -> list[Tokens]:
     """Token ids of each chat with its completion, with labels on the completion alone, cut to the context.
 
-    A document without a prompt, a drill, has labels on all of it.  A question that several answer is tokenised once.
+    A document without a prompt, a drill, has labels on all of it.
     """
     chats = {_question(document): document.prompt for document in documents if document.prompt}
     asking = {"tokenize": False, "add_generation_prompt": True}
@@ -118,9 +119,11 @@ def _question(document: Document) -> str:
 
 
 def _ids(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
-    """All texts at once, on every core."""
-    encoded = tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    return [encoding.ids for encoding in encoded]
+    """All texts at once, on every core, and of equal ones, as many answers are, one."""
+    distinct = list(dict.fromkeys(texts))
+    encoded = tokenizer.backend_tokenizer.encode_batch_fast(distinct, add_special_tokens=False)
+    ids = {text: encoding.ids for text, encoding in zip(distinct, encoded, strict=True)}
+    return [ids[text] for text in texts]
 
 
 def batches_of_like_length(sequences: list[Tokens], batch_size: int, rng: random.Random) -> list[Tokens]:
@@ -169,7 +172,11 @@ def _pretrain(rows: list[dict[str, Any]], target: Path, params: Params) -> None:
     documents = corpus(rows, settings, params.seed)
     tokenizer = train_tokenizer(documents[:TOKENIZER_DOCUMENTS], settings.architecture.vocabulary)
     model = new_model(settings.architecture, tokenizer)
+    # Hundreds of thousands of lists, none of them garbage: Python's collector would go through them all, over and over.
+    gc.disable()
     sequences = tokenize(documents, tokenizer, settings.architecture.context)
+    gc.freeze()
+    gc.enable()
     trainer = Trainer(
         model=model,
         args=_arguments(settings, params.seed),
