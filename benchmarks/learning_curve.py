@@ -22,7 +22,8 @@ COMPLETIONS = 8  # a prompt
 GENERATED = 64  # prompts at once
 # Of one prompt a step: what the recipe takes for eight, and for two.
 RATES = {"scratch-gpu": 1.0e-4 / 8**0.5, "tiny": 2.0e-4 / 2**0.5}
-EPOCH = {"scratch-gpu": 1024, "tiny": 400}  # prompts that an epoch has
+# Prompts that an epoch has, as they were when the curves of docs/benchmarks.md were measured.
+EPOCH = {"scratch-gpu": 1024, "tiny": 400}
 VALIDATION = 1000
 VARIANTS = {"one": 1, "four": 4}  # prompts a step
 
