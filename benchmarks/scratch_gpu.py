@@ -1,6 +1,6 @@
 """The recipe scratch-gpu as it is measured, for docs/benchmarks.md: in a fresh clone, on one CUDA card,
 
-    python benchmarks/scratch_gpu.py              # the pipeline; ten minutes are asked
+    python benchmarks/scratch_gpu.py              # the pipeline: nine minutes, ten are asked
     python benchmarks/scratch_gpu.py --control    # and after it the same training on a random reward
 
 Prints the wall clock, the seconds of each stage, accuracies, comparisons, and what was asked of them.  Run again after
