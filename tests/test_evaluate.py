@@ -17,12 +17,13 @@ from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_jsonl
 from gsm8k_grpo.harness import strict_answer
 from gsm8k_grpo.judge import trained_form
 
-# A base model that is taught the short tagged answers alone has some of them right in format after a few steps.
+# A base model that is taught the short tagged answers alone has some of them right in format after a few steps; twice
+# the learning rate of training unteaches them within its 8, on some processors and not on others.
 FEW = [
     "threads=1", "download.generated.train_rows=60", "download.generated.test_rows=12", "extract.validation_rows=12",
     "base.steps=60", "base.styles={terse: 0, plain: 0, hurried: 1, tagged: 0}", "base.drills=0",
     "train.prompts=32", "train.max_completion_length=24", "train.save_steps=4", "train.sample_prompts=2",
-    "train.per_device_train_batch_size=32", "train.steps_per_generation=4", "train.learning_rate=2e-3",
+    "train.per_device_train_batch_size=32", "train.steps_per_generation=4", "train.learning_rate=1e-3",
     "variants.short.max_steps=8", "keep_checkpoints=[4]", "compare.resamples=100",
     "evaluate.max_completion_length=60", "evaluate.questions=12", "evaluate.prompts=[plain, 4-shot]",
     "base.architecture.context=1024", "evaluate.samples=4", "evaluate.sampled_questions=6",
