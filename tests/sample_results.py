@@ -9,9 +9,9 @@ from gsm8k_grpo import measures as measured
 from gsm8k_grpo.compare import compare
 from gsm8k_grpo.evaluate import CURVE_SHARES
 from gsm8k_grpo.files import write_json, write_jsonl, write_text
-from gsm8k_grpo.findings import further_files
 from gsm8k_grpo.measures import summarise
 from gsm8k_grpo.params import Params
+from gsm8k_grpo.passes import passes
 
 QUESTIONS = 40
 HOSTILE = "</script><script>document.title = 'broken'</script><img src=x onerror=\"document.title = 'broken'\">"
@@ -74,8 +74,9 @@ def write_results(
             write_jsonl(results / "evaluate" / model / "sampled.jsonl", drawn)
             measures += sampled_measures(drawn)
         _write_evaluation(results / "evaluate" / model, answered, measures, run_ids.get(model, model), params)
-        for file in further_files(params).values():
-            write_jsonl(results / "evaluate" / model / file, elsewhere(answers(*right[model], questions), file))
+        for one in passes(params)[1:]:
+            further = elsewhere(answers(*right[model], questions), one.file)
+            write_jsonl(results / "evaluate" / model / one.file, further)
         length = 0 if model == "base" else steps.get(model, 100)
         kept = [step for step in params.keep_checkpoints if step < length]
         rows = checkpoints([*kept, length], right["base"], right[model], questions) if validated else []

@@ -9,19 +9,27 @@ from typing import Any
 from gsm8k_grpo import measures
 from gsm8k_grpo.engines import Completion, Draw, Engine
 from gsm8k_grpo.files import write_jsonl
-from gsm8k_grpo.judge import judge, judge_samples, trained_form
+from gsm8k_grpo.judge import judge, judge_samples
 from gsm8k_grpo.params import Params
 from gsm8k_grpo.passes import Pass
 from gsm8k_grpo.prompts import prompt
+from gsm8k_grpo.questions import Questions
 
 Rows = list[dict[str, Any]]
 
 
-def ask(engine: Engine, rows: Rows, params: Params, progress: str) -> Rows:
-    """The model's greedy answer to each row of a split, with the training prompt, judged."""
-    limit, form = params.evaluate.max_completion_length, trained_form(params.extract)
-    completions = engine.complete([row["prompt"] for row in rows], limit, progress)
-    return [judge(row, completion, form) for row, completion in zip(rows, completions, strict=True)]
+def ask(engine: Engine, questions: Questions, params: Params, name: str) -> Rows:
+    """The greedy answer of the model `name` to each question, judged."""
+    return judged(questions, complete(engine, questions, params, name))
+
+
+def complete(engine: Engine, questions: Questions, params: Params, name: str) -> list[Completion]:
+    limit, progress = params.evaluate.max_completion_length, f"{name}: {questions.asked.name}"
+    return engine.complete(questions.prompts, limit, progress, questions.stop)
+
+
+def judged(questions: Questions, completions: list[Completion]) -> Rows:
+    return [judge(row, one, questions.form) for row, one in zip(questions.rows, completions, strict=True)]
 
 
 class Asking:
@@ -35,38 +43,37 @@ class Asking:
         self.measures: Rows = []
         self.timing: Rows = []
 
-    def greedily(self, asked: Pass) -> dict[str, Any]:
-        """Write a judged answer to each row of the pass; what is measured of them, see `measures.summarise`."""
-        about = {"set": asked.set, "prompt": asked.prompt, "decoding": "greedy"}
-        limit = self.params.evaluate.max_completion_length
+    def greedily(self, questions: Questions) -> dict[str, Any]:
+        """Write a judged answer to each question of a pass; what is measured of them, see `measures.summarise`."""
+        about = _about(questions.asked, "greedy")
         with self._timed(about) as completions:
-            completions += self.engine.complete(asked.prompts, limit, f"{self.name}: {asked.name}", asked.stop)
-        answers = [judge(row, one, asked.form) for row, one in zip(asked.rows, completions, strict=True)]
-        write_jsonl(self.target / asked.file, answers)
+            completions += complete(self.engine, questions, self.params, self.name)
+        answers = judged(questions, completions)
+        write_jsonl(self.target / questions.asked.file, answers)
         found = measures.summarise(answers, self.params.compare.resamples, self.params.seed)
         self.measures += [about | measure for measure in measures.greedy(found, len(answers))]
         return found
 
-    def sampled(self, asked: Pass) -> None:
+    def sampled(self, questions: Questions) -> None:
         """Sample the first questions of a pass; without `evaluate.samples` sampled.jsonl is empty."""
         settings, seed = self.params.evaluate, self.params.seed
-        rows = asked.rows[: settings.sampled_questions] if settings.samples else []
-        about = {"set": asked.set, "prompt": asked.prompt, "decoding": "sampled"}
-        judged: Rows = []
+        rows = questions.rows[: settings.sampled_questions] if settings.samples else []
+        about = _about(questions.asked, "sampled")
+        answers: Rows = []
         if rows:
             with self._timed(about) as completions:
                 found = self.engine.sample(
-                    asked.prompts[: len(rows)],
+                    questions.prompts[: len(rows)],
                     settings.max_completion_length,
-                    f"{self.name}: {asked.name}, sampled",
+                    f"{self.name}: {questions.asked.name}, sampled",
                     Draw(settings.samples, settings.temperature, seed),
                 )
                 completions += [one for several in found for one in several]
-            judged = [judge_samples(row, several, asked.form) for row, several in zip(rows, found, strict=True)]
+            answers = [judge_samples(row, several, questions.form) for row, several in zip(rows, found, strict=True)]
             self.measures += [
-                about | measure for measure in measures.sampled(judged, self.params.compare.resamples, seed)
+                about | measure for measure in measures.sampled(answers, self.params.compare.resamples, seed)
             ]
-        write_jsonl(self.target / "sampled.jsonl", judged)
+        write_jsonl(self.target / "sampled.jsonl", answers)
 
     def probes(self) -> None:
         """The questions of `evaluate.probes`, whose answers nobody judges but the reader."""
@@ -95,3 +102,7 @@ class Asking:
                 "completion_tokens": sum(one.tokens for one in completions),
             }
         )
+
+
+def _about(asked: Pass, decoding: str) -> dict[str, str]:
+    return {"set": asked.set, "prompt": asked.prompt, "decoding": decoding}

@@ -26,7 +26,8 @@ from gsm8k_grpo.engines import Engine
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, sha256, write_json, write_jsonl
 from gsm8k_grpo.measures import mean_length, shares
 from gsm8k_grpo.params import Params
-from gsm8k_grpo.passes import check_fit, passes
+from gsm8k_grpo.passes import Pass
+from gsm8k_grpo.questions import Questions, as_trained, check_fit, lay_out
 from gsm8k_grpo.tracking import Run, of_results, running
 
 CURVE_SHARES = ("strict_accuracy", "flexible_accuracy", "format_rate")
@@ -39,7 +40,8 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
     torch.set_num_threads(params.threads)
     memory.check(params)
     memory.limit(params)
-    first, *others = passes(extracted, params)
+    test = read_jsonl(extracted / "test.jsonl")
+    first, *others = lay_out(test, extracted, params)
     engine = engines.load(weights(model, base, trained), params)
     check_fit([first, *others], engine, params)
     for folder in ("prompts", "sets"):
@@ -53,8 +55,8 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
     asking.probes()
     curve: Rows = []
     if "@" not in model:
-        questions = read_jsonl(extracted / "validation.jsonl")
-        final = ask(engine, questions, params, f"{model}: validation")
+        questions = as_trained(Pass("validation"), read_jsonl(extracted / "validation.jsonl"), params)
+        final = ask(engine, questions, params, model)
         curve = learning_curve(model, final, questions, engine, base, trained, params)
         write_jsonl(target / "checkpoints.jsonl", curve)
     run = _track(model, figures, curve, base, trained, params)
@@ -63,7 +65,7 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
         target / "metrics.json",
         {
             "n": len(first.rows),
-            "n_available": len(read_jsonl(extracted / "test.jsonl")),
+            "n_available": len(test),
             **figures,
             "measures": asking.measures,
             "decoding": _decoding(params),
@@ -103,20 +105,20 @@ def trained_weights(model: str, trained: Path) -> Path:
 
 
 def learning_curve(
-    model: str, final: Rows, questions: Rows, engine: Engine, base: Path, trained: Path, params: Params
+    model: str, final: Rows, questions: Questions, engine: Engine, base: Path, trained: Path, params: Params
 ) -> Rows:
     """Rows of checkpoints.jsonl: the kept steps, asked here, and the last step, whose answers are `final`.
 
     Without questions there are no rows.
     """
-    if not questions:
+    if not questions.rows:
         return []
     seen = _prompts_seen(model, trained)
     answers = {}
     for step in [] if model == "base" else params.kept_steps(model):
         name = f"{model}@{step}"
         engine.use(weights(name, base, trained))
-        answers[step] = ask(engine, questions, params, f"{name}: validation")
+        answers[step] = ask(engine, questions, params, name)
     answers[max(seen)] = final
     return [
         {

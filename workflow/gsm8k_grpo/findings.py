@@ -8,6 +8,7 @@ import pandas as pd
 
 from gsm8k_grpo.files import read_json, read_jsonl
 from gsm8k_grpo.params import Params
+from gsm8k_grpo.passes import passes
 
 Rows = list[dict[str, Any]]
 
@@ -50,16 +51,11 @@ class Found:
         return [measure for measure in self.evaluations[model]["measures"] if measure["decoding"] == decoding]
 
 
-def further_files(params: Params) -> dict[str, str]:
-    """The files of answers in a model's folder beside answers.jsonl, by the name of their pass (see passes.py)."""
-    prompts = {f"test, {prompt}": f"prompts/{prompt}.jsonl" for prompt in params.evaluate.prompts}
-    return prompts | {name: f"sets/{name}.jsonl" for name in params.evaluate.sets}
-
-
 def read(results: Path, params: Params) -> Found:
     trained = {variant: results / "train" / variant for variant in params.variants}
     evaluated = {model: results / "evaluate" / model for model in ["base", *params.variants]}
     evaluations = {model: read_json(folder / "metrics.json") for model, folder in evaluated.items()}
+    first, *further = passes(params)
     asked_with_sampling = [
         model
         for model, figures in evaluations.items()
@@ -74,10 +70,9 @@ def read(results: Path, params: Params) -> Found:
         histories={variant: pd.read_csv(folder / "history.csv") for variant, folder in trained.items()},
         samples={variant: read_jsonl(folder / "samples.jsonl") for variant, folder in trained.items()},
         evaluations=evaluations,
-        answers={model: read_jsonl(folder / "answers.jsonl") for model, folder in evaluated.items()},
+        answers={model: read_jsonl(folder / first.file) for model, folder in evaluated.items()},
         further={
-            name: {model: read_jsonl(folder / file) for model, folder in evaluated.items()}
-            for name, file in further_files(params).items()
+            one.name: {model: read_jsonl(folder / one.file) for model, folder in evaluated.items()} for one in further
         },
         sampled={model: read_jsonl(evaluated[model] / "sampled.jsonl") for model in asked_with_sampling},
         probes={model: read_jsonl(folder / "probes.jsonl") for model, folder in evaluated.items()},

@@ -3,6 +3,7 @@
 from typing import Any
 
 from gsm8k_grpo.findings import Found, Rows
+from gsm8k_grpo.passes import TRAINED
 
 
 def tables(found: Found) -> dict[str, Rows]:
@@ -23,7 +24,7 @@ def tables(found: Found) -> dict[str, Rows]:
                 sampled.append({"model": model, "parser": parser, "n": asked, "cells": cells})
         greedy = found.measures(model, "greedy")
         on_test = [measure for measure in greedy if measure["set"] == "test"]
-        trained = [measure for measure in greedy if measure["prompt"] == "trained"]
+        trained = [measure for measure in greedy if measure["prompt"] == TRAINED]
         prompts += _by(on_test, "prompt", model)
         sets += _by(trained, "set", model)
     return {
