@@ -68,15 +68,17 @@ def test_a_signal_saves_a_checkpoint_amid_a_generation_and_the_run_ends_in_the_s
     assert mlflow_run(folder).info.status == "FINISHED"
 
 
-def test_a_second_signal_does_not_wait(folder):
+def test_a_signal_told_several_times_saves_the_checkpoint_all_the_same(folder):
     process = start(folder, TRAIN)
     wait_for(whole(folder, 4), process)
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
+    for _ in range(5):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.002)
     end(process)
     assert process.returncode == 128 + signal.SIGTERM
     assert mlflow_run(folder).info.status == "KILLED"
+    saved = max(int(path.name.split("-")[1]) for path in folder.glob("scratch/short-*/checkpoint-*"))
+    assert 4 < saved < 8
 
 
 def test_a_truncated_newest_checkpoint_is_named_and_the_one_before_is_used(cut, uninterrupted):
