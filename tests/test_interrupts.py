@@ -76,7 +76,7 @@ def test_a_second_request_does_not_wait():
 
 @pytest.mark.parametrize("turn", range(5))  # by chance it is told once
 def test_the_death_of_a_parent_with_many_threads_is_one_request(turn):
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, CHILD], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout.readline() == "up\n"
-    parent.kill()
-    assert parent.stdout.readline() == "saved\n"
+    with subprocess.Popen([sys.executable, "-c", PARENT, CHILD], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout.readline() == "up\n"
+        parent.kill()
+        assert parent.stdout.readline() == "saved\n"
