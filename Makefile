@@ -8,7 +8,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 PIP := $(VENV)/bin/pip
 IN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
-WHOLE := tests/test_pipeline.py
+WHOLE := tests/pipeline/test_pipeline.py
 CONTROL := {"control": {"epochs": 3, "rewards": {"set": "control", "weights": {"random": 1.0}}}}
 
 # The container, for a card (cuda) or without one (cpu); docs/container.md.
@@ -42,7 +42,7 @@ ui: $(READY)
 	$(IN) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri sqlite:///$(CURDIR)/tracking/mlflow.db --host 127.0.0.1 --port 5000
 
 docs: $(READY)
-	$(IN) python -m gsm8k_grpo.reference
+	$(IN) python -m gsm8k_grpo.config.reference
 
 sync: $(READY)
 	$(IN) gsm8k-grpo sync
@@ -62,7 +62,7 @@ container-report:
 
 # As root, with Debian's buildah, podman and debootstrap.
 test-container: $(READY)
-	$(IN) python -m pytest -m container tests/test_container.py
+	$(IN) python -m pytest -m container tests/pipeline/test_container.py
 
 # torch first and alone: where an index offers a CPU build, the pin takes it, and nothing later may replace it.
 $(READY): envs/cpu.txt pyproject.toml

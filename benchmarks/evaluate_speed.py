@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from gsm8k_grpo import layers, params, shapes
-from gsm8k_grpo.corpus import Document
+from gsm8k_grpo.config import layers, params
 from gsm8k_grpo.files import read_json, read_jsonl
+from gsm8k_grpo.memory import shapes
+from gsm8k_grpo.stages.base.corpus import Document
 from random_model import filled_tokenizer, write_model
 from recipes import ROOT, SMALL, SMALL_SHAPE, stage
 from transformers import AutoConfig

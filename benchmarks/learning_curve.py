@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from gsm8k_grpo import layers, params
+from gsm8k_grpo.config import layers, params
 from gsm8k_grpo.files import read_jsonl
 from scratch_gpu import pipeline
 

@@ -6,8 +6,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from gsm8k_grpo.base import train_tokenizer
-from gsm8k_grpo.corpus import Document
+from gsm8k_grpo.stages.base.corpus import Document
+from gsm8k_grpo.stages.base.tokenizer import train_tokenizer
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
 
 LEARNED = 8000  # vocabulary that the tokenizer learns; the rest is filled up

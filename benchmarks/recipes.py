@@ -23,9 +23,10 @@ from typing import Annotated, Any
 
 import pandas as pd
 import typer
-from gsm8k_grpo import layers, params, shapes, vram
-from gsm8k_grpo.corpus import Document
+from gsm8k_grpo.config import layers, params
 from gsm8k_grpo.files import read_json, read_jsonl, write_jsonl
+from gsm8k_grpo.memory import plan, shapes
+from gsm8k_grpo.stages.base.corpus import Document
 from random_model import filled_tokenizer, write_model
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
@@ -126,9 +127,9 @@ def measure(recipe: str, settings: params.Params, sizes: dict[str, int]) -> dict
     if settings.method == "sft":
         longest = settings.sft.max_length
         write_jsonl(folder / "results/extract/train.jsonl", lengthen(rows, longest))
-    planned = vram.plan(settings, shapes.measure(config), longest)
+    planned = plan.plan(settings, shapes.measure(config), longest)
     every_layer = {"num_hidden_layers": published["num_hidden_layers"]}
-    whole = vram.plan(settings, shapes.measure(AutoConfig.for_model(kind, **published | sizes | every_layer)), longest)
+    whole = plan.plan(settings, shapes.measure(AutoConfig.for_model(kind, **published | sizes | every_layer)), longest)
     settings = settings.model_copy(update={"model": str(folder / "model")})
     stage(folder, settings, "base")
     try:

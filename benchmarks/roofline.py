@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 
 import torch
-from gsm8k_grpo.shapes import Shape
+from gsm8k_grpo.memory.shapes import Shape
 
 REPEATS = 10
 SIDE = {"cuda": 8192, "cpu": 512}  # of the matrices

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pandas as pd
 import roofline
-from gsm8k_grpo import params, shapes
-from gsm8k_grpo.corpus import Document
+from gsm8k_grpo.config import params
 from gsm8k_grpo.files import read_jsonl
+from gsm8k_grpo.memory import shapes
+from gsm8k_grpo.stages.base.corpus import Document
 from random_model import filled_tokenizer, write_model
 from recipes import DRAWN, stage
 from roofline import Card, Work

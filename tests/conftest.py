@@ -1,43 +1,25 @@
 """What the tests share: a valid configuration, a working folder, the command line, the real GSM8K."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gsm8k_grpo import params
+from gsm8k_grpo.config import params
 from hypothesis import settings
+from project import COMMAND, ROOT, SECONDS
 
 settings.register_profile("repeatable", database=None, deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 
-ROOT = Path(__file__).resolve().parent.parent
-COMMAND = Path(sys.executable).with_name("gsm8k-grpo")
-# Of a command.  The packages of a card take minutes where they are first imported.
-SECONDS = 300 if importlib.util.find_spec("vllm") else 60
 SMALL = {
     "seed": 7,
     "download.generated": {"train_rows": 40, "test_rows": 10},
     "extract.validation_rows": 8,
     "train.prompts": None,
 }
-
-
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """The address of a server on this machine that answers as `handler` does."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture(scope="session")
@@ -88,8 +70,8 @@ def gsm8k() -> Path:
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory) -> Path:
-    """The folder of the few rows of stages.py, ready for training; tests copy it."""
-    from stages import PREPARE, run  # what it imports takes seconds, and only the tests of real stages need it
+    """The folder of the few rows of small_run.py, ready for training; tests copy it."""
+    from small_run import PREPARE, run  # what it imports takes seconds, and only the tests of real stages need it
 
     return run(tmp_path_factory.mktemp("prepared"), *PREPARE)
 
@@ -97,7 +79,7 @@ def prepared(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def uninterrupted(prepared, tmp_path_factory) -> Path:
     """The same after an undisturbed training of the variant short."""
-    from stages import TRAIN, run
+    from small_run import TRAIN, run
 
     return run(shutil.copytree(prepared, tmp_path_factory.mktemp("uninterrupted") / "p"), TRAIN)
 

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from gsm8k_grpo import interrupts, layers, locks, params, place
+from gsm8k_grpo.config import layers, params
 from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.runtime import interrupts, locks, workspace
 
 RESULTS = Path("results")
 
@@ -43,7 +44,7 @@ def load(overrides: list[str]) -> params.Params:
 @contextmanager
 def alone(stage: str, model: str = "") -> Iterator[None]:
     """The place for a stage, where it runs once at a time; train and evaluate once for each model."""
-    place.check(RESULTS)
+    workspace.require_writable(RESULTS)
     with locks.held(f"{stage}-{model}" if model else stage):
         yield
 
@@ -51,7 +52,7 @@ def alone(stage: str, model: str = "") -> Iterator[None]:
 @app.command()
 def configure(overrides: Overrides = []) -> None:
     """Write the whole configuration, params.yaml over the recipe, into one file."""
-    from gsm8k_grpo.configure import configure as stage
+    from gsm8k_grpo.stages.configure.stage import configure as stage
 
     settings = load(overrides)
     with alone("configure"):
@@ -61,8 +62,8 @@ def configure(overrides: Overrides = []) -> None:
 @app.command()
 def download(part: Part = None, overrides: Overrides = []) -> None:
     """Get the problems: from the hub, from a local folder, or generated."""
-    from gsm8k_grpo.download import download as splits
-    from gsm8k_grpo.download import download_sets
+    from gsm8k_grpo.stages.download.stage import download as splits
+    from gsm8k_grpo.stages.download.stage import download_sets
 
     settings = load(overrides)
     with alone("download", part or ""):
@@ -75,8 +76,8 @@ def download(part: Part = None, overrides: Overrides = []) -> None:
 @app.command()
 def extract(part: Part = None, overrides: Overrides = []) -> None:
     """Normalise the gold answers, make the prompts, cut validation from train, look for test questions in it."""
-    from gsm8k_grpo.extract import extract as splits
-    from gsm8k_grpo.sets import extract_sets
+    from gsm8k_grpo.stages.extract.sets import extract_sets
+    from gsm8k_grpo.stages.extract.stage import extract as splits
 
     settings = load(overrides)
     with alone("extract", part or ""):
@@ -89,7 +90,7 @@ def extract(part: Part = None, overrides: Overrides = []) -> None:
 @app.command()
 def base(overrides: Overrides = []) -> None:
     """Name the model that training starts from; with model: scratch, make and pretrain it."""
-    from gsm8k_grpo.base import base as stage
+    from gsm8k_grpo.stages.base.stage import base as stage
 
     settings = load(overrides)
     with alone("base"):
@@ -108,8 +109,8 @@ def train(
     _one_of("--variant", variant, [*settings.variants, *settings.further_runs])
     settings = settings.of_run(variant)
     if settings.backend == "unsloth" and settings.variant_method(variant) == "grpo":
-        from gsm8k_grpo import unsloth_backend  # noqa: F401  before all that it rewrites
-    from gsm8k_grpo.train import train as stage
+        from gsm8k_grpo.stages.train.grpo import unsloth_backend  # noqa: F401  before all that it rewrites
+    from gsm8k_grpo.stages.train.stage import train as stage
 
     with alone("train", variant):
         stage(variant, RESULTS / "extract", RESULTS / "base", RESULTS / "train" / variant, settings)
@@ -124,7 +125,7 @@ def evaluate(
     settings = load(overrides)
     _one_of("--model", model, settings.model_names())
     settings = settings.of_run(model)
-    from gsm8k_grpo.evaluate import evaluate as stage
+    from gsm8k_grpo.stages.evaluate.stage import evaluate as stage
 
     with alone("evaluate", model):
         stage(model, RESULTS / "extract", RESULTS / "base", RESULTS / "train", RESULTS / "evaluate" / model, settings)
@@ -133,7 +134,7 @@ def evaluate(
 @app.command()
 def compare(overrides: Overrides = []) -> None:
     """Compare every pair of models on the same questions, and each variant's runs with several seeds."""
-    from gsm8k_grpo.compare import compare as stage
+    from gsm8k_grpo.stages.compare.stage import compare as stage
 
     settings = load(overrides)
     with alone("compare"):
@@ -148,7 +149,7 @@ def card(
     """Write a variant's model card beside its weights: figures, data, limits, how to load it."""
     settings = load(overrides)
     _one_of("--variant", variant, list(settings.variants))
-    from gsm8k_grpo.card import card as stage
+    from gsm8k_grpo.stages.card.stage import card as stage
 
     with alone("card", variant):
         stage(variant, RESULTS, RESULTS / "train" / variant / "README.md", settings)
@@ -157,7 +158,7 @@ def card(
 @app.command()
 def report(overrides: Overrides = []) -> None:
     """Write report.html and its figures."""
-    from gsm8k_grpo.report import report as stage
+    from gsm8k_grpo.stages.report.stage import report as stage
 
     settings = load(overrides)
     with alone("report"):
@@ -173,7 +174,7 @@ def ask(
     settings = load(overrides)
     from rich.console import Console
 
-    from gsm8k_grpo.ask import ask as answer
+    from gsm8k_grpo.commands.ask import ask as answer
 
     answer(question, RESULTS, settings, Console())
 
@@ -187,8 +188,8 @@ def export(
 ) -> None:
     """Write a trained variant's model into a folder, for use outside of this project."""
     settings = load(overrides)
-    from gsm8k_grpo.export import FORMATS
-    from gsm8k_grpo.export import export as write
+    from gsm8k_grpo.commands.export import FORMATS
+    from gsm8k_grpo.commands.export import export as write
 
     _one_of("--variant", variant, list(settings.variants))
     _one_of("--format", format, list(FORMATS))
@@ -202,7 +203,7 @@ def doctor(
 ) -> None:
     """Tell what this machine can run, and why not the rest; the status is 1 where the chosen recipe can't run."""
     chosen = load(overrides).recipe
-    from gsm8k_grpo.doctor import doctor as examine
+    from gsm8k_grpo.commands.doctor import doctor as examine
 
     found = examine(chosen, lambda name: load([*overrides, f"recipe={name}"]), hub)
     typer.echo(found.text())
@@ -211,24 +212,26 @@ def doctor(
 
 @app.command()
 def plan(
-    card: Annotated[
+    gpu_gib: Annotated[
         float | None,
-        typer.Option(metavar="GIB", help="Memory of a card; without it vram_gib, or the card that is here."),
+        typer.Option(metavar="GIB", help="Memory of the GPU.  The default is vram_gib, or the GPU of this machine."),
     ] = None,
+    card: Annotated[float | None, typer.Option(hidden=True)] = None,
     overrides: Overrides = [],
 ) -> None:
-    """Tell the memory that training takes, part by part, whether it fits a card, and what to change if not."""
-    settings = load(["path=.", *overrides])  # what it is trained on does not matter here, and may not be named yet
-    from gsm8k_grpo import fit, shapes
+    """Show the memory that training takes, part by part, whether it fits a GPU, and what to change if it does not."""
+    if card is not None:
+        raise PipelineError(f"--card is called --gpu-gib now: gsm8k-grpo plan --gpu-gib {card:g}")
+    settings = load(["path=.", *overrides])  # the plan does not depend on the data, which may not be named yet
+    from gsm8k_grpo.commands.plan import plan as memory_plan
 
-    size = fit.card(settings) if card is None else card
-    typer.echo(fit.report(settings, shapes.of(settings), size))
+    typer.echo(memory_plan(settings, gpu_gib))
 
 
 @app.command()
 def summary(overrides: Overrides = []) -> None:
     """Print the answer: the accuracies, whether they differ, and where the report is."""
-    from gsm8k_grpo.summary import summary as lines
+    from gsm8k_grpo.commands.summary import summary as lines
 
     typer.echo(lines(RESULTS, load(overrides)))
 
@@ -236,7 +239,7 @@ def summary(overrides: Overrides = []) -> None:
 @app.command()
 def track(overrides: Overrides = []) -> None:
     """Send to MLflow what it misses of the results, after its store was away."""
-    from gsm8k_grpo.track import track as send
+    from gsm8k_grpo.commands.track import track as send
 
     typer.echo("\n".join(send(RESULTS, load(overrides))))
 
@@ -244,29 +247,36 @@ def track(overrides: Overrides = []) -> None:
 @app.command()
 def view(overrides: Overrides = []) -> None:
     """Set up MLflow's columns and charts for comparing the runs, and print the address that opens them."""
-    from gsm8k_grpo.view import view as set_up
+    from gsm8k_grpo.commands.view import view as set_up
 
     typer.echo(set_up(load(overrides)))
 
 
 @app.command()
-def scratch(
+def checkpoints(
     remove: Annotated[list[str], typer.Option(metavar="NAME", help="Remove a folder of the list.")] = [],
     remove_old: Annotated[
-        bool, typer.Option("--remove-old", help="Remove all but those of the present state.")
+        bool,
+        typer.Option("--remove-old", help="Remove every folder that the present configuration does not resume from."),
     ] = False,
     overrides: Overrides = [],
 ) -> None:
-    """List the folders of training runs' checkpoints, and remove those that are named."""
-    from gsm8k_grpo import scratch as folders
+    """List the checkpoint folders of training runs, and remove those that are named."""
+    from gsm8k_grpo.commands.checkpoints import manage_checkpoints
 
-    typer.echo("\n".join(folders.scratch(RESULTS, load(overrides), remove, remove_old)))
+    typer.echo("\n".join(manage_checkpoints(RESULTS, load(overrides), remove, remove_old)))
+
+
+@app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def scratch() -> None:
+    """The former name of `checkpoints`."""
+    raise PipelineError("`gsm8k-grpo scratch` is called `gsm8k-grpo checkpoints` now")
 
 
 @app.command()
 def sync() -> None:
     """Have Snakemake take what DVC has put into results/ as up to date."""
-    from gsm8k_grpo.sync import sync as results_known
+    from gsm8k_grpo.commands.sync import sync as results_known
 
     typer.echo(results_known(RESULTS))
 
@@ -287,7 +297,7 @@ def main() -> None:
     except PipelineError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        reason = place.explain(error)
+        reason = workspace.explain(error)
         if reason is None:
             raise
         sys.exit(f"error: {reason}")

@@ -87,7 +87,7 @@ def _object(line: bytes) -> dict[str, Any]:
     return row
 
 
-def text_of(row: dict[str, Any], key: str) -> str:
+def text_field(row: dict[str, Any], key: str) -> str:
     """The text under a key of a row from outside.
 
     Raises:

@@ -3,8 +3,9 @@ import json
 import os
 from pathlib import Path
 
-from gsm8k_grpo import layers, params, place
+from gsm8k_grpo.config import layers, params
 from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.runtime import workspace
 from snakemake.exceptions import WorkflowError
 
 
@@ -18,7 +19,7 @@ os.environ[layers.ENVIRONMENT] = json.dumps(overrides)
 
 try:
     settings = params.load(overrides=overrides)
-    place.check(Path("results"))
+    workspace.require_writable(Path("results"))
 except PipelineError as error:
     raise WorkflowError(str(error)) from None
 

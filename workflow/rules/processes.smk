@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import psutil
 from filelock import FileLock, Timeout
-from gsm8k_grpo import locks
+from gsm8k_grpo.runtime import locks
 from snakemake.scheduling.job_scheduler import JobScheduler
 
 # One pipeline a folder.  Snakemake's own lock, which the profile turns off, outlives a process that is killed; this one

@@ -1,0 +1,131 @@
+"""`gsm8k-grpo export`: a variant's model for others' programs, whole or not at all."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from gsm8k_grpo.commands.export import CONVERTER, export
+from gsm8k_grpo.config.params import Params, load
+from gsm8k_grpo.files import PipelineError, read_json
+from peft import PeftModel
+from project import ROOT
+from small_run import FEW, run
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+LORA = {"lora": "{rank: 4, alpha: 8, targets: [q_proj, up_proj]}", "train.learning_rate": "1e-2"}
+
+
+@pytest.fixture(scope="module")
+def few() -> Params:
+    return load(ROOT / "params.yaml", FEW | {"keep_checkpoints": [9]})
+
+
+@pytest.fixture(scope="module")
+def adapted(prepared, tmp_path_factory) -> Path:
+    """The folder in which short was trained as an adapter."""
+    folder = shutil.copytree(prepared, tmp_path_factory.mktemp("adapted") / "p")
+    return run(folder, "train --variant short", **{key.replace(".", "__"): value for key, value in LORA.items()})
+
+
+def logits(model) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(torch.arange(20, 60)[None]).logits
+
+
+def saved(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_all_trained_weights_are_exported_as_they_are(uninterrupted, few, tmp_path, monkeypatch):
+    monkeypatch.chdir(uninterrupted)
+    target = tmp_path / "new" / "full"
+    files = export("short", "merged", Path("results"), target, few)
+    assert {path.name for path in files} == saved(target) >= {"config.json", "model.safetensors", "chat_template.jinja"}
+    trained = uninterrupted / "results/train/short/model"
+    assert (target / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+    assert saved(tmp_path / "new") == {"full"}
+
+
+def test_an_adapter_is_merged_into_the_weights_that_it_was_trained_over(adapted, few, tmp_path, monkeypatch):
+    monkeypatch.chdir(adapted)
+    export("short", "merged", Path("results"), tmp_path / "merged", few)
+    assert not (tmp_path / "merged/adapter_model.safetensors").exists()
+    merged = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged"))
+    base = AutoModelForCausalLM.from_pretrained("results/base/model")
+    assert not torch.allclose(merged, logits(base), atol=1e-3)
+    torch.testing.assert_close(merged, logits(PeftModel.from_pretrained(base, "results/train/short/model")))
+
+
+def test_others_stop_where_training_did(adapted, few, tmp_path, monkeypatch):
+    monkeypatch.chdir(adapted)
+    export("short", "merged", Path("results"), tmp_path / "merged", few)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    assert tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False).endswith("<|im_end|>\n")
+    ends = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
+    assert read_json(tmp_path / "merged/generation_config.json")["eos_token_id"] == ends
+
+
+def test_an_adapter_is_exported_as_training_left_it(adapted, few, tmp_path, monkeypatch):
+    monkeypatch.chdir(adapted)
+    export("short", "adapter", Path("results"), tmp_path / "adapter", few)
+    trained = Path("results/train/short/model")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "adapter").iterdir()} == {
+        path.name: path.read_bytes() for path in trained.iterdir() if not path.name.startswith(".")
+    }
+
+
+def test_a_variant_without_an_adapter_has_none_to_export(uninterrupted, few, tmp_path, monkeypatch):
+    monkeypatch.chdir(uninterrupted)
+    with pytest.raises(PipelineError, match=r"all weights of short were trained.* choose from merged, gguf"):
+        export("short", "adapter", Path("results"), tmp_path / "adapter", few)
+    assert saved(tmp_path) == set()
+
+
+def test_a_folder_that_holds_something_is_left_alone(uninterrupted, few, tmp_path, monkeypatch):
+    monkeypatch.chdir(uninterrupted)
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(PipelineError, match="holds something already"):
+        export("short", "merged", Path("results"), tmp_path, few)
+    assert saved(tmp_path) == {"mine.txt"}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"), [("variant", "long", "short, full"), ("format", "onnx", "merged, adapter, gguf")]
+)
+def test_the_command_names_what_there_is(cli, option, value, allowed):
+    given = {"variant": "short", "format": "merged", "to": "x"} | {option: value}
+    done = cli("export", *(part for key, one in given.items() for part in (f"--{key}", one)))
+    assert (done.returncode, done.stderr) == (1, f"error: --{option} {value}: choose from {allowed}\n")
+
+
+def test_a_variant_that_is_not_trained_is_named(cli, uninterrupted, workdir):
+    (workdir / "results").symlink_to(uninterrupted / "results")
+    done = cli("export", "--variant", "full", "--format", "merged", "--to", "x")
+    assert done.returncode == 1
+    assert "results/train/full/model: no such folder; it is written by `gsm8k-grpo train --variant full`" in done.stderr
+
+
+# GGUF, by llama.cpp's converter
+
+
+def test_without_the_converter_it_says_where_to_get_it(uninterrupted, few, tmp_path, monkeypatch):
+    monkeypatch.chdir(uninterrupted)
+    monkeypatch.delenv("LLAMA_CPP", raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(PipelineError, match=rf"{CONVERTER} of llama.cpp is not on PATH; get https://github.com/ggml"):
+        export("short", "gguf", Path("results"), tmp_path / "gguf", few)
+    monkeypatch.setenv("LLAMA_CPP", "/nowhere")
+    with pytest.raises(PipelineError, match="is not in /nowhere"):
+        export("short", "gguf", Path("results"), tmp_path / "gguf", few)
+    assert saved(tmp_path) == set()
+
+
+def test_what_the_converter_says_is_passed_on_and_nothing_is_left(uninterrupted, few, tmp_path, monkeypatch):
+    """A stand-in that fails as the real one does with a tokenizer that llama.cpp doesn't know."""
+    monkeypatch.chdir(uninterrupted)
+    (tmp_path / CONVERTER).write_text("raise NotImplementedError('BPE pre-tokenizer was not recognized')\n")
+    monkeypatch.setenv("LLAMA_CPP", str(tmp_path))
+    with pytest.raises(PipelineError, match=r"could not convert short:(.|\n)*NotImplementedError: BPE pre-tokenizer"):
+        export("short", "gguf", Path("results"), tmp_path / "gguf", few)
+    assert saved(tmp_path) == {CONVERTER}

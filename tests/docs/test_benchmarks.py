@@ -1,0 +1,115 @@
+"""The benchmark of the recipes: what it sets and builds; the runs themselves need a card."""
+
+import evaluate_speed
+import pytest
+import recipes as benchmark
+import roofline
+import speed
+from gsm8k_grpo.config import layers
+from gsm8k_grpo.config.params import RECIPES, load
+from gsm8k_grpo.gsm8k.problems import problems
+from gsm8k_grpo.gsm8k.prompts import chat
+from gsm8k_grpo.memory import shapes
+from gsm8k_grpo.stages.base.corpus import Document
+from project import ROOT
+from random_model import filled_tokenizer
+from transformers import AutoTokenizer
+
+
+@pytest.fixture(scope="module")
+def rows():
+    made = (row for row, _ in zip(problems("rich", 1), range(40), strict=False))
+    return [{"prompt": chat(row["question"], "english", False), "solution": row["answer"]} for row in made]
+
+
+@pytest.mark.parametrize("recipe", benchmark.published())
+def test_a_recipe_trains_its_few_steps_on_prompts_that_are_all_seen(recipe):
+    settings = benchmark.settings_of(recipe, 20, None, {})
+    assert settings.variants["short"].max_steps == 20
+    assert settings.vram_gib == layers.read(RECIPES / f"{recipe}.yaml")["vram_gib"]
+    train = settings.train
+    if settings.method == "sft":
+        assert train.prompts == 20 * settings.sft.per_device_train_batch_size * settings.sft.gradient_accumulation_steps
+        return
+    generations, left_out = divmod(train.prompts, train.prompts_per_generation)
+    assert left_out == 0
+    assert generations * train.optimizer_steps_per_generation >= 20
+
+
+@pytest.mark.parametrize("recipe", benchmark.published())
+def test_the_small_form_of_a_recipe_is_valid_without_a_card(recipe):
+    settings = benchmark.settings_of(recipe, 2, None, benchmark.SMALL)
+    assert (settings.backend, settings.engine, settings.lora, settings.vram_gib) == ("trl", "transformers", None, None)
+
+
+def test_the_tokenizer_has_the_models_vocabulary_and_still_reads_the_problems(rows, tmp_path):
+    filled_tokenizer([Document(row["prompt"], row["solution"]) for row in rows], 5000).save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert len(tokenizer) == 5000
+    assert len(set(tokenizer.get_vocab().values())) == 5000
+    text = rows[0]["solution"] + "\n<answer>\n7\n</answer>"
+    ids = tokenizer(text)["input_ids"]
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.decode([4999]) == "unused4999"
+    assert 10 < benchmark.longest_prompt(rows, tokenizer) < 200
+
+
+@pytest.mark.parametrize("name", speed.RUNS)
+def test_the_runs_that_are_timed_are_six_completions_of_200_tokens_with_rank_32(name):
+    recipe, changes, steps, left_out = speed.RUNS[name]
+    params = load(ROOT / "params.yaml", speed.COMMON | {"recipe": recipe, "path": "data"} | changes)
+    train = params.train
+    assert (train.num_generations, train.max_completion_length, params.lora.rank) == (6, 200, 32)
+    assert params.model == speed.MODEL
+    assert left_out % train.optimizer_steps_per_generation == steps % train.optimizer_steps_per_generation == 0
+
+
+def test_answers_that_are_fine_tuned_on_are_longer_than_the_most_tokens(rows):
+    tokenizer = filled_tokenizer([Document(row["prompt"], row["solution"]) for row in rows], 5000)
+    longer = benchmark.lengthen(rows, 300)
+    assert min(len(tokenizer(row["solution"])["input_ids"]) for row in longer) > 300
+    assert all(after["solution"].startswith(before["solution"]) for before, after in zip(rows, longer, strict=True))
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_the_evaluation_that_is_timed_is_eight_samples_of_every_test_question(small):
+    settings = evaluate_speed.settings_of(None, 200, small, {}).evaluate
+    assert (settings.samples, settings.sampled_questions, settings.questions) == (8, None, None)
+    assert (settings.max_completion_length, settings.prompts, settings.sets) == (200, [], {})
+
+
+def test_the_split_of_the_time_is_told_pass_by_pass():
+    row = {"set": "test", "prompt": "trained", "decoding": "sampled", "seconds": 5, "completions": 16}
+    found = {
+        "seconds": 9, "seconds_answering": 5, "seconds_starting_and_measuring": 4, "tokens_per_second": 640,
+        "passes": [row | {"completion_tokens": 3200}],
+    }  # fmt: skip
+    assert evaluate_speed.lines(found) == [
+        "evaluate: 9.0 s, of which 5.0 answering at 640 tokens a second",
+        "  test, trained, sampled: 16 answers, 3,200 tokens, 5.0 s",
+        "  start of the engine, judging, measures: 4.0 s",
+    ]
+
+
+def test_the_arithmetic_of_an_update_and_the_bytes_of_decoding_are_those_computed_by_hand():
+    shape = shapes.of(load(ROOT / "params.yaml", {"recipe": "rtx4090"}))
+    took = roofline.Work(shape, 105, 200, 6, shared=True, sequences=282, at_once=282)
+    assert took.update_flop() == 4 * 3_085_938_688 * (105 + 6 * 200)
+    weights, cache = 200 * 3_085_938_688 * 2, 282 * 200 * 205 * 36 * 512 * 2
+    assert took.decoded_bytes() * 47 == pytest.approx(weights + cache)
+    card = roofline.Card(flops=800e12, bandwidth=4e12)
+    found = roofline.utilisation(took, card, seconds_generate=0.05, seconds_update=0.1)
+    assert found["mfu"] == pytest.approx(took.update_flop() / 80e12)
+    assert found["bandwidth_share"] == pytest.approx(took.decoded_bytes() / 0.2e12)
+
+
+def test_sequences_that_take_turns_read_the_weights_for_each_turn():
+    shape = shapes.of(load(ROOT / "params.yaml", {"recipe": "rtx4090"}))
+    one, two = (roofline.Work(shape, 0, 100, 6, False, sequences=12, at_once=turn) for turn in (12, 6))
+    assert (two.decoded_bytes() - one.decoded_bytes()) * 2 == 100 * 3_085_938_688 * 2
+
+
+def test_the_limits_of_a_machine_are_measured():
+    card = roofline.measure()
+    assert card.flops > 1e8
+    assert card.bandwidth > 1e8

@@ -1,0 +1,297 @@
+"""vLLM and packed batches on a CUDA card, on small models; what was seen there stands in docs/gpu-checks.md."""
+
+import importlib.util
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from gsm8k_grpo.config import layers
+from gsm8k_grpo.config.params import Params, load
+from gsm8k_grpo.files import read_json, read_jsonl
+from gsm8k_grpo.gsm8k.prompts import chat
+from gsm8k_grpo.models import loading, transformers_engine, vllm_engine
+from gsm8k_grpo.stages.train.grpo import packing
+from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
+from gsm8k_grpo.stages.train.grpo.rollouts import merged_weights
+from project import ROOT
+from safetensors.torch import load_file
+from small_run import FEW, STEPS, TRAIN, logged_steps, mlflow_run, run, start, wait_for
+from test_packed_grpo import gradients, passes
+from trl import GRPOConfig
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA card"),
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="there is no vLLM"),
+]
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+VLLM = {
+    "engine": "vllm", "precision": "bfloat16",
+    "vllm": "{max_model_length: 512, max_num_seqs: 64, kv_cache_gib: 1, sleep: true}",
+    "lora": f"{{rank: 8, alpha: 16, targets: [{', '.join(TARGETS)}]}}", "train__share_prompts": "true",
+    "train__old_log_probs": "sampled", "train__learning_rate": "1e-3",
+}  # fmt: skip
+QUESTION = "A farmer has 12 hens and buys 5 more. How many hens does he have?"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A base model of heads that every kernel has, that ends its answers."""
+    folder = tmp_path_factory.mktemp("base")
+    shape = {"base__architecture__hidden": 256, "base__architecture__heads": 4, "base__steps": 200}
+    return run(folder, "download", "extract", "base", **shape)
+
+
+def settings(**further) -> Params:
+    overrides = FEW | {key.replace("__", "."): value for key, value in (VLLM | further).items()}
+    return load(ROOT / "params.yaml", layers.typed(overrides))
+
+
+def prompt_logprobs(llm, ids: list[int], **options) -> torch.Tensor:
+    """vLLM's log-probability of each token after the first."""
+    from vllm import SamplingParams
+
+    asked = SamplingParams(max_tokens=1, prompt_logprobs=0)
+    answer = llm.generate([{"prompt_token_ids": ids}], asked, use_tqdm=False, **options)[0]
+    given = zip(answer.prompt_logprobs[1:], ids[1:], strict=True)
+    return torch.tensor([entry[token].logprob for entry, token in given])
+
+
+def question_and_answer(tokenizer) -> list[int]:
+    """Tokens of a question in its chat template, and of the beginning of an answer."""
+    ids = tokenizer.apply_chat_template(chat(QUESTION, "english", False), add_generation_prompt=True)["input_ids"]
+    return ids + tokenizer("<reasoning>\n12 + 5 = 17 hens\n</reasoning>", add_special_tokens=False)["input_ids"]
+
+
+@torch.no_grad()
+def logprobs(model, ids: list[int]) -> torch.Tensor:
+    """transformers' log-probability of each token after the first."""
+    given = torch.tensor(ids, device="cuda")
+    logits = model(given[None]).logits[0, :-1].float()
+    return logits.log_softmax(-1).gather(-1, given[1:, None])[:, 0].cpu()
+
+
+@pytest.fixture(scope="module")
+def trained(base, tmp_path_factory):
+    folder = shutil.copytree(base, tmp_path_factory.mktemp("trained") / "p")
+    return run(folder, TRAIN, "evaluate --model short", **VLLM)
+
+
+def test_a_run_with_vllm_learns_adapters_and_is_evaluated_by_it(trained):
+    metrics = read_json(trained / "results/train/short/metrics.json")
+    effective = metrics["effective_config"]
+    assert (effective["use_vllm"], effective["trainer"], effective["dtype"]) == (True, "PackedGRPOTrainer", "bfloat16")
+    weights = load_file(trained / "results/train/short/model/adapter_model.safetensors")
+    assert len(weights) == 2 * 2 * len(TARGETS)
+    assert all(tensor.any() for tensor in weights.values())  # the matrices B begin as zeros: a gradient came to each
+    assert len(read_jsonl(trained / "results/evaluate/short/answers.jsonl")) == 10
+
+
+def test_vllm_samples_with_the_trainers_weights_for_every_target(trained):
+    """For each target alone: its adapter moves vLLM's log-probabilities, and to where the trainer's are."""
+    params = settings()
+    network, tokenizer = loading.load(loading.Source(str(trained / "results/base/model")), params, packing.ATTENTION)
+    adapted = loading.adapt(network, params.lora).to("cuda")
+    llm = vllm_engine.start_vllm(str(trained / "results/base/model"), params, load_format="dummy")
+    ids = question_and_answer(tokenizer)
+
+    def of_vllm() -> torch.Tensor:
+        vllm_engine.vllm_model(llm).load_weights(merged_weights(adapted))
+        llm.reset_prefix_cache()
+        return prompt_logprobs(llm, ids)
+
+    def of_trainer() -> torch.Tensor:
+        with torch.autocast("cuda", torch.bfloat16):
+            return logprobs(adapted, ids)
+
+    without = of_vllm()
+    assert (without - of_trainer()).abs().mean() < 0.02
+    torch.manual_seed(0)
+    for target in TARGETS:
+        parts = [part for name, part in adapted.named_parameters() if f".{target}.lora_B" in name]
+        assert len(parts) == 2
+        with torch.no_grad():
+            for part in parts:
+                part.normal_(std=0.3)
+        moved = (of_vllm() - without).abs().mean()
+        apart = (of_vllm() - of_trainer()).abs().mean()
+        print(f"{target}: moved {moved:.3f}, apart {apart:.4f}")
+        assert moved > 0.1, target
+        assert apart < moved / 5, target
+        with torch.no_grad():
+            for part in parts:
+                part.zero_()
+
+
+def test_a_packed_batch_gives_the_log_probabilities_of_a_padded_one(trained):
+    """The kernel of the card against a dense mask, forward and backward, for prompts and completions of any length."""
+    params = settings(precision="mixed")
+    model, _ = loading.load(loading.Source(str(trained / "results/base/model")), params, packing.ATTENTION)
+    torch.manual_seed(0)
+    ids = torch.randint(5, 300, (12, 90), device="cuda")
+    mask = torch.ones_like(ids)
+    for row in range(12):
+        ids[row, :40], mask[row, : 7 * (row // 4)] = ids[row // 4 * 4, :40], 0
+        mask[row, 90 - 4 * row :] = 0
+    packed = packing.pack(ids, mask, 50, 4)
+    found = []
+    for attention in (packing.ATTENTION, "sdpa"):
+        model.set_attn_implementation(attention)
+        model.zero_grad()
+        with torch.autocast("cuda", torch.bfloat16):
+            states = model.model(**packed.inputs(attention)).last_hidden_state[0, packed.sources]
+            logits = model.lm_head(states).float()
+        logps = logits.log_softmax(-1).gather(-1, packed.targets[:, None])
+        (logps * torch.linspace(-1, 1, len(logps), device="cuda")[:, None]).sum().backward()
+        found.append((logps.detach(), model.model.layers[0].self_attn.k_proj.weight.grad.clone()))
+    for ours, dense in zip(*found, strict=True):
+        assert ((ours - dense).norm() / dense.norm()).item() < 0.01
+
+
+def test_a_compiled_update_without_a_group_of_equal_rewards_has_the_gradient_of_one_with_it(trained, tmp_path):
+    params = settings()
+    model, tokenizer = loading.load(loading.Source(str(trained / "results/base/model")), params, packing.ATTENTION)
+    adapted = loading.adapt(model, params.lora)
+    torch.manual_seed(0)
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    args = GRPOConfig(
+        output_dir=str(tmp_path), bf16=True, max_steps=1, per_device_train_batch_size=8, num_generations=4,
+        max_completion_length=50, loss_type="dapo", report_to="none", gradient_checkpointing=False,
+    )  # fmt: skip
+    rows = read_jsonl(trained / "results/extract/train.jsonl")[:4]
+    trainer = PackedGRPOTrainer(
+        model=adapted, processing_class=tokenizer, reward_funcs=lambda completions, **unused: [0.0, 1.0], args=args,
+        train_dataset=Dataset.from_list([{"prompt": row["prompt"]} for row in rows]), compiled=True, sampled=False,
+    )  # fmt: skip
+    prompts = torch.randint(5, 300, (2, 40), device="cuda").repeat_interleave(4, 0)
+    completions = torch.randint(5, 300, (8, 50), device="cuda")
+    ended = torch.ones_like(completions)
+    for row in range(8):
+        ended[row, 50 - 5 * row :] = 0
+    ids, mask = torch.cat([prompts, completions], 1), torch.cat([torch.ones_like(prompts), ended], 1)
+    with torch.no_grad():
+        old = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, 50)[0]
+    inputs = {
+        "prompt_ids": prompts, "prompt_mask": torch.ones_like(prompts), "completion_ids": completions,
+        "completion_mask": ended, "num_items_in_batch": ended.sum(), "old_per_token_logps": old,
+        "advantages": torch.tensor([1.0, -1.0, 0.5, -0.5, 0.0, 0.0, 0.0, 0.0], device="cuda"),
+    }  # fmt: skip
+    # An advantage this small has the second group computed, and no part in the gradient that 16 bit can tell.
+    whole = inputs | {"advantages": torch.tensor([1.0, -1.0, 0.5, -0.5, 1e-6, 1e-6, 1e-6, 1e-6], device="cuda")}
+    assert passes(trainer, inputs) == [40 + 50 + 45 + 40 + 35]
+    assert passes(trainer, whole) == [2 * 40 + 50 + 45 + 40 + 35 + 30 + 25 + 20 + 15]
+    expected, found = (
+        {name: gradient.clone() for name, gradient in gradients(trainer, one).items()} for one in (whole, inputs)
+    )
+    apart = {name: ((found[name] - one).norm() / one.norm()).item() for name, one in expected.items()}
+    print(f"gradients are apart by {max(apart.values()):.4f} at most")
+    assert max(apart.values()) < 0.02, apart
+
+
+def test_vllm_and_transformers_answer_alike(trained):
+    """Greedy answers in 32 bit: the same but where two tokens are as good."""
+    folder = str(trained / "results/base/model")
+    prompts = [row["prompt"] for row in read_jsonl(trained / "results/extract/train.jsonl")[:40]]
+    whole = settings(precision="float32", lora="null")
+    vllm = vllm_engine.VllmEngine(loading.Source(folder), whole).complete(prompts, 24, "vllm")
+    ours = transformers_engine.TransformersEngine(loading.Source(folder), whole).complete(prompts, 24, "tf")
+    same = sum(one == other for one, other in zip(vllm, ours, strict=True))
+    print(f"{same} of 40 answers are the same")
+    assert same >= 38
+
+
+def test_vllm_samples_by_the_seed_and_ends_before_a_text(trained):
+    prompts = [row["prompt"] for row in read_jsonl(trained / "results/extract/train.jsonl")[:40]]
+    engine = vllm_engine.VllmEngine(
+        loading.Source(str(trained / "results/base/model")), settings(precision="float32", lora="null")
+    )
+    first, again, other = (engine.sample(prompts, 24, "samples", engine.Sampling(4, 1.0, seed)) for seed in (1, 1, 2))
+    same = sum(one == two for one, two in zip(first, again, strict=True))
+    print(f"{same} of 40 questions have the same four samples")
+    assert same >= 36
+    assert first != other
+    assert {len(several) for several in first} == {4}
+    assert sum(len({one.text for one in several}) > 1 for several in first) > 20
+    greedy = engine.complete(prompts, 24, "greedy")
+    stop = next(answer.text[2:4] for answer in greedy if len(answer.text) > 4)
+    for whole, stopped in zip(greedy, engine.complete(prompts, 24, "stopped", stop), strict=True):
+        if stop in whole.text:
+            assert (stop in stopped.text, stopped.truncated) == (False, False)
+            assert stopped.tokens < whole.tokens or whole.text.endswith(stop)
+
+
+def test_an_engine_goes_on_to_other_weights(trained):
+    """The whole weights of a run replace those of the base model in vLLM, later on or at its start."""
+    folder = run(shutil.copytree(trained, trained.parent / "whole"), TRAIN, **(VLLM | {"lora": "null"}))
+    base, final = (str(folder / path) for path in ("results/base/model", "results/train/short/model"))
+    prompts = [row["prompt"] for row in read_jsonl(trained / "results/extract/train.jsonl")[:20]]
+    engine = vllm_engine.VllmEngine(loading.source(base, None), settings(lora="null"))
+    before = engine.complete(prompts, 24, "base")
+    engine.use(loading.source(base, Path(final)))
+    after = engine.complete(prompts, 24, "short")
+    assert after != before
+    assert after == vllm_engine.VllmEngine(loading.source(base, Path(final)), settings(lora="null")).complete(
+        prompts, 24, "short, by the name of base"
+    )
+    assert after == vllm_engine.VllmEngine(loading.Source(final), settings(lora="null")).complete(
+        prompts, 24, "short, by its own"
+    )
+
+
+def test_merged_weights_answer_as_base_and_adapter_do(trained):
+    source = loading.source(str(trained / "results/base/model"), trained / "results/train/short/model")
+    prompts = [row["prompt"] for row in read_jsonl(trained / "results/extract/train.jsonl")] * 4
+    engine = transformers_engine.TransformersEngine(
+        source, settings(engine="transformers", precision="float32", train__old_log_probs="computed")
+    )
+    with_adapter = engine.complete(prompts[:100], 24, "adapter")
+    engine.model = engine.model.merge_and_unload()
+    merged = engine.complete(prompts[:100], 24, "merged")
+    same = sum(one == other for one, other in zip(with_adapter, merged, strict=True))
+    print(f"{same} of 100 answers are the same")
+    assert same >= 98
+
+
+def test_the_exported_adapter_means_the_same_in_peft_and_in_vllm(trained):
+    params = settings()
+    folder = str(trained / "results/base/model")
+    base, adapted = (loading.source(folder, path) for path in (None, trained / "results/train/short/model"))
+    ids = question_and_answer(loading.load_tokenizer(folder))
+    given = [logprobs(loading.load(source, params)[0], ids) for source in (base, adapted)]
+    engine = vllm_engine.VllmEngine(adapted, params)
+    by_vllm = prompt_logprobs(engine.llm, ids, lora_request=engine.adapter)
+    moved, apart = ((one - given[1]).abs().mean() for one in (given[0], by_vllm))
+    print(f"the adapter moved {moved:.4f}, vLLM is apart {apart:.4f}")
+    assert apart < moved / 3
+
+
+def test_a_base_model_that_gives_another_end_token_stops(trained, tmp_path):
+    """As Qwen2.5: its tokenizer ends with <|endoftext|>, its chat template ends a turn with <|im_end|>."""
+    folder = shutil.copytree(trained / "results/base/model", tmp_path / "model")
+    written = (folder / "tokenizer_config.json").read_text()
+    (folder / "tokenizer_config.json").write_text(
+        written.replace('"eos_token": "<|im_end|>"', '"eos_token": "<|endoftext|>"')
+    )
+    assert loading.load_tokenizer(str(folder)).eos_token == "<|im_end|>"
+    prompts = [row["prompt"] for row in read_jsonl(trained / "results/extract/train.jsonl")]
+    answers = vllm_engine.VllmEngine(loading.Source(str(folder)), settings(lora="null")).complete(prompts, 300, "ends")
+    assert not any("<|im" in answer.text for answer in answers)
+    assert sum(not answer.truncated for answer in answers) > len(prompts) / 2
+
+
+def test_a_stopped_run_with_vllm_goes_on(base, trained, tmp_path):
+    folder = shutil.copytree(base, tmp_path / "p")
+    process = start(folder, TRAIN, **VLLM)
+    wait_for(lambda: any(folder.glob("checkpoints/short-*/kept/9")), process)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate()[0]
+    assert process.returncode == 128 + signal.SIGTERM, said
+    stopped = mlflow_run(folder)
+    run(folder, TRAIN, **VLLM)
+    assert logged_steps(folder) == STEPS
+    assert (mlflow_run(folder).info.run_id, mlflow_run(folder).info.status) == (stopped.info.run_id, "FINISHED")

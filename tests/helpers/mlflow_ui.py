@@ -1,0 +1,51 @@
+"""MLflow's interface as `make ui` starts it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from project import ROOT
+
+PATIENCE = 60  # seconds
+
+
+def listening(port: int) -> set[str]:
+    """Addresses that the port is open on."""
+    found = psutil.net_connections("inet")
+    return {entry.laddr.ip for entry in found if entry.status == psutil.CONN_LISTEN and entry.laddr.port == port}
+
+
+@contextmanager
+def interface(folder: Path, port: int) -> Iterator[None]:
+    """The command of `make ui`, on the tracking store of a folder and on a port, from when it listens."""
+    assert not listening(port), f"port {port} is taken"
+    told = subprocess.run(
+        ["make", "--no-print-directory", "-n", "-o", ".venv/.ready", "ui"], cwd=ROOT, capture_output=True, text=True
+    )
+    command = told.stdout.splitlines()[-1].replace(str(ROOT / "tracking"), str(folder))
+    assert "mlflow ui" in command
+    assert "--port 5000" in command
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    server = subprocess.Popen(
+        command.replace("--port 5000", f"--port {port}"),
+        shell=True,
+        cwd=folder,
+        env=os.environ | {"PATH": path},
+        start_new_session=True,
+    )
+    try:
+        end = time.monotonic() + PATIENCE
+        while not listening(port):
+            assert server.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        yield
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()

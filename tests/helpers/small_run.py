@@ -1,0 +1,153 @@
+"""The real stages on a few rows and steps, for tests that need a trained model in seconds."""
+
+import filecmp
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import yaml
+from gsm8k_grpo.config import layers
+from gsm8k_grpo.files import read_json
+from project import COMMAND, ROOT
+
+# 8 steps an epoch, 4 steps a generation; the weights of step 9, amid the third generation, are kept.
+FEW = {
+    "threads": 1, "download.generated.train_rows": 60, "download.generated.test_rows": 10,
+    "extract.validation_rows": 10, "base.steps": 6, "train.prompts": 32, "train.per_device_train_batch_size": 32,
+    "train.steps_per_generation": 4, "train.max_completion_length": 24, "train.save_steps": 4,
+    "train.sample_steps": 4, "train.sample_prompts": 2, "variants.short.max_steps": 12, "keep_checkpoints": "[9]",
+    "evaluate.max_completion_length": 24, "compare.resamples": 100, "evaluate.samples": 2,
+    "evaluate.sets": {"longer": {"generated": {"problems": "longer", "rows": 5}}},
+}  # fmt: skip
+PREPARE = ("download", "extract", "base")
+TRAIN = "train --variant short"
+STEPS = list(range(1, 13))
+WALL_CLOCK = {
+    "seconds", "seconds_generate", "seconds_score", "seconds_update", "seconds_saving", "energy_kwh",
+    "peak_memory_gib", "sessions", "mlflow_run_id", "mlflow_run_key",
+}  # fmt: skip
+MODEL_FILES = ["results/train/short/model/model.safetensors", "results/train/short/checkpoints/9/model.safetensors"]
+TRAINED_FILES = [*MODEL_FILES, "results/train/short/samples.jsonl"]
+
+
+def command(stage: str, **settings: Any) -> list[str]:
+    """`gsm8k-grpo STAGE` on the few rows; settings such as `train__learning_rate=1` go over them."""
+    given = FEW | {key.replace("__", "."): value for key, value in settings.items()}
+    return [str(COMMAND), *stage.split(), *(f"--set={key}={value}" for key, value in given.items())]
+
+
+def stage(folder: Path, name: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(name, **settings), cwd=folder, capture_output=True, text=True, check=False)
+
+
+def run(folder: Path, *stages: str, **settings: Any) -> Path:
+    """Run stages that must succeed, in an empty folder or where earlier stages ran."""
+    if not (folder / "params.yaml").exists():
+        shutil.copy(ROOT / "params.yaml", folder)
+    for name in stages:
+        done = stage(folder, name, **settings)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def heeding_interrupts() -> None:
+    """For a new process: shells have theirs in the background ignore SIGINT, nohup SIGHUP; those of tests don't."""
+    for signum in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_DFL)
+
+
+def start(folder: Path, name: str = TRAIN, **settings: Any) -> subprocess.Popen[str]:
+    """Start a stage in a process group of its own."""
+    return subprocess.Popen(
+        command(name, **settings), cwd=folder, start_new_session=True, preexec_fn=heeding_interrupts,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def wait_for(happened: Callable[[], Any], process: subprocess.Popen, seconds: float = 240) -> None:
+    """Wait until something is so while a process runs."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert process.poll() is None, "the process ended before"
+        assert time.monotonic() < end, "it did not come to be"
+        time.sleep(0.01)
+
+
+def whole(folder: Path, step: int) -> Callable[[], bool]:
+    """Whether the checkpoint of a step is whole."""
+    return lambda: any(folder.glob(f"checkpoints/short-*/checkpoint-{step}/manifest.json"))
+
+
+def without_clock(folder: Path) -> dict:
+    metrics = read_json(folder / "results/train/short/metrics.json")
+    return {key: value for key, value in metrics.items() if key not in WALL_CLOCK}
+
+
+def history(folder: Path) -> str:
+    """history.csv to the byte, but for the columns that a clock wrote."""
+    rows = pd.read_csv(folder / "results/train/short/history.csv", dtype=str)
+    return rows.drop(columns=[column for column in rows if column in WALL_CLOCK]).to_csv()
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert filecmp.cmpfiles(one, other, TRAINED_FILES, shallow=False) == (TRAINED_FILES, [], [])
+    assert history(one) == history(other)
+    assert without_clock(one) == without_clock(other)
+
+
+def mlflow_run(folder: Path) -> mlflow.entities.Run:
+    """The one MLflow run of the variant short."""
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/tracking/mlflow.db")
+    (found,) = client.search_runs(["1"], "tags.variant = 'short'")
+    return found
+
+
+def logged_steps(folder: Path, metric: str = "reward_correctness") -> list[int]:
+    """The steps that MLflow has of a metric, as often as it has them."""
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/tracking/mlflow.db")
+    return sorted(point.step for point in client.get_metric_history(mlflow_run(folder).info.run_id, metric))
+
+
+def unprivileged(arguments: list[str | Path]) -> list[str | Path]:
+    """A command for which permissions bind, which for root they don't."""
+    if os.geteuid():
+        return arguments
+    dropped = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--inh-caps={dropped}", f"--bounding-set={dropped}", *arguments]
+
+
+def checkout(folder: Path) -> Path:
+    """The project's files as git tracks them, in a folder of their own."""
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in tracked.stdout.splitlines():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def workflow(folder: Path) -> Path:
+    """The project's files in a folder of their own, with the few rows in its params.yaml."""
+    checkout(folder)
+    params = folder / "params.yaml"
+    few = {key: value for key, value in FEW.items() if key != "keep_checkpoints"}
+    changed = layers.merge(layers.read(params), layers.nested(few | {"keep_checkpoints": [9]}))
+    changed["variants"]["full"] = {"epochs": 2}
+    params.write_text(yaml.safe_dump(changed))
+    return folder
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start Snakemake in a process group of its own, one job at a time."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.Popen(
+        ["snakemake", "--cores", "1", *arguments], cwd=folder, env=os.environ | {"PATH": path}, text=True,
+        start_new_session=True, preexec_fn=heeding_interrupts, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip

@@ -1,0 +1,380 @@
+"""The pipeline under DVC, for real, on few steps: what runs, what is restored, clones, experiments, `make sync`."""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+import yaml
+from gsm8k_grpo.config import layers
+from gsm8k_grpo.files import read_json
+from gsm8k_grpo.runtime.imports import import_closure
+from project import ROOT
+from small_run import FEW, checkout
+
+PACKAGE = ROOT / "workflow/gsm8k_grpo"
+CONFIGURATION = "results/configure/params.yaml"
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+STAGES = {name: stage.get("do", stage) for name, stage in STAGES.items()}
+MODULES = [name for name in STAGES if name not in ("evaluate_base", "train_seed", "evaluate_seed")]
+# Rooms that can't change what a stage writes: MLflow's copies, a run's signals, locks and progress, the memory plan, the
+# types of rows; and the one that reads the configuration, whose values DVC compares one by one.
+WITHOUT_EFFECT = {"tracking", "runtime", "memory", "records.py"}
+FURTHER_MODULES = {"extract": ["sets"]}  # that the command of a stage calls too
+TABLE = ["configure", "download", "extract", "base", "train@short", "train@full",
+       "evaluate_base", "evaluate@short", "evaluate@full", "compare", "card@short", "card@full", "report"]  # fmt: skip
+ALL = set(TABLE)
+CARDS = {"card@short", "card@full"}
+AFTER_EVALUATION = {"evaluate_base", "evaluate@short", "evaluate@full", "compare", *CARDS, "report"}
+
+
+# dvc.yaml against the code
+
+
+def closure(stage: str) -> set[Path]:
+    """The package's modules that a stage runs, less those of rooms without effect."""
+    without = frozenset(WITHOUT_EFFECT | (set() if stage == "configure" else {"config"}))
+    modules = ["stage", *FURTHER_MODULES.get(stage, [])]
+    return set().union(*(import_closure(PACKAGE / "stages" / stage / f"{module}.py", without) for module in modules))
+
+
+def sources(stage: str) -> list[Path]:
+    """The files and folders of the package among a stage's deps."""
+    return [ROOT / dep for dep in STAGES[stage]["deps"] if dep.startswith("workflow/gsm8k_grpo/")]
+
+
+@pytest.mark.parametrize("stage", MODULES)
+def test_a_stage_depends_on_every_module_it_imports_its_rule_and_the_lock_file(stage):
+    imported = closure(stage)
+    assert [file for file in imported if not any(file.is_relative_to(source) for source in sources(stage))] == []
+    assert [source for source in sources(stage) if not any(file.is_relative_to(source) for file in imported)] == []
+    assert {"envs/cpu.txt", f"workflow/rules/{stage}.smk"} <= set(STAGES[stage]["deps"])
+
+
+def test_a_module_that_training_does_not_import_makes_no_training_stale():
+    """Only whole folders of rooms may bring in more than the imports; these are the modules that come in so."""
+    folders = {file for source in sources("train") for file in source.rglob("*.py")}
+    further = {file for file in folders - closure("train") - set(sources("train")) if file.name != "__init__.py"}
+    assert {str(file.relative_to(PACKAGE)) for file in further} == {"models/transformers_engine.py"}
+
+
+def rules(stage: str) -> str:
+    """The text of the rules that DVC has a stage run."""
+    texts = re.split(r"^(?:use )?rule ", (ROOT / f"workflow/rules/{stage}.smk").read_text(), flags=re.MULTILINE)
+    run = STAGES[stage]["cmd"].partition("${run} ")[2].partition(" -- ")[0].split()
+    return "".join(text for text in texts if text.partition(":")[0] in run)
+
+
+@pytest.mark.parametrize("stage", [stage for stage in MODULES if stage not in ("configure", "report")])
+def test_a_stages_parameters_are_its_rules_lookups(stage):
+    looked_up = {path.replace("/", ".") for path in re.findall(r'lookup\(dpath="([^"]+)"', rules(stage))}
+    keys = STAGES[stage]["params"][0][CONFIGURATION]
+    assert sorted(keys) == sorted(path.replace("{variant}", "${key}") for path in looked_up)
+
+
+@pytest.mark.parametrize("stage", MODULES)
+def test_a_stages_outs_hold_its_rules_outputs(stage):
+    outputs = "".join(re.findall(r"output:(.*?)log:", rules(stage), flags=re.DOTALL))
+    made = [re.sub(r"{+(model|variant)}+", "${key}", path) for path in re.findall(r'"(results/[^"]+)"', outputs)]
+    outs = STAGES[stage]["outs"] + STAGES[stage].get("metrics", [])
+    assert made
+    assert [path for path in made if not any(path == out or path.startswith(f"{out}/") for out in outs)] == []
+
+
+def test_base_is_evaluated_as_the_variants_are():
+    of_base, of_variants = STAGES["evaluate_base"], STAGES["evaluate"]
+    assert of_base["params"] == of_variants["params"]
+    assert [dep for dep in of_base["deps"] if dep != "results/base/base.json"] == [
+        dep for dep in of_variants["deps"] if not dep.startswith("results/train/")
+    ]
+    assert of_base["outs"] == [out.replace("${key}", "base") for out in of_variants["outs"]]
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_a_further_seed_is_trained_and_evaluated_as_the_first_is(stage):
+    of_first, of_further = STAGES[stage], STAGES[f"{stage}_seed"]
+    assert of_further["matrix"] == {"variant": "${variants}", "seed": "${seeds}"}
+    as_further = yaml.safe_load(yaml.safe_dump(of_first).replace("${key}", "${item.variant}_s${item.seed}"))
+    assert {key: of_further[key] for key in of_first if key != "desc"} == {
+        key: value for key, value in as_further.items() if key != "desc"
+    }
+
+
+# A project of its own
+
+
+ENVIRONMENT = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@localhost",
+    "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@localhost",
+}  # fmt: skip
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The folder's own code, not the one that is installed."""
+    return ENVIRONMENT | {"PYTHONPATH": str(folder / "workflow")}
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def done(folder: Path, *command: str) -> str:
+    finished = run(folder, *command)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout + finished.stderr
+
+
+def ran(output: str) -> set[str]:
+    """The stages that DVC ran; those it skipped or restored are not among them."""
+    return set(re.findall(r"^Running stage '(.+)':", output, re.MULTILINE))
+
+
+def restored(output: str) -> set[str]:
+    return set(re.findall(r"^Stage '(.+)' is cached - skipping run", output, re.MULTILINE))
+
+
+def assert_snakemake_runs_nothing(folder: Path) -> None:
+    assert "Nothing to be done" in done(folder, "snakemake", "--cores", "1", "report")
+
+
+def edit(folder: Path, **changes) -> None:
+    """Change params.yaml; a dotted key is written with two underscores."""
+    path = folder / "params.yaml"
+    changes = {key.replace("__", "."): value for key, value in changes.items()}
+    path.write_text(yaml.safe_dump(layers.merge(layers.read(path), layers.nested(changes)), sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """The project's files in a repository of their own, with few steps, run through DVC once and committed."""
+    folder = checkout(tmp_path_factory.mktemp("project"))
+    (folder / "dvc.lock").unlink()
+    edit(folder, **FEW | {"variants.full.epochs": 1, "keep_checkpoints": [4], "extract.validation_rows": 0})
+    shutil.copy(folder / "workflow/recipes/tiny.yaml", folder / "workflow/recipes/again.yaml")
+    done(folder, "git", "init", "--quiet", "--initial-branch=main")
+    done(folder, "git", "add", "--all")
+    done(folder, "git", "commit", "--quiet", "--message=few steps")
+    assert ran(done(folder, "dvc", "repro")) == ALL
+    done(folder, "git", "add", "dvc.lock")
+    done(folder, "git", "commit", "--quiet", "--message=results")
+    return folder
+
+
+@pytest.fixture
+def finished(project) -> Iterator[Path]:
+    """The project as committed, and brought back to it afterwards."""
+    yield project
+    done(project, "git", "checkout", "--quiet", ".")
+    done(project, "dvc", "checkout", "--force")
+
+
+def test_a_run_leaves_the_repository_clean_and_snakemake_nothing_to_do(finished):
+    assert done(finished, "git", "status", "--porcelain") == ""
+    assert_snakemake_runs_nothing(finished)
+
+
+def test_the_stages_are_those_of_the_table(finished):
+    listed = done(finished, "dvc", "stage", "list").splitlines()
+    assert [line.split()[0] for line in listed] == TABLE
+    arrows = {tuple(re.findall(r'"([^"]+)"', line)) for line in done(finished, "dvc", "dag", "--dot").splitlines()}
+    chain = ["download", "extract", "base", "train@full", "evaluate@full", "compare", "report"]
+    assert set(itertools.pairwise(chain)) <= arrows
+    assert ("train@short", "evaluate@full") not in arrows
+
+
+def test_with_nothing_changed_nothing_runs_within_five_seconds(finished):
+    began = time.perf_counter()
+    output = done(finished, "dvc", "repro")
+    assert time.perf_counter() - began < 5
+    assert (ran(output), restored(output)) == (set(), set())
+
+
+def test_an_evaluation_key_evaluates_anew_and_its_old_value_restores_all_of_it(finished):
+    edit(finished, evaluate__questions=8)
+    assert ran(done(finished, "dvc", "repro")) == {"configure", *AFTER_EVALUATION}
+    assert read_json(finished / "results/evaluate/full/metrics.json")["n"] == 8
+    difference = json.loads(done(finished, "dvc", "metrics", "diff", "--json"))
+    assert difference["results/evaluate/full/metrics.json"]["n"] == {"old": 10, "new": 8, "diff": -2}
+    assert_snakemake_runs_nothing(finished)
+
+    done(finished, "git", "checkout", "--quiet", "params.yaml")
+    output = done(finished, "dvc", "repro")
+    assert (ran(output), restored(output)) == (set(), {"configure", *AFTER_EVALUATION})
+    assert done(finished, "git", "status", "--porcelain") == ""
+    # Snakemake's records are of the run with 8 questions.
+    assert "Nothing to be done" not in done(finished, "snakemake", "-n", "report")
+    done(finished, "gsm8k-grpo", "sync")
+    assert_snakemake_runs_nothing(finished)
+
+
+def test_an_experiment_trains_the_changed_variant_alone_and_can_be_compared(finished):
+    settings = ["-S", "recipe=again", "-S", "variants.short.max_steps=8"]
+    output = done(finished, "dvc", "exp", "run", "--name", "shorter", *settings)
+    stale = {"configure", "train@short", "evaluate@short", "compare", "card@short", "report"}
+    assert ran(output) - {"card@full"} == stale  # full's card is made anew where a figure that it shows is another
+    trained = read_json(finished / "results/train/short/metrics.json")
+    assert trained["steps"] == 8
+    run = mlflow.MlflowClient(f"sqlite:///{finished}/tracking/mlflow.db").get_run(trained["mlflow_run_id"])
+    commit = done(finished, "git", "rev-parse", "HEAD").strip()
+    assert (run.data.tags["dvc_experiment"], run.data.tags["dvc_baseline"]) == ("shorter", commit)
+
+    (baseline,) = (row for row in json.loads(done(finished, "dvc", "exp", "show", "--json")) if row["name"] == "main")
+    (experiment,) = (row for row in baseline["experiments"] if row["name"] == "shorter")
+    assert configured(baseline["data"]) == ("tiny", 12)
+    assert configured(experiment["revs"][0]["data"]) == ("again", 8)
+    difference = json.loads(done(finished, "dvc", "metrics", "diff", "--json", "HEAD", "shorter"))
+    assert difference["results/evaluate/short/metrics.json"]["mlflow_run_id"]["new"] == trained["mlflow_run_id"]
+    done(finished, "dvc", "plots", "show", "--out", ".work/plots")
+    page = (finished / ".work/plots/index.html").read_text()
+    assert page.count('"field": "reward_correctness"') >= 1
+    assert all(f'"filename": "{variant}/history.csv"' in page for variant in ("short", "full"))
+
+    done(finished, "git", "checkout", "--quiet", ".")
+    assert ran(done(finished, "dvc", "repro")) == set()
+    assert read_json(finished / "results/train/short/metrics.json")["steps"] == 12
+    done(finished, "gsm8k-grpo", "sync")  # Snakemake's records are of the experiment
+
+
+def test_a_further_seed_runs_each_variant_once_more_and_nothing_else(finished):
+    edit(finished, seeds=[43])
+    further = {f"{stage}_seed@{variant}-43" for stage in ("train", "evaluate") for variant in ("short", "full")}
+    assert ran(done(finished, "dvc", "repro")) == {"configure", *further, "compare", "report"}
+    spreads = read_json(finished / "results/compare/seeds.json")
+    assert [(row["variant"], row["seeds"], len(row["values"])) for row in spreads] == [
+        *[("short", [42, 43], 2)] * 2, *[("full", [42, 43], 2)] * 2,
+    ]  # fmt: skip
+    assert {row["b"] for row in read_json(finished / "results/compare/comparison.json")} == {"short", "full"}
+    assert_snakemake_runs_nothing(finished)
+
+    done(finished, "git", "checkout", "--quiet", ".")
+    done(finished, "dvc", "checkout", "--force")
+    assert not list(finished.glob("results/*/*_s43/*"))
+    assert ran(done(finished, "dvc", "repro")) == set()
+
+
+def configured(data: dict) -> tuple[str, int]:
+    """The recipe and the length of short, of a row of `dvc exp show`."""
+    values = data["params"]["params.yaml"]["data"]
+    return values["recipe"], values["variants"]["short"]["max_steps"]
+
+
+@pytest.mark.parametrize(
+    ("file", "stale"),
+    [
+        ("workflow/gsm8k_grpo/analysis/significance.py", AFTER_EVALUATION),
+        ("workflow/gsm8k_grpo/stages/train/grpo/trainer.py", {"train@short", "train@full"}),
+        ("workflow/gsm8k_grpo/cli.py", set()),
+        ("workflow/gsm8k_grpo/stages/report/templates/train.html.j2", {"report"}),
+        ("workflow/rules/base.smk", {"base"}),
+        ("envs/cpu.txt", ALL),
+        ("workflow/recipes/tiny.yaml", {"configure"}),
+    ],
+)
+def test_a_changed_source_makes_the_stages_stale_that_depend_on_it(finished, file, stale):
+    with (finished / file).open("a") as source:
+        source.write("\n")
+    assert json.loads(done(finished, "dvc", "status", "--json")).keys() == stale
+
+
+def test_a_clone_pulls_everything_and_runs_nothing(finished, tmp_path):
+    store, clone = tmp_path / "store", tmp_path / "clone"
+    done(finished, "dvc", "remote", "add", "--default", "store", str(store))
+    done(finished, "dvc", "push")
+    done(finished, "git", "clone", "--quiet", ".", str(clone))
+    done(clone, "dvc", "remote", "add", "--default", "store", str(store))
+    done(clone, "dvc", "pull")
+    assert "Nothing to be done" not in done(clone, "snakemake", "-n", "report")
+    assert done(clone, "gsm8k-grpo", "sync") == "results is what dvc.lock says, and Snakemake knows it\n"
+    assert_snakemake_runs_nothing(clone)
+    output = done(clone, "dvc", "repro")
+    assert (ran(output), restored(output)) == (set(), set())
+
+
+def refused(folder: Path) -> str:
+    """What `sync` says when it refuses; it touches nothing then."""
+    before = {path: path.lstat().st_mtime_ns for path in (folder / "results").rglob("*")}
+    sync = run(folder, "gsm8k-grpo", "sync")
+    assert sync.returncode == 1
+    assert {path: path.lstat().st_mtime_ns for path in (folder / "results").rglob("*")} == before
+    return sync.stderr
+
+
+def test_sync_refuses_what_is_not_as_recorded(finished):
+    edit(finished, seed=7)
+    (finished / "results/compare/comparison.json").write_text("[]")
+    assert refused(finished).splitlines() == [
+        "error: results is not what dvc.lock says, and this would hide it:",
+        "  configure: changed deps: params.yaml modified",
+        "  compare: changed outs: results/compare modified",
+        "  card@short: changed deps: results/compare/comparison.json modified",
+        "  card@full: changed deps: results/compare/comparison.json modified",
+        "  report: changed deps: results/compare modified",
+        "`dvc pull` or `dvc checkout` takes what dvc.lock says, `dvc repro` makes what is stale, "
+        "`dvc commit --force` declares what is here right",
+    ]
+
+
+@pytest.mark.parametrize("link", ["symlink", "hardlink"])
+def test_sync_refuses_links_into_the_cache_and_says_how_to_have_copies(finished, link):
+    done(finished, "dvc", "config", "--local", "cache.type", link)
+    done(finished, "dvc", "checkout", "--relink")
+    message = refused(finished)
+    assert message.startswith("error: results/base/base.json, results/base/metrics.json, ")
+    assert "linked to DVC's cache" in message
+    for command in re.findall(r"`(dvc [^`]+)`", message):
+        done(finished, *command.split())
+    done(finished, "gsm8k-grpo", "sync")
+    assert_snakemake_runs_nothing(finished)
+
+
+def test_results_that_dvc_has_no_record_of_are_adopted_by_commit(finished):
+    recorded = (finished / "dvc.lock").read_bytes()
+    (finished / "dvc.lock").unlink()
+    done(finished, "dvc", "commit", "--force")
+    assert done(finished, "dvc", "status", "--json").strip() == "{}"
+    assert (finished / "dvc.lock").read_bytes() == recorded
+
+
+def test_no_job_outlives_a_dvc_that_is_killed_and_the_same_command_goes_on(finished):
+    edit(finished, variants__short__max_steps=32)
+    others = checkpoints(finished)
+    repro = subprocess.Popen(
+        ["dvc", "repro"], cwd=finished, env=environment(finished), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while checkpoints(finished) == others:
+        assert repro.poll() is None
+        time.sleep(0.05)
+    repro.kill()
+    repro.wait()
+    deadline = time.monotonic() + 30
+    while at_work(finished):
+        assert time.monotonic() < deadline, at_work(finished)
+        time.sleep(0.05)
+
+    again = done(finished, "dvc", "repro")
+    assert "going on from checkpoints/short-" in again
+    stale = {"train@short", "evaluate@short", "compare", "card@short", "report"}
+    assert ran(again) - {"card@full"} == stale  # full's card is made anew where a figure that it shows is another
+    assert read_json(finished / "results/train/short/metrics.json")["sessions"] == 2
+
+
+def checkpoints(folder: Path) -> set[Path]:
+    return set(folder.glob("checkpoints/*/checkpoint-*/manifest.json"))
+
+
+def at_work(folder: Path) -> list[psutil.Process]:
+    """The processes, other than zombies, whose working folder this is."""
+    found = psutil.process_iter(["cwd", "status"])
+    return [one for one in found if one.info["cwd"] == str(folder) and one.info["status"] != psutil.STATUS_ZOMBIE]

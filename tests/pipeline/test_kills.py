@@ -1,0 +1,164 @@
+"""Processes of the workflow are killed, stopped or started twice: the one command goes on, and nothing is lost."""
+
+import filecmp
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from small_run import (
+    PREPARE,
+    assert_same_run,
+    history,
+    logged_steps,
+    mlflow_run,
+    run,
+    snakemake,
+    wait_for,
+    whole,
+    workflow,
+)  # fmt: skip
+
+SEED = 1
+WEIGHTS = "results/train/short/metrics.json"
+SAME = [
+    *(f"results/download/{split}.jsonl" for split in ("train", "test")),
+    *(f"results/extract/{split}.jsonl" for split in ("train", "validation", "test")),
+    *(f"results/base/model/{file}" for file in ("model.safetensors", "tokenizer.json")),
+    *(
+        f"results/train/{variant}/{file}"
+        for variant in ("short", "full")
+        for file in ("model/model.safetensors", "checkpoints/9/model.safetensors", "samples.jsonl")
+    ),
+    *(
+        f"results/evaluate/{model}/{file}"
+        for model in ("base", "short", "full")
+        for file in ("answers.jsonl", "probes.jsonl", "checkpoints.jsonl")
+    ),
+    "results/compare/comparison.json",
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """The workflow's folder after an undisturbed training of short."""
+    return run(workflow(tmp_path_factory.mktemp("trained") / "p"), *PREPARE, "train --variant short")
+
+
+@pytest.fixture
+def prepared(trained, tmp_path) -> Path:
+    """The workflow's folder before training."""
+    folder = shutil.copytree(trained, tmp_path / "p")
+    for left in ("results/train", "scratch", "tracking"):
+        shutil.rmtree(folder / left)
+    return folder
+
+
+def tree(process: subprocess.Popen) -> list[psutil.Process]:
+    return [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+
+
+def ended(process: psutil.Process) -> bool:
+    """Whether a process has ended; one that only waits for init to take note of it has."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def stage_of(process: subprocess.Popen) -> psutil.Process | None:
+    """The process of the stage that Snakemake runs, if it runs one."""
+    children = psutil.Process(process.pid).children() if process.poll() is None else []
+    return children[0] if children else None
+
+
+@pytest.mark.parametrize(
+    ("victim", "asked"),
+    [("group", signal.SIGINT), ("snakemake", signal.SIGTERM), ("snakemake", signal.SIGKILL)],
+    ids=["Ctrl-C", "terminated", "killed"],
+)
+def test_when_snakemake_ends_its_training_saves_and_ends_too_and_the_same_command_goes_on(
+    trained, prepared, victim, asked
+):
+    process = snakemake(prepared, WEIGHTS)
+    wait_for(whole(prepared, 4), process)
+    everyone = tree(process)
+    (os.killpg if victim == "group" else os.kill)(process.pid, asked)
+    process.communicate(timeout=10)
+    assert process.returncode != 0
+    psutil.wait_procs(everyone, timeout=1)
+    assert all(ended(process) for process in everyone)
+    assert mlflow_run(prepared).info.status == "KILLED"
+
+    again = snakemake(prepared, WEIGHTS)
+    said = again.communicate()[0]
+    assert again.returncode == 0, said
+    assert "going on from checkpoints/short-" in (prepared / "logs/train/short.log").read_text()
+    assert_same_run(trained, prepared)
+    assert logged_steps(prepared) == list(range(1, 13))
+
+
+def test_a_second_pipeline_in_the_folder_refuses_in_one_line_and_harms_nothing(trained, prepared):
+    first = snakemake(prepared, WEIGHTS)
+    wait_for(whole(prepared, 4), first)
+    stage_of(first).suspend()  # it lasts as long as the second one's patience
+    second = snakemake(prepared, WEIGHTS)
+    said = second.communicate()[0].splitlines()
+    assert second.returncode == 1
+    assert said[-1] == "error: another pipeline is running in this folder; wait for it, or stop it"
+    looking = snakemake(prepared, "-n", WEIGHTS)
+    assert "This was a dry-run" in looking.communicate()[0]
+    stage_of(first).resume()
+    said = first.communicate()[0]
+    assert first.returncode == 0, said
+    assert_same_run(trained, prepared)
+
+
+def assert_same_results(one: Path, other: Path) -> None:
+    assert filecmp.cmpfiles(one, other, SAME, shallow=False) == (SAME, [], [])
+    assert history(one) == history(other)
+
+
+def kill(victim: str, process: subprocess.Popen) -> None:
+    """Kill the whole group, Snakemake alone, or the stage alone as soon as one runs."""
+    if victim == "everything":
+        os.killpg(process.pid, signal.SIGKILL)
+    elif victim == "snakemake":
+        process.kill()
+    else:
+        wait_for(lambda: stage_of(process), process)
+        stage_of(process).kill()
+    process.wait()
+
+
+def test_twenty_one_kills_at_random_moments_end_in_the_same_bytes(tmp_path):
+    """After each kill the same command is given again, at once; where it gets to the end, a new round begins."""
+    undisturbed = snakemake(workflow(tmp_path / "undisturbed"), "report")
+    began = time.monotonic()
+    said = undisturbed.communicate()[0]
+    assert undisturbed.returncode == 0, said
+    longest = (time.monotonic() - began) / 3  # some stages come through, some don't
+
+    folder, moment = workflow(tmp_path / "disturbed"), random.Random(SEED)
+    victims = ["everything", "snakemake", "stage"] * 7
+    moment.shuffle(victims)
+    while victims:
+        process = snakemake(folder, "report")
+        try:
+            said = process.communicate(timeout=moment.uniform(0.5, longest))[0]
+        except subprocess.TimeoutExpired:
+            kill(victims.pop(), process)
+            continue
+        assert process.returncode == 0, said
+        assert_same_results(tmp_path / "undisturbed", folder)
+        for left in ("results", "scratch"):
+            shutil.rmtree(folder / left)
+    last = snakemake(folder, "report")
+    said = last.communicate()[0]
+    assert last.returncode == 0, said
+    assert_same_results(tmp_path / "undisturbed", folder)

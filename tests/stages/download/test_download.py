@@ -1,0 +1,281 @@
+"""The stage download: generated problems, a local folder, the hub, and the hub out of reach."""
+
+import hashlib
+import itertools
+import json
+from http.server import BaseHTTPRequestHandler
+from urllib.parse import urlsplit
+
+import datasets
+import pytest
+from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, sha256
+from gsm8k_grpo.gsm8k.problems import problems
+from gsm8k_grpo.stages.download.stage import download
+from project import serving
+
+TRAIN = [
+    {"question": "Two and two?\u2028Say it.", "answer": "2+2=<<2+2=4>>4\n#### 4"},
+    {"question": "Wie viel sind 3 Äpfel?", "answer": "#### 3"},
+]
+TEST = [{"question": "Five?", "answer": "#### 1,005"}]
+REVISION, OTHER = "a1" * 20, "b2" * 20
+
+
+def lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+# generated
+
+
+def test_generated_problems_come_in_the_numbers_asked_for(small, tmp_path):
+    download(tmp_path, small)
+    train, test = (read_jsonl(tmp_path / f"{split}.jsonl") for split in ("train", "test"))
+    assert (len(train), len(test)) == (40, 10)
+    assert len({row["question"] for row in train + test}) == 50
+
+
+def test_a_seed_fixes_every_byte(small, tmp_path):
+    for folder, seed in (("first", 1), ("again", 1), ("other", 2)):
+        download(tmp_path / folder, small.model_copy(update={"seed": seed}))
+    for name in ("train.jsonl", "test.jsonl", "source.json"):
+        first, again, other = ((tmp_path / folder / name).read_bytes() for folder in ("first", "again", "other"))
+        assert first == again
+        assert first != other
+
+
+def test_the_source_of_generated_problems_is_told(small, tmp_path):
+    download(tmp_path, small)
+    assert read_json(tmp_path / "source.json") == {
+        "source": "generated",
+        "origin": "gsm8k_grpo.problems",
+        "revision": "seed 7",
+        "licence": "MIT",
+        "files": {
+            "train.jsonl": {"rows": 40, "sha256": sha256(tmp_path / "train.jsonl")},
+            "test.jsonl": {"rows": 10, "sha256": sha256(tmp_path / "test.jsonl")},
+        },
+    }
+
+
+def test_the_set_of_problems_is_the_one_chosen(small, tmp_path):
+    generated = small.download.generated.model_copy(update={"problems": "rich"})
+    download(
+        tmp_path, small.model_copy(update={"download": small.download.model_copy(update={"generated": generated})})
+    )
+    rows = read_jsonl(tmp_path / "train.jsonl") + read_jsonl(tmp_path / "test.jsonl")
+    assert rows == list(itertools.islice(problems("rich", 7), 50))
+    assert read_json(tmp_path / "source.json")["origin"] == "gsm8k_grpo.problems, rich"
+
+
+# local
+
+
+@pytest.fixture
+def local(tmp_path, small):
+    """A folder of two files, and the configuration that names it."""
+    folder = tmp_path / "own data"
+    folder.mkdir()
+    (folder / "train.jsonl").write_bytes(lines([row | {"topic": "sums"} for row in TRAIN]))
+    (folder / "test.jsonl").write_bytes(lines(TEST))
+    return folder, small.model_copy(update={"source": "local", "path": str(folder)})
+
+
+def test_local_rows_are_taken_as_published(local, tmp_path):
+    download(tmp_path / "out", local[1])
+    assert read_jsonl(tmp_path / "out" / "train.jsonl") == TRAIN
+    assert read_jsonl(tmp_path / "out" / "test.jsonl") == TEST
+
+
+def test_the_source_of_a_local_folder_has_rows_and_digests_of_the_files_written(local, tmp_path):
+    download(tmp_path / "out", local[1])
+    source = read_json(tmp_path / "out" / "source.json")
+    assert (source["source"], source["origin"], source["revision"]) == ("local", "own data", None)
+    for name, rows in (("train.jsonl", 2), ("test.jsonl", 1)):
+        digest = hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest()
+        assert source["files"][name] == {"rows": rows, "sha256": digest}
+
+
+@pytest.mark.parametrize("missing", ["train.jsonl", "test.jsonl"])
+def test_a_local_folder_without_a_file_is_explained(local, tmp_path, missing):
+    folder, settings = local
+    (folder / missing).unlink()
+    with pytest.raises(PipelineError, match=f"^path = .*own data: there is no {missing}; the folder must hold"):
+        download(tmp_path / "out", settings)
+    assert files(tmp_path / "out") == []
+
+
+def test_by_hand_a_missing_folder_is_explained_without_a_traceback(cli, workdir):
+    done = cli("download", "--set", "source=local", "--set", "path=nowhere")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: path = nowhere: there is no train.jsonl; the folder must hold")
+    assert "Traceback" not in done.stderr
+    assert not (workdir / "results").exists()
+
+
+# hub: a server of one data set stands in for it; the client is the real one
+
+PUBLISHED = {
+    "README.md": b"---\nconfigs:\n- config_name: main\n  data_files:\n  - {split: train, path: main/train.jsonl}\n"
+    b"  - {split: test, path: main/test.jsonl}\n---\n",
+    "main/train.jsonl": lines(TRAIN),
+    "main/test.jsonl": lines(TEST),
+}
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The calls of the hub's API that loading the data set `tests/sums` makes."""
+
+    def do_GET(self):
+        path = urlsplit(self.path).path
+        if path.startswith(f"/datasets/tests/sums/resolve/{REVISION}/"):
+            self._file(path.partition(f"{REVISION}/")[2])
+        elif path.startswith(f"/api/datasets/tests/sums/tree/{REVISION}/"):
+            folder = path.partition(f"{REVISION}/")[2]
+            found = [name for name in PUBLISHED if name.startswith(f"{folder}/")]
+            self._json([{"type": "file", "path": n, "size": len(PUBLISHED[n]), "oid": "0" * 40} for n in found])
+        elif path == f"/api/datasets/tests/sums/revision/{REVISION}":
+            self._json({"id": "tests/sums", "sha": REVISION, "siblings": [{"rfilename": name} for name in PUBLISHED]})
+        else:
+            self._answer(404, b"")
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def _file(self, name):
+        if name not in PUBLISHED:
+            return self._answer(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": REVISION})
+        etag = hashlib.sha256(PUBLISHED[name]).hexdigest()
+        return self._answer(200, PUBLISHED[name], {"X-Repo-Commit": REVISION, "ETag": f'"{etag}"'})
+
+    def _json(self, value):
+        self._answer(200, json.dumps(value).encode())
+
+    def _answer(self, status, body, headers={}):
+        self.send_response(status)
+        for name, value in (headers | {"Content-Length": str(len(body))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def hub():
+    with serving(Hub) as address:
+        yield address
+
+
+def from_hub(revision=REVISION, dataset="tests/sums", **keys):
+    settings = {"source": "hub", "download.hub.dataset": dataset, "download.hub.revision": revision} | keys
+    return [
+        "download",
+        "--part",
+        "splits",
+        *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")),
+    ]
+
+
+def test_the_hub_fills_a_cache_that_serves_the_pinned_revision_without_it(cli, workdir, tmp_path, hub):
+    home, written = str(tmp_path / "cache"), workdir / "results" / "download"
+
+    online = cli(*from_hub(), HF_HUB_OFFLINE="0", HF_ENDPOINT=hub, HF_HOME=home)
+    assert online.returncode == 0, online.stderr
+    assert read_jsonl(written / "train.jsonl") == TRAIN
+    assert read_jsonl(written / "test.jsonl") == TEST
+    source = read_json(written / "source.json")
+    assert (source["origin"], source["revision"], source["licence"]) == ("tests/sums", REVISION, "MIT")
+
+    before = {path.name: path.read_bytes() for path in written.iterdir()}
+    for path in written.iterdir():
+        path.unlink()
+    offline = cli(*from_hub(), HF_HUB_OFFLINE="1", HF_HOME=home)
+    assert offline.returncode == 0, offline.stderr
+    assert {path.name: path.read_bytes() for path in written.iterdir()} == before
+
+    other = cli(*from_hub(revision=OTHER), HF_HUB_OFFLINE="1", HF_HOME=home)
+    assert other.returncode == 1
+    assert f"error: download.hub.revision = {OTHER}: without the hub, the cache gives tests/sums at" in other.stderr
+    assert {path.name: path.read_bytes() for path in written.iterdir()} == before
+
+
+def test_a_hub_out_of_reach_names_the_remedies_and_leaves_nothing(cli, workdir, tmp_path):
+    (tmp_path / "cache").mkdir()
+    done = cli(*from_hub(), HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "cache"))
+    assert done.returncode == 1
+    assert f"error: download: tests/sums at revision {REVISION} could not be had from the hub (" in done.stderr
+    for remedy in ("--config source=local path=FOLDER", "HF_HUB_OFFLINE=1 and HF_HOME=CACHE", "source=generated"):
+        assert remedy in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (workdir / "results").exists()
+
+
+@pytest.fixture
+def published(tmp_path, small, monkeypatch):
+    """A folder that load_dataset takes for a data set, and the stage run on it with changed settings."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "published"
+    folder.mkdir()
+    (folder / "train.jsonl").write_bytes(lines([row | {"question_zh-cn": "七"} for row in TRAIN]))
+    (folder / "test.jsonl").write_bytes(lines([row | {"question_zh-cn": "八"} for row in TEST]))
+
+    def run(**keys):
+        own = small.download.hub.model_copy(update={"dataset": str(folder), "configuration": None} | keys)
+        changes = {"source": "hub", "download": small.download.model_copy(update={"hub": own})}
+        download(tmp_path / "out", small.model_copy(update=changes))
+        return read_jsonl(tmp_path / "out" / "train.jsonl")
+
+    return folder, run
+
+
+def test_other_columns_can_be_named(published):
+    assert published[1](question_key="question_zh-cn") == [{"question": "七", "answer": row["answer"]} for row in TRAIN]
+
+
+def test_a_column_that_is_not_there_names_those_that_are(published, tmp_path):
+    with pytest.raises(PipelineError) as stopped:
+        published[1](answer_key="solution")
+    assert str(stopped.value) == (
+        "download.hub.answer_key = solution: no such column; choose from question, answer, question_zh-cn"
+    )
+    assert files(tmp_path / "out") == []
+
+
+def test_a_data_set_without_a_test_split_is_refused(published, tmp_path):
+    (published[0] / "test.jsonl").unlink()
+    with pytest.raises(PipelineError, match=r"^download\.hub\.dataset = .*: no split 'test' in train$"):
+        published[1]()
+    assert files(tmp_path / "out") == []
+
+
+def test_code_beside_published_data_is_not_run(published, tmp_path):
+    marker = tmp_path / "marker"
+    (published[0] / "published.py").write_text(f"from pathlib import Path\nPath({str(marker)!r}).touch()\n")
+    with pytest.raises(PipelineError, match=r"\(RuntimeError: Dataset scripts are no longer supported"):
+        published[1]()
+    assert not marker.exists()
+    assert files(tmp_path / "out") == []
+
+
+def test_a_published_row_without_an_answer_is_named(published, tmp_path):
+    (published[0] / "train.jsonl").write_bytes(lines([*TRAIN, {"question": "q", "answer": None}]))
+    (published[0] / "test.jsonl").write_bytes(lines(TEST))
+    with pytest.raises(PipelineError, match=r", split train, row 2: 'answer' is missing or not a text$"):
+        published[1]()
+    assert files(tmp_path / "out") == []
+
+
+def test_an_error_of_the_hub_without_a_message_is_explained_too(published, monkeypatch):
+    def no_answer(*arguments, **options):
+        raise TimeoutError
+
+    monkeypatch.setattr("datasets.load_dataset", no_answer)
+    with pytest.raises(PipelineError, match=r"could not be had from the hub \(TimeoutError: \)"):
+        published[1]()

@@ -1,0 +1,325 @@
+"""The report: what it says of every kind of result, whatever the variants, and that no text can break out of it."""
+
+import html
+import json
+import re
+import struct
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import yaml
+from gsm8k_grpo.analysis import formatting
+from gsm8k_grpo.config import params
+from gsm8k_grpo.stages.report import stage as report_stage
+from gsm8k_grpo.stages.report.figures import curves, figures
+from gsm8k_grpo.stages.report.published_runs import FULL_RUN, PUBLISHED_RUNS
+from gsm8k_grpo.stages.report.results import read_results
+from gsm8k_grpo.tracking import mlflow_runs
+from markupsafe import escape
+from sample_results import HOSTILE, RIGHT, history, write_results
+
+FAST = {"compare.resamples": 200, "evaluate.probes": ["Calculate pi", HOSTILE]}
+CONTROL = {"variants.control": {"max_steps": 50, "rewards": {"set": "control", "weights": {"random": 1.0}}}}
+PNGS = ["accuracy.png", "gains.png", "learning.png", "rewards.png", "timing.png", "training.png"]
+
+
+@pytest.fixture(scope="module")
+def settings(root):
+    return params.load(root / "params.yaml", FAST)
+
+
+@pytest.fixture(scope="module")
+def finished(settings, tmp_path_factory):
+    """A folder where the stage has run, and the ids of the MLflow runs."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as here:
+        here.chdir(folder)
+        run_ids = {}
+        for model in ["base", *settings.variants]:
+            with mlflow_runs.running(mlflow_runs.Run(settings, model, model)) as run:
+                run_ids[model] = run.id
+        write_results(folder / "results", settings, run_ids=run_ids)
+        report_stage.report(folder / "results", folder / "results" / "report", settings)
+        yield folder, run_ids
+
+
+@pytest.fixture(scope="module")
+def page(finished):
+    return (finished[0] / "results" / "report" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def found(tmp_path, root):
+    """Writes results with some settings changed and reads them back, as the stage does."""
+
+    def make(overrides={}, **results):
+        settings = params.load(root / "params.yaml", FAST | overrides)
+        write_results(tmp_path / "results", settings, **results)
+        return read_results(tmp_path / "results", settings), settings
+
+    return make
+
+
+# The words follow from the comparison (more in test_summary.py)
+
+
+def test_a_page_without_a_difference_claims_none(found):
+    results, settings = found(right=dict.fromkeys(RIGHT, (10, 10)))
+    text = re.sub(r"<script.*?</script>", "", page_of(results, settings), flags=re.DOTALL)
+    assert "<h1>No significant difference in strict accuracy" in text
+    assert not re.search(r"\b(rose|fell|gain)\b", text)
+
+
+# The page
+
+
+def page_of(results, settings):
+    return report_stage.render(results, drawn_of(results), settings)
+
+
+def drawn_of(results):
+    return figures.figures(results)
+
+
+def test_the_answer_comes_first(page):
+    assert "<h1>Full training raised strict accuracy by 65.0 points (95\u00a0% CI " in page
+    parts = (
+        "summary",
+        "accuracy-0",
+        "cost",
+        "limits",
+        "compare",
+        "gains",
+        "evaluate",
+        "completions",
+        "probes",
+        "train",
+    )
+    positions = [page.index(f'id="{part}"') for part in (*parts, "published", "configuration", "reproduction")]
+    assert positions == sorted(positions)
+
+
+def test_every_link_of_the_page_has_its_place(page):
+    for place in re.findall(r'href="#(\w+)"', page):
+        assert f'id="{place}"' in page, place
+
+
+def between(page, start, end):
+    return page.partition(start)[2].partition(end)[0]
+
+
+def cells(page, after):
+    """The texts of the first table after an id, row by row."""
+    table = between(page.partition(f'id="{after}"')[2], "<table", "</table>")
+    rows = [re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL) for row in table.split("<tr")[1:]]
+    return [[" ".join(html.unescape(re.sub(r"<.*?>", "", cell)).split()) for cell in row] for row in rows]
+
+
+def test_texts_of_data_and_models_are_escaped(page):
+    """Probes, samples and the data's origin hold a script that must not end up as one; test_browser.py has answers."""
+    escaped = str(escape(HOSTILE))
+    assert HOSTILE not in page
+    for part, following in [("probes", "train"), ("train", "published"), ("extract", "configuration")]:
+        assert escaped in between(page, f'id="{part}"', f'id="{following}"'), part
+    assert page.count("</script>") == page.count("<script") == 4
+
+
+def test_the_charts_data_can_end_no_script(page):
+    data = between(page, 'id="specifications">', "</script>")
+    assert "accuracy-0" in json.loads(data)
+    assert "<" not in data
+
+
+def test_names_from_the_configuration_are_escaped(found):
+    names = {"source": "hub", "model": HOSTILE, "download.hub.licence": HOSTILE, "tracking.experiment": HOSTILE}
+    page = page_of(*found(names))
+    assert HOSTILE not in page
+    assert page.count("</script>") == 4
+
+
+def test_nothing_on_the_page_comes_from_elsewhere(page):
+    markup = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r'\b(src|href)="(?!#|data:)', markup)
+    assert "url(" not in markup
+    assert "@import" not in markup
+
+
+def test_the_published_figures_stand_beside_this_run_with_their_sources(page):
+    for text in ("22,419", "3.0", "62,352", "18,142 MiB", "RTX 4090", "3.17", "correctness 1.67", "this run, full"):
+        assert text in page
+    for run in PUBLISHED_RUNS:
+        assert str(escape(run.source)) in page
+
+
+def test_the_published_full_run_is_as_its_log_says():
+    full = next(run for run in PUBLISHED_RUNS if run.steps == 22_419)
+    assert (full.source, full.epochs, full.seconds) == (FULL_RUN, 3.0, 62_352.0686)
+    assert full.reward == pytest.approx(sum(full.rewards.values()))
+
+
+def test_configuration_versions_and_runs_stand_on_the_page(page, finished, settings):
+    for run_id in finished[1].values():
+        assert run_id in page
+    assert f"<dt>torch</dt><dd>{version('torch')}</dd>" in page
+    assert "<dt>git commit</dt><dd>unknown</dd>" in page  # the stage ran outside a repository
+    shown = re.search(r"The whole configuration.*?<pre>(.*?)</pre>", page, re.DOTALL)[1]
+    assert yaml.safe_load(html.unescape(shown)) == settings.model_dump()
+
+
+def test_any_variants_and_any_rewards(found):
+    results, settings = found(CONTROL, right=RIGHT | {"control": (4, 25)}, kl=True)
+    drawn = drawn_of(results)
+    titles = {figure.name: [panel.title for panel in figure.panels] for figure in drawn}
+    assert "random" in titles["rewards"]
+    assert "correctness" in titles["rewards"]
+    assert figures.HEALTH["kl"] in titles["training"]
+    page = report_stage.render(results, drawn, settings)
+    assert "control against base" in page
+    assert "<h1>Full training raised" in page  # not the control
+
+
+def test_supervised_training_has_a_loss_and_no_rewards(found):
+    results, settings = found(supervised=("short",))
+    titles = {figure.name: [panel.title for panel in figure.panels] for figure in drawn_of(results)}
+    assert titles["training"][0] == "loss on the answers (supervised)"
+    page = page_of(results, settings)
+    assert "SFT and GRPO on" in between(page, "<header", "</header>")
+    assert [row[:2] for row in cells(page, "cost")[1:]] == [["short", "SFT"], ["full", "GRPO"]]
+    results, settings = found(supervised=("short", "full"))
+    assert "rewards" not in {figure.name for figure in drawn_of(results)}
+    assert "Completions during training" not in page_of(results, settings)
+
+
+def test_accuracy_over_training_names_its_questions_and_has_every_checkpoint_in_numbers(found):
+    results, settings = found(steps={"full": 300})
+    page = page_of(results, settings)
+    assert "the 40 questions of the validation split, which are not trained on; the test split was not used" in page
+    assert [tuple(row[:3]) for row in cells(page, "learning")[1:]] == [
+        ("base", "0", "0"), ("short", "50", "200"), ("short", "100", "400"),
+        ("full", "50", "200"), ("full", "100", "400"), ("full", "250", "1,000"), ("full", "300", "1,200"),
+    ]  # fmt: skip
+
+
+def test_every_variants_accuracy_starts_at_base_and_has_a_band(found):
+    results, _ = found(steps={"short": 240, "full": 600})
+    panel = next(figure for figure in drawn_of(results) if figure.name == "learning").panels[0]
+    (points,) = panel.to_dict()["datasets"].values()
+    lines = {name: [point for point in points if point["variant"] == name] for name in ("short", "full")}
+    assert [point["step"] for point in lines["short"]] == [0, 50, 100, 240]
+    assert [point["step"] for point in lines["full"]] == [0, 50, 100, 250, 600]
+    for line in lines.values():
+        assert [line[0]["share"], line[0]["low"], line[0]["high"]] == [
+            results.evaluations["base"]["strict_accuracy"], *results.evaluations["base"]["strict_accuracy_ci95"],
+        ]  # fmt: skip
+
+
+def test_without_a_validation_split_the_page_says_why_there_is_no_accuracy_over_training(found):
+    results, settings = found(validated=False)
+    page = page_of(results, settings)
+    assert [figure.name for figure in drawn_of(results)] == ["accuracy", "gains", "rewards", "training", "timing"]
+    assert "No accuracy over training: it is measured on the validation split, which is empty" in page
+    assert 'id="learning' not in page
+
+
+def test_what_was_not_measured_has_no_section(found):
+    page = page_of(*found({"evaluate.probes": []}))
+    for part in ("probes", "sampled", "prompts", "sets"):
+        assert f'id="{part}"' not in page
+    assert "One seed (42): how much another run" in page
+    assert "energy of the card" not in page
+
+
+def test_what_was_measured_besides_has_its_section(found):
+    page = page_of(*found({"seeds": [43]}, samples=8, more_tests=True, energy=0.25))
+    sampled = cells(page, "sampled")
+    assert sampled[0][:4] == ["model", "read", "mean@8", "pass@1"]
+    assert sampled[1][:3] == ["base", "strict", "5.0 % (1.2 to 10.0)"]
+    assert ["full", "8-shot", "40", "75.0 %"] in [[*row[:3], row[3][:6]] for row in cells(page, "prompts")]
+    assert {row[1] for row in cells(page, "sets")[1:]} == {"test", "svamp"}
+    assert cells(page, "seeds")[1] == ["short", "strict accuracy", "2", "37.5 %", "17.7", "42: 50.0 %, 43: 25.0 %"]
+    assert cells(page, "overlap")[2] == ["svamp", "40", "0", "1", "13", "svamp-3"]
+    assert "0.25 kWh" in between(page, 'id="cost"', "</table>")
+
+
+def test_differences_show_both_p_values_and_gains_their_kinds(page):
+    strict = {row[1]: row for row in cells(page, "compare") if row[0] == "strict"}
+    assert strict["full against base"][4:8] == ["< 0.0001", "< 0.0001", "26", "0"]
+    # base's last numbers are right for 25 questions: of the 26 that full answers newly, 21 change their form alone
+    gained = {row[0]: row for row in cells(page, "gains")}
+    assert gained["full against base"] == ["full against base", "+52.5", "0.0", "+12.5", "21", "0", "5", "0", "0", "0"]
+
+
+def test_the_same_results_give_the_same_page(found):
+    assert page_of(*found()) == page_of(*found())
+
+
+# Its parts
+
+
+def test_samples_are_thinned_from_first_to_last():
+    samples = [{"step": step, "prompt": prompt} for step in range(1, 500, 50) for prompt in range(4)]
+    picked = report_stage.thinned(samples)
+    assert [row["step"] for row in picked] == [1, 101, 201, 251, 351, 451]
+    assert {row["prompt"] for row in picked} == {0}
+    assert report_stage.thinned(samples[:4]) == samples[:1]
+
+
+@pytest.mark.parametrize("logarithmic", [False, True])
+def test_curves_are_thinned_and_keep_the_first_and_the_last_step(logarithmic):
+    points = curves._points({"full": history(22_419, ["int"])}, "reward_int", logarithmic)
+    assert 100 < len(points) <= curves.MOST_POINTS
+    assert (points["step"].min(), points["step"].max()) == (1, 22_419)
+
+
+def test_the_moving_mean_is_centred_and_starts_with_the_first_value():
+    values = np.arange(10.0)
+    assert curves._moving_mean(values, 2).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 7.5, 8]
+    assert curves._moving_mean(values, 0).tolist() == values.tolist()
+
+
+@pytest.mark.parametrize(("steps", "scale"), [(100, "linear"), (22_419, "log")])
+def test_runs_of_very_different_length_share_a_logarithmic_axis(steps, scale):
+    curve = curves.of_history({"short": history(250, []), "full": history(steps, [])}, "entropy", "entropy")
+    assert curve.to_dict()["layer"][0]["encoding"]["x"]["scale"]["type"] == scale
+
+
+@pytest.mark.parametrize(
+    ("function", "value", "expected"),
+    [
+        (formatting.points, 0.086, "+8.6"),
+        (formatting.points, -0.106, "\u221210.6"),
+        (formatting.points, -0.0001, "0.0"),
+        (formatting.p_value, 0.00004, "< 0.0001"),
+        (formatting.p_value, 0.0499, "0.0499"),
+        (formatting.duration, 112.93, "112.9 s"),
+        (formatting.duration, 3600, "60 min"),
+        (formatting.duration, 62_352.0686, "17.3 h"),
+        (formatting.energy, 1.254, "1.25 kWh"),
+        (formatting.energy, 0.0124, "12 Wh"),
+        (formatting.shown, [1.0, 0.5], "1.0, 0.5"),
+        (formatting.shown, None, "null"),
+        (formatting.shown, "cosine", "cosine"),
+    ],
+)
+def test_values_are_written_for_a_reader(function, value, expected):
+    assert function(value) == expected
+
+
+# The stage
+
+
+def test_figures_stand_beside_the_page_and_on_the_run_of_each_variant(finished, settings):
+    folder, run_ids = finished
+    written = folder / "results" / "report"
+    assert sorted(path.name for path in written.iterdir()) == sorted([*PNGS, "report.html"])
+    for name in PNGS:
+        content = (written / name).read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert min(struct.unpack(">II", content[16:24])) > 200  # width and height in pixels
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/tracking/mlflow.db")
+    for variant in settings.variants:
+        logged = client.list_artifacts(run_ids[variant], "report")
+        assert sorted(Path(artifact.path).name for artifact in logged) == PNGS

@@ -1,0 +1,77 @@
+"""What the report says of making the run again: command, digests, and what differs from the published recipe."""
+
+import hashlib
+import json
+import shlex
+
+import pytest
+from gsm8k_grpo.config import layers, params
+from gsm8k_grpo.stages.report import reproduction
+from gsm8k_grpo.stages.report.reproduction import ABSENT
+from gsm8k_grpo.stages.report.results import read_results
+from sample_results import write_results
+
+
+@pytest.fixture
+def found(tmp_path, root):
+    settings = params.load(root / "params.yaml", {"compare.resamples": 200})
+    write_results(tmp_path, settings)
+    return read_results(tmp_path, settings)
+
+
+def settings(root, **overrides):
+    return {setting.key: setting for setting in reproduction.settings(params.load(root / "params.yaml", overrides))}
+
+
+def test_keys_that_differ_from_the_published_recipe_show_both_values(root):
+    keys = settings(root)
+    assert (keys["train.learning_rate"].value, keys["train.learning_rate"].published) == (2e-4, 5e-6)
+    assert keys["train.learning_rate"].differs
+    assert not keys["train.adam_beta2"].differs  # 0.99 in both
+    assert (keys["lora.rank"].value, keys["lora.rank"].published) == (ABSENT, 32)
+    assert keys["lora.rank"].differs
+
+
+def test_keys_that_the_published_recipe_leaves_open_do_not_differ(root):
+    keys = settings(root)
+    for key in (
+        "variants.short.max_steps",
+        "seed",
+        "base.steps",
+        "base",
+        "lora",
+        "evaluate.batch_size",
+        "sft.learning_rate",
+    ):
+        assert not keys[key].differs, key
+
+
+def test_the_published_recipe_differs_from_itself_in_nothing(root):
+    assert [key for key, setting in settings(root, recipe=reproduction.PUBLISHED).items() if setting.differs] == []
+
+
+def test_the_command_gives_what_config_gave(monkeypatch):
+    monkeypatch.delenv(layers.ENVIRONMENT, raising=False)
+    assert reproduction.command() == "snakemake --cores 1 report"
+    monkeypatch.setenv(layers.ENVIRONMENT, json.dumps({"recipe": "rtx4090", "train": {"learning_rate": 1e-4}}))
+    given = shlex.split(reproduction.command())
+    assert given[:6] == ["snakemake", "--cores", "1", "report", "--config", "recipe=rtx4090"]
+    assert layers.parse_override(given[6]) == ("train", {"learning_rate": 1e-4})
+
+
+def test_digests_of_lock_data_and_image(found, root, monkeypatch):
+    monkeypatch.setenv(reproduction.IMAGE, "sha256:1234")
+    lock = hashlib.sha256((root / "envs/cpu.txt").read_bytes()).hexdigest()
+    assert reproduction.identities(found, "c0ffee") == {
+        "git commit": "c0ffee",
+        "envs/cpu.txt": f"sha256 {lock}",
+        "train.jsonl": f"sha256 {'0' * 64}",
+        "test.jsonl": f"sha256 {'0' * 64}",
+        "container image": "sha256:1234",
+    }
+
+
+def test_a_run_on_a_card_has_the_lock_file_of_the_card(found):
+    for run in found.training.values():
+        run["effective_config"]["device"] = "NVIDIA H100"
+    assert reproduction.lock(found).name == "cuda.txt"

@@ -1,0 +1,247 @@
+"""Mistakes that people make in the configuration: each is told before any work, with key, value and what is allowed."""
+# ruff: noqa: E501 - a row is what is given and the whole line that answers it
+
+import re
+
+import pytest
+import yaml
+from gsm8k_grpo.config.layers import parse_override
+from gsm8k_grpo.config.params import RECIPES, load, recipes
+from gsm8k_grpo.files import PipelineError
+
+TRACKED = "must begin with one of http://, https://, sqlite://, postgresql://, mysql://, mssql://"
+PASSWORD = (
+    "tracking.uri: holds a user name or a password, which would reach the logs; leave them out of the address and set "
+    "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+)
+GENERATION = "generation (per_device_train_batch_size * steps_per_generation / num_generations)"
+ROBUST = "xmlcount, soft_format, strict_format, int, correctness, format, accuracy"
+NAME = "a name must be of a-z, 0-9 and _ and begin with a letter"
+TINY = yaml.safe_load((RECIPES / "tiny.yaml").read_text(encoding="utf-8"))
+
+
+def keys(section: str) -> str:
+    return ", ".join(sorted(TINY[section]))
+
+
+# What is given with --set, and the line that answers it.
+MISTAKES = [
+    # a key that is not there
+    ("train.learning_rat=1e-4", f"train.learning_rat: no such key; did you mean train.learning_rate? allowed: {keys('train')}"),
+    ("learning_rate=1e-4", "learning_rate: no such key; allowed: backend, base, compare, download, engine, evaluate, extract, keep_checkpoints, lora, method, model, path, precision, quantization, recipe, rewards, seed, seeds, sft, source, threads, tracking, train, variants, vllm, vram_gib"),
+    ("seeds=43", "seeds = 43: must be a list, each a whole number, at least 0, below 4294967296"),
+    ("seeds=[42]", "seeds = [42]: each seed once, and not 42, which is the first (seed)"),
+    ("seeds=[7, 7]", "seeds = [7, 7]: each seed once, and not 42, which is the first (seed)"),
+    ("compare.resample=500", "compare.resample: no such key; did you mean compare.resamples? allowed: resamples"),
+    ("download.hub.datset=a/b", "download.hub.datset: no such key; did you mean download.hub.dataset? allowed: answer_key, configuration, dataset, licence, question_key, revision"),
+    ("base.architecture.width=8", "base.architecture.width: no such key; allowed: context, heads, hidden, intermediate, layers, vocabulary"),
+    ("variants.short.max_stps=9", "variants.short.max_stps: no such key; did you mean variants.short.max_steps? allowed: epochs, max_steps, method, rewards"),
+    ("variants.short.rewards={set: robust, weights: {int: 1}, weight: 1}", "variants.short.rewards.weight: no such key; did you mean variants.short.rewards.weights? allowed: set, weights"),
+    ("compare={1: 500}", "compare.1: no such key; allowed: resamples"),
+    ("compare..resamples=500", "compare.: no such key; allowed: resamples"),
+    # a value of the wrong type
+    ("seed='42'", 'seed = "42": must be a whole number, at least 0, below 4294967296; write it without quotes'),
+    ("seed=4.5", "seed = 4.5: must be a whole number, at least 0, below 4294967296"),
+    ("threads=two", 'threads = "two": must be a whole number, at least 1'),
+    ("threads=true", "threads = true: must be a whole number, at least 1"),
+    ("train.prompts=1e3", "train.prompts = 1000.0: must be a whole number, at least 1, or null"),
+    ("train.prompts=1,000", 'train.prompts = "1,000": must be a whole number, at least 1, or null'),
+    ("train.prompts={x: 3}", 'train.prompts = {"x": 3}: must be a whole number, at least 1, or null'),
+    ("train.save_steps=", "train.save_steps = null: must be a whole number, at least 1"),
+    ("train.learning_rate='1e-4'", 'train.learning_rate = "1e-4": must be a number, above 0; write it without quotes'),
+    ("train.learning_rate=fast", 'train.learning_rate = "fast": must be a number, above 0'),
+    ("train.learning_rate=true", "train.learning_rate = true: must be a number, above 0"),
+    ("extract.one_shot=1", "extract.one_shot = 1: must be true or false"),
+    ("extract.one_shot=yes please", 'extract.one_shot = "yes please": must be true or false'),
+    ("compare=[1, 2]", "compare = [1, 2]: must be a section with the keys resamples"),
+    ("compare=", "compare = null: must be a section with the keys resamples"),
+    ("base=5", f"base = 5: must be a section with the keys {keys('base')}, or null"),
+    ("variants=[short]", 'variants = ["short"]: must be a section'),
+    ("variants.short=250", "variants.short = 250: must be a section with the keys epochs, max_steps, method, rewards"),
+    ("rewards.weights=[int]", 'rewards.weights = ["int"]: must be a section, each a number'),
+    ("rewards.weights={int: '1'}", 'rewards.weights.int = "1": must be a number; write it without quotes'),
+    ("evaluate.probes=Calculate pi", 'evaluate.probes = "Calculate pi": must be a list, each a text, not empty'),
+    ("evaluate.probes=[Calculate pi, 3]", "evaluate.probes.1 = 3: must be a text, not empty; write it in quotes"),
+    ("evaluate.prompts=[5-shot]", 'evaluate.prompts.0 = "5-shot": must be one of plain, 4-shot, 8-shot'),
+    ("evaluate.prompts=[plain, plain]", 'evaluate.prompts = ["plain", "plain"]: must hold no prompt twice'),
+    ("evaluate.samples=-1", "evaluate.samples = -1: must be a whole number, at least 0"),
+    ("evaluate.temperature=0", "evaluate.temperature = 0: must be a number, above 0"),
+    ("evaluate.sets={test: {path: a.jsonl}}", "evaluate.sets.test: is the test split itself; give the further set another name"),
+    ("evaluate.sets={My-set: {path: a.jsonl}}", f"evaluate.sets.My-set: {NAME}"),
+    ("evaluate.sets={own: {}}", "evaluate.sets.own.hub, path, generated: 0 of them are given; give exactly one"),
+    ("evaluate.sets={own: {path: a.jsonl, generated: {problems: rich, rows: 5}}}", "evaluate.sets.own.hub, path, generated: 2 of them are given; give exactly one"),
+    ("evaluate.sets={own: {file: a.jsonl}}", "evaluate.sets.own.file: no such key; allowed: generated, hub, only_numbers, path"),
+    ("evaluate.sets={own: {generated: {problems: hard, rows: 5}}}", 'evaluate.sets.own.generated.problems = "hard": must be one of simple, rich, longer'),
+    ("keep_checkpoints=50", "keep_checkpoints = 50: must be a list, each a whole number, at least 1"),
+    ("keep_checkpoints=[0]", "keep_checkpoints.0 = 0: must be a whole number, at least 1"),
+    ("model=", "model = null: must be a text, not empty"),
+    ("tracking.experiment=''", 'tracking.experiment = "": must be a text, not empty'),
+    ("download.hub.revision=1234567", "download.hub.revision = 1234567: must be a text, not empty; write it in quotes"),
+    # a value out of range
+    ("seed=-1", "seed = -1: must be a whole number, at least 0, below 4294967296"),
+    ("seed=4294967296", "seed = 4294967296: must be a whole number, at least 0, below 4294967296"),
+    ("variants.short.max_steps=-5", "variants.short.max_steps = -5: must be a whole number, at least 1, or null"),
+    ("variants.full.epochs=0", "variants.full.epochs = 0: must be a number, above 0, or null"),
+    ("evaluate.questions=0", "evaluate.questions = 0: must be a whole number, at least 1, or null"),
+    ("train.num_generations=1", "train.num_generations = 1: must be a whole number, at least 2"),
+    ("train.learning_rate=0", "train.learning_rate = 0: must be a number, above 0"),
+    ("train.learning_rate=.inf", "train.learning_rate = Infinity: must be finite"),
+    ("quantization=8bit", 'quantization = "8bit": must be 4bit, or null'),
+    ("rewards.weights={int: .nan}", "rewards.weights.int = NaN: must be finite"),
+    ("train.warmup_ratio=5", "train.warmup_ratio = 5: must be a number, at least 0, below 1"),
+    ("train.adam_beta2=1", "train.adam_beta2 = 1: must be a number, at least 0, below 1"),
+    ("base.slips=-0.1", "base.slips = -0.1: must be a number, at least 0, at most 1"),
+    ("compare.resamples=10", "compare.resamples = 10: must be a whole number, at least 100"),
+    # a value that is none of the words allowed
+    ("source=web", 'source = "web": must be one of hub, local, generated'),
+    ("download.generated.problems=easy", 'download.generated.problems = "easy": must be one of simple, rich, longer'),
+    ("extract.language=French", 'extract.language = "French": must be one of english, chinese'),
+    ("train.loss_type=[grpo]", 'train.loss_type = ["grpo"]: must be one of grpo, bnpo, dr_grpo, dapo'),
+    ("rewards.set=best", 'rewards.set = "best": must be one of published, robust, control'),
+    ("rewards.weights={inte: 1}", f"rewards.weights.inte: no reward of the set 'robust'; choose from {ROBUST}"),
+    ("rewards.weights={}", f"rewards.weights = {{}}: name at least one of {ROBUST}"),
+    ("variants.short.rewards={set: control, weights: {int: 1}}", "variants.short.rewards.weights.int: no reward of the set 'control'; choose from random"),
+    ("variants.Long={epochs: 9}", f"variants.Long: {NAME}"),
+    ("variants={1: {epochs: 9}}", f"variants.1: {NAME}"),
+    ("tracking.uri=localhost:5000", f'tracking.uri = "localhost:5000": {TRACKED}'),
+    ("tracking.uri=./mlruns", f'tracking.uri = "./mlruns": {TRACKED}'),
+    ("tracking.uri=http://me:pass@127.0.0.1:5000", PASSWORD),
+    ("tracking.uri=me:pass@127.0.0.1:5000", PASSWORD),
+    ("tracking.uri=postgresql+psycopg2://me:pass@host/db", PASSWORD),
+    # values that don't fit each other
+    ("source=local", "path = null: source 'local' needs the folder that holds train.jsonl and test.jsonl, each line "
+     '{"question": ..., "answer": ...}; give path=FOLDER'),
+    ("method=dpo", 'method = "dpo": must be one of grpo, sft'),
+    ("variants.short={method: sft, rewards: {set: control, weights: {random: 1}}}", "variants.short.rewards: method sft learns the answers and has no rewards; leave them out, or give method: grpo"),
+    ("extract.answers=free", "extract.answers = free: variant short is of method grpo, whose rewards need a number to each question; give answers: gsm8k, or method: sft"),
+    ("extract={answers: free, one_shot: true}", "extract.one_shot = true: the example is in tags, which answers: free are not asked in; give false"),
+    ("sft.loss_type=dapo", 'sft.loss_type = "dapo": must be one of nll, chunked_nll'),
+    ("base=null", "base = null: model 'scratch' needs the section base; see workflow/recipes/tiny.yaml"),
+    ("variants.base={epochs: 1}", "variants: name at least one, such as short: {max_steps: 250}; 'base' is taken"),
+    ("variants.short={max_steps: 9, epochs: 2}", "variants.short.max_steps = 9, epochs = 2.0: give one of the two"),
+    ("variants.short.max_steps=null", "variants.short.max_steps = null, epochs = null: give one of the two"),
+    ("base.architecture={hidden: 100, heads: 8}", "base.architecture.hidden = 100: must be a multiple of 2 * heads (16)"),
+    ("base.styles={terse: 0, plain: 0, hurried: 0, tagged: 0}", "base.styles.terse, plain, hurried, tagged = 0: at least one must be above 0"),
+    ("engine=vllm", "vllm = null: engine 'vllm' needs it, for example {max_model_length: 512, max_num_seqs: 256, kv_cache_gib: 4, sleep: false}"),
+    ("engine=cuda", 'engine = "cuda": must be one of transformers, vllm'),
+    ("train.old_log_probs=sampled", "train.old_log_probs = sampled: they come from engine 'vllm'; give computed"),
+    ("train.compile=true", "train.compile = true: needs engine 'vllm'; layers that also generate would be compiled for every length"),
+    ("quantization=4bit", "quantization = 4bit: all weights can't be trained so; give the section lora"),
+    ("precision=float16", "precision = float16: all weights can't be trained so; give the section lora"),
+    ("backend=unsloth", "backend = unsloth: trains adapters; give the section lora, or backend trl"),
+    ("lora={rank: 600, alpha: 4, targets: [q_proj]}", "lora.rank = 600: must be a whole number, at least 1, at most 512"),
+    ("lora={rank: 4, alpha: 4}", "lora.targets: the key is missing; it must be a list, each a text, not empty"),
+    ("train={share_prompts: true, per_device_train_batch_size: 4, gradient_accumulation_steps: 2}", "train.share_prompts = true: takes whole groups in a batch; per_device_train_batch_size (4) must be a multiple of num_generations (8)"),
+    ("train.num_generations=6", "train.per_device_train_batch_size * gradient_accumulation_steps = 16: must be a multiple of num_generations (6)"),
+    ("train={gradient_accumulation_steps: 2, steps_per_generation: 3}", "train.steps_per_generation = 3: must be a multiple of gradient_accumulation_steps (2)"),
+    ("train.sample_prompts=17", f"train.sample_prompts = 17: must be at most 16, the prompts of one {GENERATION}"),
+    ("keep_checkpoints=[100, 50]", "keep_checkpoints = [100, 50]: must rise and hold no step twice: [50, 100]"),
+    ("train.prompts=15", f"train.prompts = 15: must be at least 16, what one generation takes {GENERATION.removeprefix('generation ')}"),
+    ("download.generated.train_rows=599", "download.generated.train_rows = 599: must be at least 600, extract.validation_rows (200) and what training takes (400, see train.prompts)"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def default(root):
+    return root / "params.yaml"
+
+
+@pytest.fixture
+def edited(workdir):
+    """Writes another params.yaml; gives its path."""
+
+    def write(content):
+        (workdir / "params.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+        return workdir / "params.yaml"
+
+    return write
+
+
+def message(path, overrides={}):
+    with pytest.raises(PipelineError) as stopped:
+        load(path, overrides)
+    return str(stopped.value)
+
+
+@pytest.mark.parametrize(("given", "line"), MISTAKES, ids=[given for given, _ in MISTAKES])
+def test_a_mistake_is_answered_with_key_value_and_what_is_allowed(default, given, line):
+    assert message(default, dict([parse_override(given)])).splitlines() == [
+        f"the configuration ({default}, recipe tiny) is not valid:",
+        f"  {line}",
+    ]
+
+
+def test_all_mistakes_are_told_at_once(default):
+    lines = message(default, {"sed": 1, "threads": 0, "train.optim": "sgd"}).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["threads", "train.optim", "sed:"]
+
+
+def test_a_section_without_its_keys_says_what_each_must_be(edited):
+    lines = message(edited("recipe: tiny\n")).splitlines()
+    assert "  seed: the key is missing; it must be a whole number, at least 0, below 4294967296" in lines
+    assert "  evaluate.probes: the key is missing; it must be a list, each a text, not empty" in lines
+
+
+@pytest.mark.parametrize(
+    ("recipe", "shown"),
+    [("tinny", '"tinny"'), (None, "null"), (7, "7"), (["tiny"], '["tiny"]'), ("../recipes/tiny", '"../recipes/tiny"')],
+)
+def test_an_unknown_recipe_names_the_known_ones(default, recipe, shown):
+    assert message(default, {"recipe": recipe}) == f"{default}: recipe = {shown}: choose from {', '.join(recipes())}"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", ": keys and values are expected"),
+        ("# recipe: tiny\n", ": keys and values are expected"),
+        ("- recipe\n- tiny\n", ": keys and values are expected"),
+        ("recipe: [tiny\n", ":2: not valid YAML: expected ',' or ']', but got '<stream end>'"),
+        ("recipe: tiny\ntrain:\n\tprompts: 9\n", ":3: not valid YAML: found character '\\t' that cannot start any token: "
+         "indent with spaces, not with tabs"),
+        ("recipe: tiny\nseed: 1\nrecipe: tiny\n", ":3: not valid YAML: the key 'recipe' stands twice"),
+        ("train: {prompts: 9, prompts: 10}\n", ":1: not valid YAML: the key 'prompts' stands twice"),
+        ("path: {{folder}}\n", ":1: not valid YAML: found unhashable key"),
+        ("recipe: tiny\nseed 3\n", ":3: not valid YAML: could not find expected ':'"),
+        ("path: 2026-13-45\n", ": not valid YAML: month must be in 1..12"),
+        ("recipe: !!python/object/apply:os.getcwd []\n", ":1: not valid YAML: could not determine a constructor for the "
+         "tag 'tag:yaml.org,2002:python/object/apply:os.getcwd'"),
+        ("path: caf\xe9\n".encode("latin-1"), ": not UTF-8 (invalid continuation byte at byte 9)"),
+        ("seed: 1\n", f": recipe = null: choose from {', '.join(recipes())}"),
+    ],
+)  # fmt: skip
+def test_a_params_file_that_cannot_be_read_is_explained(edited, content, reason):
+    path = edited(content)
+    assert message(path) == f"{path}{reason}"
+
+
+def test_a_missing_params_file_says_where_to_run(tmp_path):
+    path = tmp_path / "params.yaml"
+    assert message(path) == f"{path}: no such file; run from the folder that holds params.yaml"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stderr"),
+    [
+        (["extract", "--set", "compare.resample=500"], "error: the configuration (params.yaml, recipe tiny) is not valid:"
+         "\n  compare.resample: no such key; did you mean compare.resamples? allowed: resamples\n"),
+        (["base", "--set", "recipe=tinny"], f'error: params.yaml: recipe = "tinny": choose from {", ".join(recipes())}\n'),
+        (["train", "--variant", "fall"], "error: --variant fall: choose from short, full\n"),
+        (["evaluate", "--model", "long", "--set", "keep_checkpoints=[]"], "error: --model long: choose from base, short, full\n"),
+        (["compare", "--set", "compare.resamples"], "error: 'compare.resamples': an override is written key=value, such as "
+         "train.learning_rate=1e-4\n"),
+        (["report", "--set", "path=[1"], "error: 'path=[1': the value is not valid YAML: expected ',' or ']', but got "
+         "'<stream end>'\n"),
+    ],
+)  # fmt: skip
+def test_by_hand_a_mistake_stops_before_any_work_without_a_traceback(cli, workdir, arguments, stderr):
+    done = cli(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", stderr)
+    assert not (workdir / "results").exists()
+
+
+def test_a_password_in_an_address_is_not_repeated(cli):
+    done = cli("train", "--variant", "short", "--set", "tracking.uri=https://me:pass123@tracking.example")
+    assert done.returncode == 1
+    assert re.search(r"^  tracking\.uri: holds a user name or a password", done.stderr, re.MULTILINE)
+    assert "pass123" not in done.stderr

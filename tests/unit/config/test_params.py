@@ -1,0 +1,142 @@
+"""The configuration: its layers and its types; the mistakes are in test_bad_params.py."""
+
+import re
+
+import pytest
+import yaml
+from gsm8k_grpo.config.layers import parse_override
+from gsm8k_grpo.config.params import RECIPES, load, recipes
+from gsm8k_grpo.config.sections import Variant, vllm_rank
+from gsm8k_grpo.files import PipelineError
+
+
+@pytest.fixture(scope="session")
+def default(root):
+    return root / "params.yaml"
+
+
+@pytest.fixture
+def edited(tmp_path, default):
+    """Writes a params.yaml: the default with sections changed, or any text; gives its path."""
+
+    def write(content):
+        path = tmp_path / "params.yaml"
+        if isinstance(content, dict):
+            content = yaml.safe_dump(yaml.safe_load(default.read_text(encoding="utf-8")) | content)
+        path.write_text(content, encoding="utf-8")
+        return path
+
+    return write
+
+
+# Layers
+
+
+def test_the_default_configuration_is_valid_and_names_the_default_recipe(default):
+    assert load(default).recipe == "tiny"
+
+
+@pytest.mark.parametrize("recipe", recipes())
+def test_every_recipe_is_valid_under_the_default_params(default, recipe):
+    assert load(default, {"recipe": recipe, "path": "data"}).recipe == recipe
+
+
+def test_params_go_over_the_recipe_and_overrides_over_both(edited):
+    recipe = yaml.safe_load((RECIPES / "tiny.yaml").read_text(encoding="utf-8"))["train"]
+    path = edited({"train": {"temperature": 0.7, "weight_decay": 0.25}})
+    train = load(path, {"train.temperature": 0.9}).train
+    assert train.temperature == 0.9
+    assert train.weight_decay == 0.25
+    assert train.max_grad_norm == recipe["max_grad_norm"]
+
+
+def test_a_section_merges_key_by_key(default):
+    changed = load(default, {"download": {"hub": {"revision": "abc"}}}).download.hub
+    assert changed == load(default).download.hub.model_copy(update={"revision": "abc"})
+
+
+def test_dotted_and_nested_overrides_are_the_same(default):
+    dotted = {"base.architecture.layers": 3, "base.steps": 9, "train.weight_decay": 0.1}
+    nested = {"base": {"architecture": {"layers": 3}, "steps": 9}, "train": {"weight_decay": 0.1}}
+    assert load(default, dotted) == load(default, nested) != load(default)
+
+
+def test_weights_replace_the_recipes_weights_as_a_whole(edited):
+    path = edited({"rewards": {"set": "published", "weights": {"format": 1, "accuracy": 1}}})
+    assert load(path).rewards.weights == {"format": 1.0, "accuracy": 1.0}
+
+
+def test_weights_given_one_by_one_stand_together(default):
+    weights = load(default, {"rewards.weights.int": 0.5, "rewards.weights.correctness": 2}).rewards.weights
+    assert weights == {"int": 0.5, "correctness": 2.0}
+
+
+def test_a_third_variant_is_added_to_the_two_with_rewards_of_its_own(default):
+    control = {"epochs": 1, "rewards": {"set": "control", "weights": {"random": 1.0}}}
+    params = load(default, {"variants.control": control})
+    assert list(params.variants) == [*load(default).variants, "control"]
+    assert params.variant_rewards("control").set == "control"
+    assert params.variant_rewards("short") == params.rewards
+
+
+def test_the_length_of_a_variant_can_change_its_kind(default):
+    assert load(default, {"variants.short": {"max_steps": None, "epochs": 0.5}}).variants["short"] == Variant(
+        epochs=0.5
+    )
+
+
+@pytest.mark.parametrize("written", ["5e-6", "5E-6", "5.0e-6", "0.000005", ".5e-5", "+5e-6"])
+def test_every_way_to_write_a_small_number_is_a_number(edited, default, written):
+    path = edited(default.read_text(encoding="utf-8") + f"\ntrain: {{learning_rate: {written}}}\n")
+    assert load(path).train.learning_rate == 5e-6
+    assert parse_override(f"train.learning_rate={written}") == ("train.learning_rate", 5e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("seed=3", ("seed", 3)), ("path=null", ("path", None)), ("path=", ("path", None)),
+        ("path=a=b", ("path", "a=b")), ("path=~", ("path", None)), ("seed=0x10", ("seed", 16)),
+        ("extract.one_shot=true", ("extract.one_shot", True)), ("path='7'", ("path", "7")), ("path=1e", ("path", "1e")),
+        ("evaluate.probes=[a, b]", ("evaluate.probes", ["a", "b"])), ('train={"a": 9}', ("train", {"a": 9})),
+    ],
+)  # fmt: skip
+def test_an_override_is_read_as_yaml(text, parsed):
+    assert parse_override(text) == parsed
+
+
+@pytest.mark.parametrize("text", ["train.learning_rate", "", "train={a", "train=a: b: c", "path=[1"])
+def test_an_override_that_is_none_is_explained(text):
+    with pytest.raises(
+        PipelineError, match=f"^{re.escape(repr(text))}: (an override is written key=value|the value is not)"
+    ):
+        parse_override(text)
+
+
+def test_steps_and_prompts_of_a_generation_follow_from_the_batch(default):
+    shape = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "num_generations": 8}
+    train = load(
+        default,
+        {"train": shape | {"steps_per_generation": 6, "num_iterations": 2, "save_steps": 12, "sample_prompts": 3}},
+    ).train
+    assert train.optimizer_steps_per_generation == 6
+    assert train.prompts_per_generation == 3
+
+
+def test_a_variant_keeps_the_steps_below_its_length_and_each_is_a_model(default):
+    changed = {"keep_checkpoints": [50, 100, 250, 300], "variants.full.epochs": 0.1}
+    params = load(default, changed)
+    assert params.kept_steps("short") == [50, 100]  # of max_steps 250
+    assert params.kept_steps("full") == [50, 100, 250, 300]
+    assert params.model_names() == [
+        "base", "short", "full", "short@50", "short@100", "full@50", "full@100", "full@250", "full@300",
+    ]  # fmt: skip
+
+
+def test_no_checkpoint_need_be_kept(default):
+    assert load(default, {"keep_checkpoints": []}).model_names() == ["base", "short", "full"]
+
+
+@pytest.mark.parametrize(("rank", "room"), [(1, 1), (4, 8), (8, 8), (12, 16), (24, 32), (33, 64), (512, 512)])
+def test_vllm_is_given_a_rank_that_it_has_room_for(rank, room):
+    assert vllm_rank(rank) == room

@@ -1,0 +1,140 @@
+"""The recipes: each loads, and has the figures that its source publishes."""
+
+import pytest
+import yaml
+from gsm8k_grpo.config import layers
+from gsm8k_grpo.config.params import RECIPES, Params, load, recipes
+from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.memory import shapes
+
+FIVE = ["xmlcount", "soft_format", "strict_format", "int", "correctness"]
+ALL_SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+NOTEBOOK = ["rtx4090", "rtx4090-published", "t4-chinese", "vram7gb", "phi4"]
+PUBLISHED = [*NOTEBOOK, "rtx3080"]
+SUPERVISED = "r1-distill-32b"
+GSM8K_TRAIN = 7473
+
+
+def of(recipe: str, root, **overrides) -> Params:
+    return load(root / "params.yaml", {"recipe": recipe, "path": "data"} | overrides)
+
+
+def test_every_published_set_up_is_a_recipe():
+    assert {*PUBLISHED, SUPERVISED} <= set(recipes())
+
+
+@pytest.mark.parametrize("recipe", recipes())
+def test_a_recipe_holds_every_key_that_params_yaml_leaves_to_it(recipe, root):
+    own = layers.read(RECIPES / f"{recipe}.yaml")
+    edited = layers.read(root / "params.yaml")
+    assert set(own) == set(Params.model_fields) - (set(edited) - {"evaluate"})
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED)
+def test_the_published_optimizer_and_schedule(recipe, root):
+    train = of(recipe, root).train
+    assert (train.learning_rate, train.lr_scheduler_type, train.warmup_ratio) == (5e-6, "cosine", 0.1)
+    assert (train.adam_beta1, train.adam_beta2, train.weight_decay, train.max_grad_norm) == (0.9, 0.99, 0.1, 0.1)
+
+
+@pytest.mark.parametrize("recipe", NOTEBOOK)
+def test_the_notebooks_six_completions_of_200_tokens_for_one_prompt_a_step(recipe, root):
+    params = of(recipe, root)
+    assert (params.train.num_generations, params.train.max_completion_length) == (6, 200)
+    assert params.train.per_device_train_batch_size * params.train.gradient_accumulation_steps == 6
+    assert params.train.optim == ("adamw_torch_fused" if recipe == "rtx4090" else "paged_adamw_8bit")
+    assert list(params.rewards.weights) == FIVE
+
+
+@pytest.mark.parametrize(
+    ("recipe", "model", "parameters", "trainable"),
+    [
+        ("rtx4090", "Qwen/Qwen2.5-3B", 3_085_938_688, 59_867_136),  # trainable: as published
+        ("rtx4090-published", "Qwen/Qwen2.5-3B", 3_085_938_688, 59_867_136),
+        ("t4-chinese", "Qwen/Qwen2.5-7B-Instruct", 7_615_616_512, 80_740_352),
+        ("vram7gb", "Qwen/Qwen2.5-1.5B", 1_543_714_304, 36_929_536),
+        ("phi4", "unsloth/phi-4", 14_659_507_200, 44_236_800),  # trainable: as the notebook shows
+        (SUPERVISED, "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", 32_763_876_352, 67_108_864),
+    ],
+)
+def test_the_models_and_the_trainable_parameters_of_their_adapters(recipe, model, parameters, trainable, root):
+    params = of(recipe, root)
+    shape = shapes.of(params)
+    assert params.model == model
+    assert shape.parameters == parameters
+    assert shape.adapter(params.lora) == trainable
+
+
+def test_rtx3080_trains_all_weights_and_an_adapter_by_one_override(root):
+    params = of("rtx3080", root)
+    assert params.model == "meta-llama/Llama-3.2-1B-Instruct"
+    assert params.lora is None
+    assert shapes.of(params).parameters == 1_235_814_400
+    head = (RECIPES / "rtx3080.yaml").read_text(encoding="utf-8")
+    override = head.partition("'lora=")[2].partition("'")[0]
+    adapter = of("rtx3080", root, lora=yaml.safe_load(override)).lora
+    assert adapter.targets == ["q_proj", "k_proj", "o_proj", "up_proj", "down_proj"]  # as published
+
+
+def test_rtx3080_is_plain_trl_in_bfloat16_with_the_two_rewards(root):
+    params = of("rtx3080", root)
+    assert (params.backend, params.engine, params.precision) == ("trl", "transformers", "bfloat16")
+    assert (params.train.optim, params.train.gradient_checkpointing) == ("adamw_8bit", True)
+    assert (params.train.num_generations, params.train.max_completion_length) == (4, 786)
+    assert (params.train.per_device_train_batch_size, params.train.gradient_accumulation_steps) == (1, 4)
+    assert params.train.prompts_per_generation == 1
+    assert (params.rewards.set, list(params.rewards.weights)) == ("published", ["format", "accuracy"])
+
+
+@pytest.mark.parametrize("recipe", ["rtx4090", "rtx4090-published"])
+def test_three_epochs_are_the_published_22419_steps(recipe, root):
+    params = of(recipe, root)
+    assert params.extract.validation_rows == 0
+    generations, left_out = divmod(GSM8K_TRAIN, params.train.prompts_per_generation)
+    steps = generations * params.train.optimizer_steps_per_generation * params.variants["full"].epochs
+    assert (steps, left_out) == (22_419, 0)
+    assert params.variants["short"].max_steps == 250
+    assert (params.lora.rank, params.lora.alpha, params.lora.targets) == (32, 32, ALL_SEVEN)
+
+
+def test_rtx4090_published_is_the_notebooks_stack_step_for_step(root):
+    params = of("rtx4090-published", root)
+    assert (params.backend, params.engine, params.precision) == ("unsloth", "vllm", "bfloat16")
+    assert (params.rewards.set, params.train.beta, params.train.loss_type) == ("published", 0.04, "grpo")
+    assert params.train.optimizer_steps_per_generation == params.train.prompts_per_generation == 1
+    assert (params.vllm.max_model_length, params.vllm.kv_cache_gib) == (512, 6.89)
+
+
+def test_t4_chinese_asks_in_chinese_in_4_bit_without_bfloat16(root):
+    params = of("t4-chinese", root)
+    assert (params.quantization, params.precision, params.vram_gib) == ("4bit", "float16", 14.0)
+    assert (params.extract.language, params.rewards.set) == ("chinese", "published")
+    assert params.download.hub.dataset == "swulling/gsm8k_chinese"
+    assert params.download.hub.question_key == "question_zh-cn"
+
+
+def test_r1_distill_learns_the_answers_of_a_folder_in_4_bit_by_plain_trl(root):
+    params = of(SUPERVISED, root)
+    assert (params.method, params.source, params.extract.answers) == ("sft", "local", "free")
+    assert (params.backend, params.engine) == ("trl", "transformers")
+    assert (params.quantization, params.vram_gib) == ("4bit", 23.65)
+    assert (params.sft.optim, params.sft.gradient_checkpointing) == ("paged_adamw_8bit", True)
+    assert params.lora.targets == ALL_SEVEN
+    with pytest.raises(PipelineError, match=r"path = null: .*train\.jsonl and test\.jsonl, each line {.*}; give path="):
+        of(SUPERVISED, root, path=None)
+
+
+@pytest.mark.parametrize(("recipe", "gib"), [("vram7gb", 7.0), ("phi4", 16.0), ("rtx3080", 15.73), ("rtx4090", 23.65)])
+def test_a_recipe_is_held_to_its_card(recipe, gib, root):
+    assert of(recipe, root).vram_gib == gib
+
+
+def test_phi4s_hundred_steps_are_one_override(root):
+    head = (RECIPES / "phi4.yaml").read_text(encoding="utf-8")
+    override = yaml.safe_load(head.partition("'variants=")[2].partition("'")[0])
+    assert of("phi4", root, variants=override).variants["short"].max_steps == 100
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in PUBLISHED if recipe != "t4-chinese"])
+def test_gsm8k_is_pinned(recipe, root):
+    assert of(recipe, root).download.hub == load(root / "params.yaml").download.hub

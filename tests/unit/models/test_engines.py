@@ -1,0 +1,97 @@
+"""Decoding: order, limits and ends, with a real model made on the spot."""
+
+import pytest
+import torch
+from gsm8k_grpo.config.params import load
+from gsm8k_grpo.config.sections import Architecture
+from gsm8k_grpo.gsm8k.prompts import chat
+from gsm8k_grpo.models.engine import Sampling, read_completion, tokenize_prompts
+from gsm8k_grpo.models.loading import Source
+from gsm8k_grpo.models.transformers_engine import TransformersEngine
+from gsm8k_grpo.stages.base.corpus import Document
+from gsm8k_grpo.stages.base.pretraining import new_model
+from gsm8k_grpo.stages.base.tokenizer import train_tokenizer
+from project import ROOT
+
+PROMPTS = [chat(text, "english", False) for text in ("One?", "What is two and two and two?", "Three, please?")]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory) -> TransformersEngine:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    shape = Architecture(vocabulary=400, hidden=32, intermediate=64, layers=1, heads=2, context=256)
+    tokenizer = train_tokenizer([Document(prompt, "The answer is 4.") for prompt in PROMPTS], shape.vocabulary)
+    for part in (new_model(shape, tokenizer), tokenizer):
+        part.save_pretrained(folder)
+    return TransformersEngine(Source(str(folder)), load(ROOT / "params.yaml", {"evaluate.batch_size": 2}))
+
+
+def test_answers_come_in_the_order_of_the_prompts_whatever_the_batches(engine):
+    together = engine.complete(PROMPTS, 12, "test")
+    alone = [engine.complete([prompt], 12, "test")[0] for prompt in PROMPTS]
+    assert together == alone
+
+
+def test_an_answer_that_reaches_the_limit_is_truncated(engine):
+    answers = engine.complete(PROMPTS, 5, "test")
+    assert [answer.tokens for answer in answers if answer.truncated] == [5] * sum(a.truncated for a in answers)
+    assert any(answer.truncated for answer in answers)
+
+
+def test_an_answer_ends_at_the_end_token_and_counts_it(engine):
+    end = engine.tokenizer.eos_token_id
+    first, second = engine.tokenizer("The answer", add_special_tokens=False)["input_ids"][:2]
+    answer = read_completion([first, second, end, first, first], engine.tokenizer)
+    assert (answer.text, answer.tokens, answer.truncated) == (engine.tokenizer.decode([first, second]), 3, False)
+
+
+def test_samples_are_the_same_by_the_seed_and_differ_among_themselves(engine):
+    first, again, other = (engine.sample(PROMPTS, 12, "test", Sampling(4, 1.0, seed)) for seed in (1, 1, 2))
+    assert [len(several) for several in first] == [4, 4, 4]
+    assert first == again
+    assert first != other
+    assert len({one.text for one in first[0]}) > 1
+
+
+def test_samples_come_in_the_order_of_the_prompts(engine):
+    """At a temperature near 0 they are the greedy answers."""
+    greedy = engine.complete(PROMPTS, 12, "test")
+    cold = engine.sample(PROMPTS, 12, "test", Sampling(2, 1e-4, 1))
+    assert cold == [[answer, answer] for answer in greedy]
+
+
+def test_samples_are_of_the_whole_distribution_whatever_the_models_own_settings(engine, monkeypatch):
+    before = engine.sample(PROMPTS, 12, "test", Sampling(4, 1.0, 1)), engine.complete(PROMPTS, 12, "test")
+    for key, value in {"top_k": 1, "top_p": 0.1, "temperature": 0.1, "repetition_penalty": 5.0}.items():
+        monkeypatch.setattr(engine.model.generation_config, key, value)
+    assert (engine.sample(PROMPTS, 12, "test", Sampling(4, 1.0, 1)), engine.complete(PROMPTS, 12, "test")) == before
+
+
+def test_a_text_is_given_as_it_is_and_messages_through_the_template(engine):
+    as_text = engine.tokenizer.apply_chat_template(PROMPTS[0], tokenize=False, add_generation_prompt=True)
+    assert engine.complete([as_text], 12, "test") == engine.complete(PROMPTS[:1], 12, "test")
+    assert tokenize_prompts(["One?", PROMPTS[0]], engine.tokenizer) == [
+        engine.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("One?", as_text)
+    ]
+
+
+def test_an_answer_ends_before_the_stop_text(engine):
+    whole = engine.complete(PROMPTS, 12, "test")
+    stop = whole[0].text[3:5]
+    assert stop
+    stopped = engine.complete(PROMPTS, 12, "test", stop)[0]
+    assert (stopped.text, stopped.truncated) == (whole[0].text.partition(stop)[0], False)
+    assert 0 < stopped.tokens < whole[0].tokens
+
+
+def test_tokens_up_to_the_stop_text_count(engine):
+    ids = engine.tokenizer("The answer is 4.\nQuestion: What", add_special_tokens=False)["input_ids"]
+    up_to = engine.tokenizer("The answer is 4.\nQuestion:", add_special_tokens=False)["input_ids"]
+    answer = read_completion([*ids, engine.tokenizer.eos_token_id], engine.tokenizer, "Question:")
+    assert (answer.text, answer.tokens, answer.truncated) == ("The answer is 4.\n", len(up_to), False)
+    assert read_completion(ids, engine.tokenizer).truncated
+
+
+def test_the_context_is_the_models(engine):
+    assert engine.context == 256

@@ -1,0 +1,6 @@
+"""`python -m gsm8k_grpo` is the command `gsm8k-grpo`."""
+
+from gsm8k_grpo.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""`gsm8k-grpo view`: how MLflow's interface shows the runs: final figures first, then curves over the prompts seen.
+
+MLflow keeps a view of an experiment, as its own button "Share" writes it, in a tag of the experiment; the address that
+names the tag opens with that view's columns and charts.  Fields: mlflow/server/js, ExperimentPageUIState.tsx and
+runs-charts.types.ts.
+"""
+
+import json
+from typing import Any
+
+from gsm8k_grpo.analysis.metrics import FINALS
+from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.tracking.mlflow_runs import connect
+
+NAME = "gsm8k-grpo"
+TAG = f"mlflow.sharedViewState.{NAME}"
+UI = "http://127.0.0.1:5000"  # of `make ui`
+AXIS = "prompts_seen"
+COLUMN = 200  # pixels, for the names of the figures
+VALIDATION = ("strict_accuracy", "flexible_accuracy", "format_rate", "mean_completion_tokens")
+CURVES = ("reward", "completion_tokens", "clipped_share", "zero_variance_share", "entropy", "loss", "grad_norm")
+
+
+def view(params: Params) -> str:
+    """Put the view into the tracking store, and give the address that opens it."""
+    client, experiment = connect(params)
+    client.set_experiment_tag(experiment, TAG, json.dumps(state(params)))
+    return f"{params.tracking.uri or UI}/#/experiments/{experiment}/runs?viewStateShareKey={NAME}&compareRunsMode=CHART"
+
+
+def state(params: Params) -> dict[str, Any]:
+    """Columns of the table of runs, and the sections of charts; what they leave out MLflow adds in one of its own."""
+    rewards = dict.fromkeys(
+        f"reward_{name}" for variant in params.variants for name in params.variant_rewards(variant).weights
+    )
+    sections = {
+        "Final figures": [_bar(f"final_{name}") for name in FINALS],
+        "Training, over the prompts seen": [_line(name) for name in (*CURVES[:1], *rewards, *CURVES[1:])],
+        # Few points, which MLflow finds among those of the axis only where it has all of them, and not a sample.
+        "Validation, over the steps": [_line(f"validation_{name}", axis="step") for name in VALIDATION],
+    }
+    columns = [f"metrics.`final_{name}`" for name in FINALS]
+    return {
+        "selectedColumns": ["attributes.`Dataset`", *columns, f"metrics.`{AXIS}`", "tags.`recipe`"],
+        "columnWidths": dict.fromkeys(columns, COLUMN),
+        "compareRunSections": [
+            {"uuid": name, "name": name, "display": True, "isReordered": True, "deleted": False, "isGenerated": False}
+            for name in sections
+        ],
+        "compareRunCharts": [
+            chart | {"metricSectionId": name} for name, charts in sections.items() for chart in charts
+        ],
+        "isAccordionReordered": True,
+        "globalLineChartConfig": {"xAxisKey": "metric", "selectedXAxisMetricKey": AXIS, "lineSmoothness": 0},
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": True,
+    }
+
+
+def _bar(metric: str) -> dict[str, Any]:
+    return {
+        "uuid": metric,
+        "type": "BAR",
+        "metricKey": metric,
+        "runsCountToCompare": 10,
+        "deleted": False,
+        "isGenerated": False,
+    }
+
+
+def _line(metric: str, axis: str = "metric") -> dict[str, Any]:
+    return _bar(metric) | {
+        "type": "LINE",
+        "selectedMetricKeys": [metric],
+        "xAxisKey": axis,
+        "selectedXAxisMetricKey": AXIS,
+        "useGlobalXaxisKey": axis == "metric",
+        "useGlobalLineSmoothing": True,
+        "lineSmoothness": 0,
+        "scaleType": "linear",
+        "xAxisScaleType": "linear",
+        "selectedYAxisMetricKey": "metric",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "range": {},
+    }

@@ -1,0 +1,243 @@
+"""The configuration: a recipe file, then params.yaml, then overrides from the command line, typed and checked.
+
+`load` merges the three layers key by key and validates the result before any work starts.  Every error
+names the key, the value and what is allowed; unknown keys are errors.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from gsm8k_grpo.config import errors, layers
+from gsm8k_grpo.config.sections import (
+    NAME,
+    Base,
+    Compare,
+    Count,
+    Download,
+    Evaluate,
+    Extract,
+    Lora,
+    Method,
+    Positive,
+    Rewards,
+    Section,
+    Seed,
+    Sft,
+    Text,
+    Tracking,
+    Train,
+    Variant,
+    Vllm,
+)
+from gsm8k_grpo.files import PipelineError
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+
+
+class Params(Section):
+    recipe: Text
+    seed: Seed
+    seeds: list[Seed]
+    threads: Count
+    source: Literal["hub", "local", "generated"]
+    path: Text | None
+    model: Text
+    backend: Literal["trl", "unsloth"]
+    engine: Literal["transformers", "vllm"]
+    precision: Literal["float32", "mixed", "bfloat16", "float16"]
+    quantization: Literal["4bit"] | None
+    vram_gib: Positive | None
+    lora: Lora | None
+    vllm: Vllm | None
+    method: Method
+    download: Download
+    extract: Extract
+    base: Base | None
+    train: Train
+    sft: Sft
+    rewards: Rewards
+    variants: dict[Annotated[str, Field(pattern=NAME)], Variant]
+    keep_checkpoints: list[Count]
+    evaluate: Evaluate
+    compare: Compare
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Params":
+        if self.source == "local" and self.path is None:
+            raise ValueError(
+                "path = null: source 'local' needs the folder that holds train.jsonl and test.jsonl, each line "
+                '{"question": ..., "answer": ...}; give path=FOLDER'
+            )
+        if self.model == "scratch" and self.base is None:
+            raise ValueError("base = null: model 'scratch' needs the section base; see workflow/recipes/tiny.yaml")
+        if not self.variants or "base" in self.variants:
+            raise ValueError("variants: name at least one, such as short: {max_steps: 250}; 'base' is taken")
+        self._check_seeds()
+        self._check_generated_rows()
+        self._check_machine()
+        self._check_methods()
+        if self.train.prompts is not None and self.train.prompts < self.train.prompts_per_generation:
+            raise ValueError(
+                f"train.prompts = {self.train.prompts}: must be at least {self.train.prompts_per_generation}, what one"
+                " generation takes (per_device_train_batch_size * steps_per_generation / num_generations)"
+            )
+        rising = sorted(set(self.keep_checkpoints))
+        if self.keep_checkpoints != rising:
+            raise ValueError(f"keep_checkpoints = {self.keep_checkpoints}: must rise and hold no step twice: {rising}")
+        return self
+
+    def _check_seeds(self) -> None:
+        """No seed stands twice, and no run with a further seed has the name of a variant."""
+        if len({self.seed, *self.seeds}) <= len(self.seeds):
+            raise ValueError(f"seeds = {self.seeds}: each seed once, and not {self.seed}, which is the first (seed)")
+        for run, (variant, seed) in self.further_runs.items():
+            if run in self.variants:
+                raise ValueError(f"variants.{run}: is the name of {variant} with seed {seed}; choose another name")
+
+    def _check_generated_rows(self) -> None:
+        """The generator makes enough rows; what other sources hold is known when they have been read."""
+        if self.source != "generated":
+            return
+        made, validation = self.download.generated.train_rows, self.extract.validation_rows
+        wanted = self.train.prompts or self.train.prompts_per_generation
+        if made - validation < wanted:
+            raise ValueError(
+                f"download.generated.train_rows = {made}: must be at least {validation + wanted}, "
+                f"extract.validation_rows ({validation}) and what training takes ({wanted}, see train.prompts)"
+            )
+
+    def _check_machine(self) -> None:
+        """Backend, engine, precision and adapters go together."""
+        if self.engine == "vllm" and self.vllm is None:
+            raise ValueError(
+                "vllm = null: engine 'vllm' needs it, for example {max_model_length: 512, max_num_seqs: 256, "
+                "kv_cache_gib: 4, sleep: false}"
+            )
+        if self.train.old_log_probs == "sampled" and self.engine != "vllm":
+            raise ValueError("train.old_log_probs = sampled: they come from engine 'vllm'; give computed")
+        if self.train.compile and self.engine == "transformers":
+            raise ValueError(
+                "train.compile = true: needs engine 'vllm'; layers that also generate would be compiled "
+                "for every length"
+            )
+        if self.quantization and self.engine == "vllm" and self.backend == "trl":
+            raise ValueError(
+                f"quantization = {self.quantization}: engine 'vllm' takes such a model with backend "
+                "'unsloth' alone; give engine transformers, or backend unsloth"
+            )
+        if self.lora and self.engine == "vllm" and self.precision == "float32":
+            raise ValueError(
+                "precision = float32: engine 'vllm' takes adapters in 16 bit alone; give mixed or bfloat16"
+            )
+        if self.lora is None:
+            for key, value in (("quantization", self.quantization), ("precision", self.precision)):
+                if value in ("4bit", "float16"):
+                    raise ValueError(f"{key} = {value}: all weights can't be trained so; give the section lora")
+            if self.backend == "unsloth":
+                raise ValueError("backend = unsloth: trains adapters; give the section lora, or backend trl")
+        if self.backend == "unsloth" and (self.train.share_prompts or self.train.compile):
+            raise ValueError("backend = unsloth: has a loss of its own; share_prompts and compile must be false")
+
+    def _check_methods(self) -> None:
+        """Rewards and gold answers are there for GRPO, and rewards for nothing else."""
+        for name, variant in self.variants.items():
+            if self.variant_method(name) == "sft" and variant.rewards is not None:
+                raise ValueError(
+                    f"variants.{name}.rewards: method sft learns the answers and has no rewards; leave them out, or "
+                    "give method: grpo"
+                )
+            if self.variant_method(name) == "grpo" and self.extract.answers == "free":
+                raise ValueError(
+                    f"extract.answers = free: variant {name} is of method grpo, whose rewards need a number to each "
+                    "question; give answers: gsm8k, or method: sft"
+                )
+
+    def variant_method(self, variant: str) -> Method:
+        return self.variants[variant].method or self.method
+
+    @property
+    def further_runs(self) -> dict[str, tuple[str, int]]:
+        """Variant and seed of each run with a further seed, by the run's name: `short_s43`."""
+        return {f"{variant}_s{seed}": (variant, seed) for variant in self.variants for seed in self.seeds}
+
+    @property
+    def runs(self) -> dict[str, dict[int, str]]:
+        """The names of each variant's training runs by seed; the first seed's has the variant's name."""
+        found = {variant: {self.seed: variant} for variant in self.variants}
+        for run, (variant, seed) in self.further_runs.items():
+            found[variant][seed] = run
+        return found
+
+    def of_run(self, name: str) -> "Params":
+        """The configuration that a model goes by.
+
+        For a run with a further seed it has that seed, the variant under the run's name, and no kept checkpoints; for
+        any other model it is as it stands.
+        """
+        if name not in self.further_runs:
+            return self
+        variant, seed = self.further_runs[name]
+        own = {"seed": seed, "seeds": [], "variants": {name: self.variants[variant]}, "keep_checkpoints": []}
+        return self.model_copy(update=own)
+
+    def resolved(self) -> dict[str, Any]:
+        """Every key with the value that counts; beside the variants stand the runs with further seeds."""
+        found = self.model_dump()
+        further = {run: found["variants"][of] | {"seed": seed} for run, (of, seed) in self.further_runs.items()}
+        return found | {"variants": found["variants"] | further}
+
+    @property
+    def headline_variant(self) -> str:
+        """The variant that the report's first sentence is about: the last one that is no control, if there is one.
+
+        A control has rewards or a method of its own.
+        """
+        trained = [name for name, variant in self.variants.items() if not (variant.rewards or variant.method)]
+        return (trained or list(self.variants))[-1]
+
+    def variant_rewards(self, variant: str) -> Rewards:
+        return self.variants[variant].rewards or self.rewards
+
+    def reward_names(self, variant: str) -> list[str]:
+        return [] if self.variant_method(variant) == "sft" else list(self.variant_rewards(variant).weights)
+
+    def kept_steps(self, variant: str) -> list[int]:
+        """Steps of a variant whose weights are kept beside the final ones; its length in epochs bounds none."""
+        length = self.variants[variant].max_steps
+        return [step for step in self.keep_checkpoints if length is None or step < length]
+
+    def model_names(self) -> list[str]:
+        """Every model that can be evaluated: base, the runs, and the kept checkpoints as `short@100`."""
+        kept = [f"{variant}@{step}" for variant in self.variants for step in self.kept_steps(variant)]
+        return ["base", *self.variants, *self.further_runs, *kept]
+
+
+def recipes() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def load(path: Path = Path("params.yaml"), overrides: Mapping[str, Any] = {}) -> Params:
+    """The validated configuration.
+
+    Args:
+        path: params.yaml.
+        overrides: keys and values that go over it, as `--config` gives them; `train.prompts` and
+            `{"train": {"prompts": ...}}` are the same.
+
+    Raises:
+        PipelineError: naming the key, the value and what is allowed.
+    """
+    edited = layers.merge(layers.read(path), layers.nested(overrides))
+    recipe = edited.get("recipe")
+    if recipe not in recipes():
+        raise PipelineError(f"{path}: recipe = {errors.as_written(recipe)}: choose from {', '.join(recipes())}")
+    merged = layers.merge(layers.read(RECIPES / f"{recipe}.yaml"), edited)
+    try:
+        return Params.model_validate(merged)
+    except ValidationError as error:
+        reasons = "\n".join(f"  {line}" for line in errors.explain(error, Params))
+        raise PipelineError(f"the configuration ({path}, recipe {recipe}) is not valid:\n{reasons}") from None

@@ -1,0 +1,53 @@
+"""The chat prompt put before every question: system prompts in English and Chinese, and the one-shot example.
+
+The English text is the one of the published notebooks (Unsloth's GRPO notebook and its relatives), the
+Chinese text is the one of the published 14 GB recipe.  The example of the one-shot prompt is ours.
+"""
+
+from typing import Literal
+
+Answers = Literal["gsm8k", "free"]
+Language = Literal["english", "chinese"]
+Message = dict[str, str]
+
+TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
+SYSTEM: dict[Language, str] = {
+    "english": "\nRespond in the following format:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>\n",
+    "chinese": "\n采用下方格式回复用户问题:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>\n",
+}
+EXAMPLE: dict[Language, tuple[str, str, str]] = {
+    "english": (
+        "A shelf holds 5 rows of 7 jars. 9 jars are sold. How many jars are left?",
+        "The shelf holds 5 * 7 = 35 jars.\nAfter the sale 35 - 9 = 26 jars are left.",
+        "26",
+    ),
+    "chinese": (
+        "一个架子有5排,每排7个罐子。卖掉了9个。还剩多少个罐子?",
+        "架子上有5 * 7 = 35个罐子。\n卖掉之后还剩35 - 9 = 26个罐子。",
+        "26",
+    ),
+}
+
+
+def tagged(reasoning: str, answer: str) -> str:
+    """A completion in the format that the system prompt asks for."""
+    return f"<reasoning>\n{reasoning}\n</reasoning>\n<answer>\n{answer}\n</answer>\n"
+
+
+def chat(question: str, language: Language, one_shot: bool) -> list[Message]:
+    """The messages that a model is given for a question: system, the example if wanted, user."""
+    messages = [{"role": "system", "content": SYSTEM[language]}]
+    if one_shot:
+        example, reasoning, answer = EXAMPLE[language]
+        messages += [
+            {"role": "user", "content": example},
+            {"role": "assistant", "content": tagged(reasoning, answer)},
+        ]
+    return [*messages, {"role": "user", "content": question}]
+
+
+def prompt(question: str, answers: Answers, language: Language, one_shot: bool) -> list[Message]:
+    """The messages for a question as a recipe has it asked: free answers have no format, so the question stands alone."""
+    if answers == "free":
+        return [{"role": "user", "content": question}]
+    return chat(question, language, one_shot)

@@ -1,0 +1,17 @@
+"""The parts of a GSM8K solution: work with calculator annotations, then `####` and the answer."""
+
+import re
+
+from gsm8k_grpo.gsm8k.prompts import tagged
+
+ANNOTATION = re.compile(r"<<([^>]*)>>")
+
+
+def work_of(solution: str) -> str:
+    """The work of a solution as published: everything before `####`, annotations included."""
+    return solution.split("####")[0].strip()
+
+
+def tagged_solution(work: str, answer: str) -> str:
+    """The work without its annotations and the answer, in the format that the system prompt asks for."""
+    return tagged(ANNOTATION.sub("", work), answer)

@@ -1,0 +1,1 @@
+"""Stage `base`: the model that training starts from; with `model: scratch`, made and pretrained here."""

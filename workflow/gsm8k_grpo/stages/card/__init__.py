@@ -1,0 +1,1 @@
+"""Stage `card`: the model card of a variant."""

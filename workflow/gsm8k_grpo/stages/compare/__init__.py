@@ -1,0 +1,1 @@
+"""Stage `compare`: paired differences between models, what they consist of, and the spread over seeds."""

@@ -1,0 +1,1 @@
+"""Stage `configure`: the resolved configuration in one file."""

@@ -1,0 +1,1 @@
+"""Stage `download`: the problems as published, from the hub, from a folder, or generated."""

@@ -1,0 +1,1 @@
+"""Stage `evaluate`: every model answers the same questions; answers are graded and measured."""

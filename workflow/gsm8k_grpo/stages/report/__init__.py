@@ -1,0 +1,1 @@
+"""Stage `report`: one self-contained page with everything the run found."""

@@ -1,0 +1,1 @@
+"""GRPO: TRL's trainer made resumable, packed batches, and rollouts by vLLM or Unsloth."""

@@ -1,0 +1,72 @@
+"""Completions for training, by vLLM in the trainer's process: TRL's VLLMGeneration with the engine of `engines.py`.
+
+The engine has weights of its own, which get those of the trainer, adapters added, before the first generation after an
+update.  TRL adds adapters to the trained weights and takes them off again, which in bfloat16 leaves a rounding error
+behind each time; here the sum goes to vLLM alone.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from trl import GRPOTrainer
+from trl.generation.vllm_generation import VLLMGeneration, empty_cache
+
+from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.models.engine import stop_tokens
+from gsm8k_grpo.models.vllm_engine import start_vllm, vllm_model
+from gsm8k_grpo.stages.train.grpo.trainer import TRAINED
+
+
+class Rollouts(VLLMGeneration):
+    """What TRL's trainer asks for completions; see `grpo.Trainer.generate_with`."""
+
+    def __init__(self, trainer: GRPOTrainer, params: Params):
+        self.params = params
+        super().__init__(
+            model=trainer.model,
+            accelerator=trainer.accelerator,
+            processing_class=trainer.processing_class,
+            max_model_length=params.vllm.max_model_length,
+            max_num_seqs=params.vllm.max_num_seqs,
+            enable_sleep_mode=params.vllm.sleep,
+            temperature=trainer.temperature,
+            top_p=trainer.top_p,
+            top_k=trainer.top_k,
+            max_completion_length=trainer.max_completion_length,
+            generation_kwargs={"detokenize": False, "stop_token_ids": stop_tokens(trainer.processing_class)},
+        )
+
+    def _init_vllm(self) -> None:
+        # Its weights come from the trainer, so it need not read any.
+        self.llm = start_vllm(self.model.name_or_path, self.params, sleep=self.enable_sleep_mode, load_format="dummy")
+        self._llm_weights_sleeping = self.enable_sleep_mode
+        if self.enable_sleep_mode:
+            self.llm.sleep(level=2)
+
+    def sync_weights(self) -> None:
+        if self.enable_sleep_mode:
+            empty_cache()  # what PyTorch holds for later is what vLLM is about to take
+            self.llm.wake_up(tags=["weights"])
+            self._llm_weights_sleeping = False
+        vllm_model(self.llm).load_weights(merged_weights(self.model))
+        self.llm.reset_prefix_cache()  # keys and values of the weights before
+        torch.cuda.synchronize()  # vLLM may compute in a stream of its own
+
+
+@torch.no_grad()
+def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The model's weights by the names that they have without adapters, these added; the model stays as it is."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    adapted = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
+    for name, parameter in base.named_parameters():
+        layer, inside, leaf = name.partition(".base_layer.")
+        if inside and leaf == "weight":
+            delta = adapted[layer].get_delta_weight(TRAINED)
+            yield f"{layer}.{leaf}", (parameter.float() + delta).to(parameter.dtype)
+        elif inside:
+            yield f"{layer}.{leaf}", parameter
+        elif ".lora_" not in name:
+            yield name, parameter

@@ -1,0 +1,60 @@
+"""The backend `unsloth`: its loader, its kernels and its loss, under TRL's GRPOTrainer.
+
+Unsloth rewrites transformers, peft and TRL where it is imported, so that it comes before them: the command line imports
+this module first.  With engine vllm, Unsloth and vLLM share one copy of the weights.
+"""
+
+import os
+
+from gsm8k_grpo.files import PipelineError
+
+os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", ".work/unsloth")  # the code that it writes for itself
+os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")  # as in engines.start: Unsloth starts vLLM by itself
+
+try:
+    from unsloth import FastLanguageModel
+except (ImportError, NotImplementedError) as error:
+    raise PipelineError(
+        f"backend = unsloth: it does not start here ({str(error).partition(chr(10))[0]}); it needs a CUDA card and the "
+        "packages of envs/cuda.txt. backend: trl trains without it"
+    ) from error
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.memory.plan import GRAPHS_GIB
+from gsm8k_grpo.models import loading
+
+
+def load(name: str, params: Params) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model with new adapters, and its tokenizer, see `models.load`."""
+    loading.refuse_code_and_pickles(name)
+    with_vllm = params.engine == "vllm"
+    vllm = {"fast_inference": True, "gpu_memory_utilization": _share(name, params)} if with_vllm else {}
+    model, _ = FastLanguageModel.from_pretrained(
+        name,
+        max_seq_length=params.vllm.max_model_length if with_vllm else None,
+        dtype=loading.DTYPES[params.precision],
+        load_in_4bit=params.quantization == "4bit",
+        max_lora_rank=params.lora.rank,
+        use_exact_model_name=True,
+        trust_remote_code=False,
+        **vllm,
+    )
+    adapted = FastLanguageModel.get_peft_model(
+        model,
+        r=params.lora.rank,
+        lora_alpha=params.lora.alpha,
+        target_modules=list(params.lora.targets),
+        use_gradient_checkpointing="unsloth" if params.train.gradient_checkpointing else False,
+        random_state=params.seed,
+    )
+    return adapted, loading.load_tokenizer(name)
+
+
+def _share(name: str, params: Params) -> float:
+    """The share of the card that vLLM takes: weights as they lie on the disk, the KV cache, its graphs."""
+    weights = loading.size(name) * (0.3 if params.quantization else 1.0)
+    wanted = weights + (params.vllm.kv_cache_gib + GRAPHS_GIB["unsloth"]) * 2**30
+    return wanted / torch.cuda.get_device_properties().total_memory
