@@ -23,7 +23,7 @@ time.sleep(60)
 """
 CHILD = """
 import time
-from gsm8k_grpo import interrupts
+from gsm8k_grpo.runtime import interrupts
 with interrupts.deferred() as request:
     print("up", flush=True)
     while request.signum is None:

@@ -8,9 +8,9 @@ import termios
 
 COUNT = """
 import time
-from gsm8k_grpo import meter
-meter.LOG_SECONDS = {seconds}
-with meter.Meter(total=3, desc="count", unit="step") as bar:
+from gsm8k_grpo.runtime import progress
+progress.LOG_SECONDS = {seconds}
+with progress.ProgressBar(total=3, desc="count", unit="step") as bar:
     for _ in range({steps}):
         time.sleep(0.1)
         bar.update()
