@@ -1,9 +1,10 @@
-# make report    set up and run the whole pipeline       make test    set up and run every test
-# make control   train on a random reward beside it      make ui      open MLflow on 127.0.0.1:5000
-# make audit     look the locked packages up in the database of known vulnerabilities
-# make image     build the container of the pipeline      make container-report     run the pipeline in it
-# make docs      write docs/params.md anew, after a change of a key or of its comment
-# make sync      after dvc pull or dvc checkout: Snakemake takes the results as up to date
+# make report      sets up .venv/ and runs the whole pipeline      make test        sets up .venv/ and runs every test
+# make test-fast   unit tests and checks, under three minutes     make check       lint, imports between rooms, types
+# make control     also trains on random rewards                  make ui          opens MLflow on 127.0.0.1:5000
+# make image       builds the container of the pipeline           make container-report   runs the pipeline in it
+# make docs        writes docs/params.md from the fields of the configuration
+# make sync        after dvc pull or dvc checkout: tells Snakemake that the results are up to date
+# make audit       looks the locked packages up in the database of known vulnerabilities
 VENV := .venv
 READY := $(VENV)/.ready
 PIP := $(VENV)/bin/pip
@@ -11,29 +12,36 @@ IN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 WHOLE := tests/pipeline/test_pipeline.py
 CONTROL := {"control": {"epochs": 3, "rewards": {"set": "control", "weights": {"random": 1.0}}}}
 
-# The container, for a card (cuda) or without one (cpu); docs/container.md.
+# The container, for a GPU (cuda) or without one (cpu); docs/container.md.
 ENGINE := docker
 TARGET := cuda
 BASE :=
 GPU := $(if $(filter cuda,$(TARGET)),--gpus all)
 
-.PHONY: report test check control ui docs sync image container-report test-container audit lock lock-cuda clean
+.PHONY: report test test-fast check control ui docs sync image container-report test-container audit lock lock-cuda clean
 
+# Without --quiet Snakemake prints every file of every job.
 report: $(READY)
-	$(IN) snakemake --cores 1 report
+	$(IN) snakemake --cores 1 report --quiet rules host
 
-# The whole pipeline computes on every core, so it runs alone; after it, everything else a file on each of two cores,
-# in the order of their names: by the number of tests the longest files would come last, and one core wait for them.
+# The whole pipeline uses every core, so its test runs alone.  After it two processes take one file each, the folders
+# with the longest files first: if one of them came last, a core would wait for it.
 test: check
 	$(IN) python -m pytest $(WHOLE)
-	$(IN) python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore $(WHOLE)
+	$(IN) python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore $(WHOLE) \
+		tests/pipeline tests/stages tests/browser tests/commands tests/docs tests/gpu tests/unit
+
+test-fast: check
+	$(IN) python -m pytest --numprocesses 2 --dist loadfile tests/unit
 
 check: $(READY)
 	$(IN) ruff check .
 	$(IN) ruff format --check .
 	$(IN) snakefmt --check Snakefile workflow/rules
+	$(IN) lint-imports --no-logo
+	$(IN) mypy
 
-# Rewards drawn at random must not teach anything.
+# A control: training on random rewards must not teach anything.
 control: $(READY)
 	$(IN) snakemake --cores 1 report --config 'variants=$(CONTROL)'
 
@@ -52,8 +60,8 @@ image:
 	$(ENGINE) build --file containers/Dockerfile --target $(TARGET) --tag gsm8k-grpo:$(TARGET) \
 		$(if $(BASE),--build-arg BASE=$(BASE)) --build-arg REVISION=$$(git rev-parse HEAD) $(BUILD_FLAGS) envs
 
-# The repository stands at the same path inside; what is written there belongs to who runs this.  The report names the
-# image's digest.
+# The repository is mounted at the path that it has outside, and files that are written belong to the user who runs this.
+# The report names the image's digest.
 container-report:
 	$(ENGINE) run --rm --init --user $$(id -u):$$(id -g) --cap-drop all --security-opt no-new-privileges $(GPU) \
 		--env GSM8K_GRPO_IMAGE="$$($(ENGINE) image inspect --format '{{.Id}}' gsm8k-grpo:$(TARGET))" \
@@ -64,7 +72,7 @@ container-report:
 test-container: $(READY)
 	$(IN) python -m pytest -m container tests/pipeline/test_container.py
 
-# torch first and alone: where an index offers a CPU build, the pin takes it, and nothing later may replace it.
+# torch is installed first and by itself: where an index offers a CPU build, the pin takes it, and nothing later replaces it.
 $(READY): envs/cpu.txt pyproject.toml
 	python3 -m venv $(VENV)
 	$(PIP) install --quiet "$$(grep '^torch==' envs/cpu.txt)"
@@ -72,16 +80,16 @@ $(READY): envs/cpu.txt pyproject.toml
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	touch $(READY)
 
-# A tool beside the project, so it has an environment of its own; needs a network that reaches PyPI's own server.
-# A package that the server doesn't know was not audited, and fails it too.
+# pip-audit has an environment of its own, since it is no part of the project; it needs a network that reaches PyPI itself.
+# A package that PyPI does not know was not audited, so it fails the audit too.
 audit:
 	python3 -m venv .venv-audit
 	.venv-audit/bin/pip install --quiet pip-audit
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement envs/cpu.txt
 	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement envs/cuda.txt
 
-# Resolve envs/cpu.in anew and pin what comes out.  Playwright stays out: the tests drive Debian's chromium, and of
-# axe-playwright-python they take axe-core.
+# Resolves envs/cpu.in anew and pins the result.  Playwright is removed: the tests drive Debian's chromium, and they use
+# only axe-core of axe-playwright-python.
 lock:
 	python3 -m venv --clear $(VENV)
 	$(PIP) install --quiet "$$(grep '^torch==' envs/cpu.in)"
@@ -90,9 +98,9 @@ lock:
 	echo '# Every package of the environment without a GPU, pinned; made from cpu.in by `make lock`.' > envs/cpu.txt
 	$(PIP) freeze --all --exclude pip | sed 's/+cpu$$//' >> envs/cpu.txt
 
-# The same for a CUDA card, with the digest of every file; needs uv.
+# The same for a CUDA GPU, with the digest of every file; needs uv.
 lock-cuda:
-	echo '# Every package of the environment for one CUDA card, pinned, for Python 3.12; made from cuda.in by `make lock-cuda`.' > envs/cuda.txt
+	echo '# Every package of the environment for one CUDA GPU, pinned, for Python 3.12; made from cuda.in by `make lock-cuda`.' > envs/cuda.txt
 	uv pip compile --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_39 --generate-hashes --no-annotate --no-header envs/cuda.in >> envs/cuda.txt
 
 clean:

@@ -1,5 +1,5 @@
 # GRPO on GSM8K: download -> extract -> base -> train -> evaluate -> compare -> report.
-# `snakemake --cores 1 report` runs it; `snakemake -n report` tells what would run and why.
+# `snakemake --cores 1 report` runs it; `snakemake -n report` shows what would run and why.
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -28,6 +28,6 @@ rule all:
 
 
 onsuccess:
-    # After other stages alone the summary would be of an older report.
+    # If the report did not run, a summary would describe an older one.
     if any(job.rule.name == "report" for job in workflow.dag.finished_jobs):
         shell("gsm8k-grpo summary")

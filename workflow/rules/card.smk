@@ -1,4 +1,4 @@
-# Beside the weights that it describes, in the folder of train, none of whose outputs holds it.
+# The card is written next to the weights that it describes; no output of the rule train contains it.
 rule card:
     input:
         "results/download/source.json",

@@ -1,4 +1,4 @@
-# Until here `config` holds what --config gave; from here on it holds the whole, checked configuration.
+# At the start `config` has the overrides of --config; this file replaces it by the whole, checked configuration.
 import json
 import os
 from pathlib import Path
@@ -9,12 +9,12 @@ from gsm8k_grpo.runtime import workspace
 from snakemake.exceptions import WorkflowError
 
 
-# The image of `--software-deployment-method apptainer`, and of nothing else: docs/container.md.
+# Used only with `--software-deployment-method apptainer`: docs/container.md.
 container: "containers/gsm8k-grpo.sif"
 
 
 overrides = layers.typed(config)
-# The stages read it from their environment: in their command line it would rerun all of them for any change.
+# The stages read the overrides from their environment.  In their command lines, any change would rerun all of them.
 os.environ[layers.ENVIRONMENT] = json.dumps(overrides)
 
 try:
@@ -26,9 +26,9 @@ except PipelineError as error:
 config = settings.resolved()
 VARIANTS = list(settings.variants)
 MODELS = ["base", *VARIANTS]
-PROMPTS = config["evaluate"]["prompts"]  # beside that of training
-SETS = list(config["evaluate"]["sets"])  # beside the test split
-# Those with further seeds, which only the spread over the seeds is of.
+PROMPTS = config["evaluate"]["prompts"]  # besides the training prompt
+SETS = list(config["evaluate"]["sets"])  # besides the test split
+# Runs with further seeds; only the spread over the seeds uses them.
 FURTHER_RUNS = list(settings.further_runs)
 # Without a validation split there is no learning curve; a method that learns from solutions has no rewards to draw.
 LEARNING = ["learning"] if config["extract"]["validation_rows"] else []
@@ -38,19 +38,19 @@ FIGURES = ["accuracy", "gains", *SAMPLED, *LEARNING, *REWARDS, "training", "timi
 
 
 def local_files(wildcards):
-    """The files of source: local, so that a change in them is seen."""
+    """The files of `source: local`, so that Snakemake notices a change in them."""
     if config["source"] != "local":
         return []
     return expand("{folder}/{split}.jsonl", folder=config["path"], split=["train", "test"])
 
 
 def local_sets(wildcards):
-    """The same for the further test sets that are files."""
+    """The further test sets that are files, for the same reason."""
     return [wanted["path"] for wanted in config["evaluate"]["sets"].values() if wanted["path"]]
 
 
 def weights(wildcards):
-    """What must be there before a model can be evaluated; for a kept checkpoint it is its variant's training."""
+    """The file that must exist before a model can be evaluated; a kept checkpoint needs its variant's training."""
     if wildcards.model not in settings.model_names():
         raise WorkflowError(f"no model {wildcards.model}: choose from {', '.join(settings.model_names())}")
     if wildcards.model == "base":

@@ -16,7 +16,7 @@ rule download:
         "gsm8k-grpo download --part splits > >(tee -i {log}) 2>&1"
 
 
-# A job of its own: another test set makes no other training data.
+# A separate job, since another test set does not change the training data.
 rule download_sets:
     input:
         local_sets,

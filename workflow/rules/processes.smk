@@ -1,4 +1,4 @@
-# How the pipeline's processes live and end: one pipeline a folder, and no job outlives it.
+# The life of the pipeline's processes: one pipeline per folder, and no job outlives it.
 import signal
 import sys
 from contextlib import suppress
@@ -8,8 +8,8 @@ from filelock import FileLock, Timeout
 from gsm8k_grpo.runtime import locks
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-# One pipeline a folder.  Snakemake's own lock, which the profile turns off, outlives a process that is killed; this one
-# doesn't.  A pipeline that is about to end is waited for; a dry run only looks.
+# One pipeline per folder.  Snakemake's own lock, which the profile turns off, remains after a process is killed; this one
+# does not.  If another pipeline is about to end, wait for it.  A dry run needs no lock.
 pipeline = FileLock(locks.FOLDER / "pipeline.lock")
 with suppress(Timeout):
     pipeline.acquire(timeout=0)
@@ -24,7 +24,7 @@ onstart:
         sys.exit("error: another pipeline is running in this folder; wait for it, or stop it")
 
 
-# On SIGTERM Snakemake waits for the running job, which may take hours: tell the job, which saves what it has and ends.
+# On SIGTERM Snakemake waits for the running job, which may take hours.  Pass the signal on: the job saves and ends.
 finish_running = JobScheduler.exit_gracefully
 
 
@@ -36,5 +36,5 @@ def stop_running(scheduler, *arguments):
 
 JobScheduler.exit_gracefully = stop_running
 
-# Every job replaces its shell and ends with Snakemake, however that ends.
+# Every job replaces its shell, and the kernel ends it when Snakemake ends, however that happens.
 shell.prefix("exec setpriv --pdeathsig TERM ")

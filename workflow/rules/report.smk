@@ -18,7 +18,7 @@ rule report:
             model=MODELS,
             file=["answers.jsonl", "sampled.jsonl", "probes.jsonl", "checkpoints.jsonl", "metrics.json"],
         ),
-        # Snakemake sees that a prompt or a set is new by the file that is missing.
+        # A new prompt or set is a missing file, which makes Snakemake run the evaluation.
         expand("results/evaluate/{model}/prompts/{prompt}.jsonl", model=MODELS, prompt=PROMPTS),
         expand("results/evaluate/{model}/sets/{set}.jsonl", model=MODELS, set=SETS),
     output:

@@ -275,7 +275,7 @@ def test_the_command_prints_the_table_and_the_verdict(cli):
     shown = cli("plan", "--set", "recipe=vram7gb")
     assert shown.stdout.splitlines()[0] == "recipe vram7gb, model Qwen/Qwen2.5-1.5B, 7 GiB"
     assert "It fits; " in shown.stdout
-    assert "It does not fit: " in cli("plan", "--card", "3", "--set", "recipe=vram7gb").stdout
+    assert "It does not fit: " in cli("plan", "--gpu-gib", "3", "--set", "recipe=vram7gb").stdout
 
 
 def test_every_published_model_is_known_without_a_network():

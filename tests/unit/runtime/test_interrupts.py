@@ -1,4 +1,4 @@
-"""Signals that ask a process to end: told several times they are one request, and a later one does not wait."""
+"""Signals that ask a process to end: a burst counts once, and a later signal interrupts at once."""
 
 import signal
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from gsm8k_grpo.runtime import interrupts
 from gsm8k_grpo.runtime.interrupts import BURST, Interrupted, Listener
 
-# Its parent has 16 threads more, and each that dies after the one that started it may tell it so.
+# The parent has 16 more threads; setpriv signals the child for each thread that dies after the one that started it.
 PARENT = """
 import subprocess, sys, threading, time
 def others():
@@ -23,7 +23,7 @@ time.sleep(60)
 """
 CHILD = """
 import time
-from gsm8k_grpo import interrupts
+from gsm8k_grpo.runtime import interrupts
 with interrupts.deferred() as request:
     print("up", flush=True)
     while request.signum is None:
@@ -35,8 +35,8 @@ print("saved", flush=True)
 
 
 @pytest.fixture(autouse=True)
-def quiet(monkeypatch):
-    """The tests' own handlers afterwards, and no signal heard before."""
+def fresh_handlers(monkeypatch):
+    """No burst before the test, and pytest's own handlers after it."""
     monkeypatch.setattr(Listener, "heard", float("-inf"))
     before = {signum: signal.getsignal(signum) for signum in interrupts.SIGNALS}
     yield
@@ -44,13 +44,13 @@ def quiet(monkeypatch):
         signal.signal(signum, handler)
 
 
-def test_a_signal_is_raised_where_the_program_is():
+def test_a_signal_raises_interrupted():
     interrupts.install()
     with pytest.raises(Interrupted, match="SIGTERM"):
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_while_deferred_a_signal_is_noted_and_obeyed_where_asked():
+def test_a_deferred_signal_is_noted_and_raised_when_obeyed():
     with interrupts.deferred() as request:
         signal.raise_signal(signal.SIGHUP)
         assert request.signum == signal.SIGHUP
@@ -58,7 +58,7 @@ def test_while_deferred_a_signal_is_noted_and_obeyed_where_asked():
         request.obey()
 
 
-def test_signals_of_one_burst_are_one_request_also_when_the_scope_has_ended():
+def test_the_signals_of_one_burst_are_one_request_even_after_the_block():
     with interrupts.deferred() as request:
         for _ in range(3):
             signal.raise_signal(signal.SIGTERM)
@@ -66,7 +66,7 @@ def test_signals_of_one_burst_are_one_request_also_when_the_scope_has_ended():
     assert request.signum == signal.SIGTERM
 
 
-def test_a_second_request_does_not_wait():
+def test_a_second_request_interrupts_a_deferring_block_at_once():
     with interrupts.deferred():
         signal.raise_signal(signal.SIGTERM)
         time.sleep(BURST)
@@ -74,7 +74,7 @@ def test_a_second_request_does_not_wait():
             signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.parametrize("turn", range(5))  # by chance it is told once
+@pytest.mark.parametrize("turn", range(5))  # in one turn the child may happen to receive a single signal
 def test_the_death_of_a_parent_with_many_threads_is_one_request(turn):
     with subprocess.Popen([sys.executable, "-c", PARENT, CHILD], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout.readline() == "up\n"

@@ -1,4 +1,4 @@
-"""The process and its surroundings: signals, locks, the working folder, progress bars, git, the import closure.
+"""The running process and its surroundings: signals, locks, the working folder, progress bars, git, the import closure.
 
 May import `files` alone.
 """

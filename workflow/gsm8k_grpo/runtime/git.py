@@ -1,11 +1,13 @@
-"""The state of the code, as git knows it."""
+"""The commit of the code, as git reports it."""
 
 import shutil
 import subprocess
 
 
 def commit() -> str:
-    """The commit of the working tree, with `-dirty` where it has changes; `unknown` where git knows none."""
+    """The commit of the working tree, ending in `-dirty` if files have changed; `unknown` without git or outside of a
+    repository.
+    """
     if shutil.which("git") is None:
         return "unknown"
     described = subprocess.run(

@@ -1,7 +1,7 @@
-"""Which of the package's own modules a module imports, directly and through others, read from the source.
+"""Which modules of this package a module imports, directly or through other modules, read from the source files.
 
-A stage's results depend on these files: the resume hash of a training run holds their digests, and a test compares
-them with the dependencies in dvc.yaml.
+A stage's results depend on these files.  Their digests are part of the hash by which an interrupted training run finds
+its checkpoints, and a test compares them with the dependencies in dvc.yaml.
 """
 
 import ast
@@ -12,28 +12,29 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def import_closure(module: Path, without: frozenset[str]) -> set[Path]:
-    """The files of the package that run when `module` is imported, itself among them.
+    """The files of the package that run when `module` is imported, including `module`.
 
-    An `__init__.py` that holds its docstring alone is not among them, nor is what stands under `if TYPE_CHECKING`.
+    Leaves out imports under `if TYPE_CHECKING`, and every `__init__.py` that holds only a docstring.
 
     Args:
         module: a file of the package.
-        without: rooms (folders of the package) that are not followed.
+        without: names of rooms (folders and files directly in the package) that are left out with all they import.
     """
-    found: set[Path] = set()
+    closure: set[Path] = set()
     unread = [module]
     while unread:
         file = unread.pop()
-        if file not in found and file.relative_to(PACKAGE).parts[0] not in without:
-            found.add(file)
+        if file not in closure and file.relative_to(PACKAGE).parts[0] not in without:
+            closure.add(file)
             unread += _imports(file)
-    return {file for file in found if not _is_docstring_alone(file)}
+    return {file for file in closure if not _is_docstring_alone(file)}
 
 
 def _imports(file: Path) -> Iterator[Path]:
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    typing = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
-    skipped = {id(node) for branch in typing for node in ast.walk(branch)}
+    branches = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
+    for_types = [branch for branch in branches if ast.unparse(branch.test) == "TYPE_CHECKING"]
+    skipped = {id(node) for branch in for_types for node in ast.walk(branch)}
     for node in ast.walk(tree):
         if not isinstance(node, ast.ImportFrom) or id(node) in skipped or node.module is None:
             continue
@@ -46,7 +47,7 @@ def _imports(file: Path) -> Iterator[Path]:
 
 
 def _file(dotted: list[str]) -> Path | None:
-    """The file of a module of the package, None where the name is no module."""
+    """The file of a module of the package, None if the name is not that of a module."""
     path = PACKAGE.joinpath(*dotted)
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 

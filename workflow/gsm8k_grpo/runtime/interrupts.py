@@ -1,4 +1,4 @@
-"""SIGTERM, SIGHUP and Ctrl-C as one exception, and a scope in which they wait for a good moment."""
+"""SIGINT (Ctrl-C), SIGTERM and SIGHUP as one exception, which a block can defer until it has saved its work."""
 
 import signal
 import time
@@ -8,13 +8,13 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# Seconds.  A signal so soon after another is the same request: a process is told of its parent's death, as
-# `setpriv --pdeathsig` has it told, once for every thread that dies there.
+# Seconds in which repeated signals count as one request.  `setpriv --pdeathsig`, which ends jobs with Snakemake, sends
+# a signal for every thread of the parent that dies, so one death may arrive as several signals.
 BURST = 1.0
 
 
 class Interrupted(BaseException):
-    """Someone asked this process to end.  Not an Exception: nothing that handles errors should take it for one."""
+    """A signal asked this process to end.  Not an Exception, so that code which handles errors does not catch it."""
 
     def __init__(self, signum: int):
         super().__init__(signal.Signals(signum).name)
@@ -22,24 +22,25 @@ class Interrupted(BaseException):
 
 
 class Request:
-    """Whether a signal came while `deferred` was open."""
+    """The signal that arrived while `deferred` was in effect; `signum` is None if none did."""
 
     signum: int | None = None
 
     def note(self, signum: int) -> None:
-        """Take the first signal down; a second one, after its burst, interrupts at once."""
+        """Remember the first signal; a further one, after the burst of the first, interrupts at once."""
         self.signum = signum
         install()
 
     def obey(self) -> None:
+        """Raise `Interrupted` if a signal has arrived."""
         if self.signum is not None:
             raise Interrupted(self.signum)
 
 
 class Listener:
-    """The handler of the signals: hands the first of a burst on."""
+    """A signal handler that calls `obey` for the first signal of each burst."""
 
-    heard = float("-inf")  # when; for all listeners, since a burst may go on while the next one takes over
+    heard = float("-inf")  # time of the last burst; shared, since a burst may outlast the listener that it began with
 
     def __init__(self, obey: Callable[[int], None]):
         self.obey = obey
@@ -52,13 +53,13 @@ class Listener:
 
 
 def install() -> None:
-    """Raise `Interrupted` where the program is when a signal comes."""
+    """From now on a signal raises `Interrupted` at the point where the program is."""
     _handle(_raise)
 
 
 @contextmanager
 def deferred() -> Iterator[Request]:
-    """Signals only take a note; who opened the scope looks at it and obeys where it can."""
+    """Within the block a signal is only noted in the request, on which the block calls `obey` where it can stop."""
     request = Request()
     _handle(request.note)
     try:
@@ -69,7 +70,7 @@ def deferred() -> Iterator[Request]:
 
 def _handle(obey: Callable[[int], None]) -> None:
     for signum in SIGNALS:
-        if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup ignores SIGHUP and means it
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup has SIGHUP ignored; leave it so
             signal.signal(signum, Listener(obey))
 
 

@@ -1,4 +1,4 @@
-"""Locks between processes that share a working folder.  The kernel frees one when its process ends, however it ends."""
+"""Locks between the processes of a working folder.  The kernel releases a lock when its process ends in any way."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,15 +9,15 @@ from filelock import FileLock, Timeout
 from gsm8k_grpo.files import PipelineError
 
 FOLDER = Path(".work/locks")
-PATIENCE = 15.0  # seconds; a process that was asked to end saves a checkpoint first
+PATIENCE = 15.0  # seconds; a process that was asked to end first saves a checkpoint
 
 
 @contextmanager
 def held(name: str) -> Iterator[None]:
-    """Hold the lock of that name, in this working folder, while the block runs.
+    """Hold the lock `name` of this working folder during the block.
 
     Raises:
-        PipelineError: where another process keeps it for longer than `PATIENCE`.
+        PipelineError: if another process keeps the lock for longer than `PATIENCE`.
     """
     try:
         with FileLock(FOLDER / f"{name}.lock", timeout=PATIENCE):

@@ -1,29 +1,30 @@
-"""Progress with the time left: a bar on a terminal, and where there is none, as in a log, a line now and then."""
+"""Progress with the time left: a bar on a terminal, and an occasional line in a log."""
 
 import sys
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
-TERMINAL_SECONDS = 1.0  # between two pictures of the bar
+TERMINAL_SECONDS = 1.0  # between two updates of the bar
 LOG_SECONDS = 15.0  # between two lines
 LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} so far, {remaining} left{postfix}"
 
 
 class ProgressBar(tqdm):
-    """tqdm's bar, which writes over itself; into a file or a pipe it writes whole lines without one."""
+    """tqdm's bar on a terminal; in a file or a pipe whole lines without a bar."""
 
     def __init__(self, *args: Any, **options: Any):
         self.lines = not sys.stderr.isatty()
         if self.lines:
-            # tqdm learns from the pace after how many steps to look at the clock again; a line must not wait for it.
+            # By default tqdm looks at the clock only every few steps, by their pace; that would delay lines.
             options |= {"mininterval": LOG_SECONDS, "miniters": 1, "bar_format": LINE}
         else:
             options |= {"mininterval": TERMINAL_SECONDS}
         super().__init__(*args, **options)
 
     @staticmethod
-    def status_printer(file: TextIO):
+    def status_printer(file: TextIO) -> Callable[[str], None]:
         if file.isatty():
             return tqdm.status_printer(file)
 
@@ -37,7 +38,7 @@ class ProgressBar(tqdm):
         if self.lines and not self.disable:
             if self.last_print_n < self.n:
                 self.refresh()
-            self.disable = True  # tqdm would end a line that is not there
+            self.disable = True  # so that tqdm does not end the line a second time
             self._decr_instances(self)
         else:
             super().close()

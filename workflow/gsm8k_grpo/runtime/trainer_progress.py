@@ -1,14 +1,17 @@
-"""A progress bar for transformers' trainers: time left, and the figures that tell how it goes."""
+"""A progress bar for transformers' trainers, with the time left and the figures that show how training goes."""
 
-from transformers import TrainerCallback
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from gsm8k_grpo.runtime.progress import ProgressBar
 
 
 class TrainerProgress(TrainerCallback):
-    """Shows steps done and left, and the last logged values of `shown`, a mapping from log key to label.
+    """Shows the steps done and left, and the last logged values of `shown`, which maps a log key to its label.
 
-    The bar ends with the block that it is entered for: an error stands below it, not above.
+    Use it as a context manager around training: the bar is closed when the block ends, so that an error is printed
+    below it.
     """
 
     bar: ProgressBar | None = None
@@ -16,20 +19,30 @@ class TrainerProgress(TrainerCallback):
     def __init__(self, name: str, shown: dict[str, str]):
         self.name, self.shown = name, shown
 
-    def __enter__(self):
+    def __enter__(self) -> "TrainerProgress":
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         if self.bar is not None:
             self.bar.close()
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self.bar = ProgressBar(total=state.max_steps, initial=state.global_step, desc=self.name, unit="step")
 
-    def on_log(self, args, state, control, logs, **kwargs):
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] = {},
+        **kwargs: Any,
+    ) -> None:
         values = {label: f"{logs[key]:.2f}" for key, label in self.shown.items() if key in logs}
-        if values:
+        if values and self.bar is not None:
             self.bar.set_postfix(values, refresh=False)
 
-    def on_step_end(self, args, state, control, **kwargs):
-        self.bar.update()
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.update()

@@ -1,4 +1,4 @@
-"""The place where the pipeline reads and writes: what is wrong with it, and what to do."""
+"""The folder in which the pipeline works: errors of its file system explained, and checked before the work starts."""
 
 import errno
 import os
@@ -6,36 +6,44 @@ from pathlib import Path
 
 from gsm8k_grpo.files import PipelineError
 
+NO_PERMISSION = "no permission; change its owner or mode, or work in a folder of your own"
+FILE_IN_THE_WAY = "a file is where a folder must be; move it away"
+
 FAULTS = {
-    errno.EACCES: "no permission; change its owner or mode, or work in a folder of your own",
-    errno.EPERM: "not permitted; change its owner or mode, or work in a folder of your own",
+    errno.EACCES: NO_PERMISSION,
+    errno.EPERM: NO_PERMISSION,
     errno.EROFS: "the file system is read-only; work on one that can be written",
-    errno.EEXIST: "a file stands where a folder must be; move it away",
-    errno.ENOTDIR: "a file stands where a folder must be; move it away",
-    errno.EISDIR: "a folder stands where a file must be; move it away",
-    errno.ENOSPC: "no space is left on the disk; make room",
-    errno.EDQUOT: "the quota of the disk is used up; make room",
+    errno.EEXIST: FILE_IN_THE_WAY,
+    errno.ENOTDIR: FILE_IN_THE_WAY,
+    errno.EISDIR: "a folder is where a file must be; move it away",
+    errno.ENOSPC: "no space is left on the disk; free some",
+    errno.EDQUOT: "the quota of the disk is used up; free some space",
 }
 
 
 def explain(error: OSError) -> str | None:
-    """The line for an error that the place is to blame for, None for any other."""
+    """A line that names the path, the fault and the remedy; None for errors that the working folder does not cause."""
     if error.errno not in FAULTS:
         return None
-    return f"{error.filename or Path.cwd()}: {FAULTS[error.errno]}, then give the same command again"
+    return _line(error.filename or Path.cwd(), error.errno)
 
 
 def require_writable(results: Path) -> None:
-    """Look before the work whether its folders are folders, and the first two of them can be written.
+    """Check before the work starts that its folders can be used.
 
-    The folders are the working folder, `results` and those of the stages in it; none of the latter need be there.
+    The working folder and `results` must be writable, and whatever lies in `results` must be a folder.  Neither
+    `results` nor the folders in it need to exist.
 
     Raises:
-        PipelineError: naming the first that is not as it should be.
+        PipelineError: for the first path that can't be used.
     """
     for folder in (Path.cwd(), results):
         if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
-            raise PipelineError(explain(PermissionError(errno.EACCES, "", str(folder))))
+            raise PipelineError(_line(folder, errno.EACCES))
     for folder in (results, *results.glob("[!.]*")):
         if folder.exists() and not folder.is_dir():
-            raise PipelineError(explain(NotADirectoryError(errno.ENOTDIR, "", str(folder))))
+            raise PipelineError(_line(folder, errno.ENOTDIR))
+
+
+def _line(path: Path | str, fault: int) -> str:
+    return f"{path}: {FAULTS[fault]}, then run the same command again"

@@ -1,0 +1,27 @@
+"""Names of earlier versions are answered with the present ones."""
+
+import pytest
+from gsm8k_grpo.cli import app
+from gsm8k_grpo.files import PipelineError
+from typer.testing import CliRunner
+
+
+@pytest.mark.parametrize(
+    ("former", "present"),
+    [
+        (["plan", "--card", "3"], "gsm8k-grpo plan --gpu-gib 3"),
+        (["plan", "--card", "7.5", "--set", "recipe=vram7gb"], "gsm8k-grpo plan --gpu-gib 7.5"),
+        (["scratch"], "`gsm8k-grpo checkpoints`"),
+        (["scratch", "--remove", "short-0123456789ab", "--remove-old"], "`gsm8k-grpo checkpoints`"),
+    ],
+)
+def test_a_former_name_is_an_error_that_gives_the_present_one(former, present):
+    answer = CliRunner().invoke(app, former)
+    assert isinstance(answer.exception, PipelineError)
+    assert present in str(answer.exception)
+
+
+def test_former_names_are_hidden():
+    runner = CliRunner()
+    assert "scratch" not in runner.invoke(app, ["--help"]).stdout
+    assert "--card" not in runner.invoke(app, ["plan", "--help"]).stdout
