@@ -26,7 +26,7 @@ class PublishedProblem(TypedDict):
 
     question: str
     answer: str
-    """The solution, which ends in `#### 72`; in further test sets also a number by itself."""
+    """The solution, which ends in `#### 72`; in further test sets it may be a number alone."""
 
 
 class FileDigest(TypedDict):
@@ -34,25 +34,27 @@ class FileDigest(TypedDict):
     sha256: str
 
 
-class Source(TypedDict):
+class Origin(TypedDict):
+    """Where problems come from."""
+
+    origin: str
+    """Name of the data set, of the folder or file, or of the generator."""
+    revision: str | None
+    """Commit of the data set, or seed of the generator; None for a local folder or file."""
+    licence: str
+
+
+class Source(Origin):
     """results/download/source.json: where the problems of both splits come from."""
 
     source: Literal["hub", "local", "generated"]
-    origin: str
-    """Name of the data set, of the folder, or of the generator."""
-    revision: str | None
-    """Commit of the data set, or seed of the generator."""
-    licence: str
     files: dict[str, FileDigest]
     """By file name: `train.jsonl` and `test.jsonl`."""
 
 
-class SetSource(TypedDict):
+class SetSource(Origin):
     """results/download/sets/source.json has one of these per further test set, by its name."""
 
-    origin: str
-    revision: str | None
-    licence: str
     rows: int
     sha256: str
 

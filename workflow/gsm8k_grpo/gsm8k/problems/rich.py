@@ -16,6 +16,7 @@ import random
 import re
 
 from gsm8k_grpo.gsm8k.problems.stories import ASIDES, EVENTS, ITEMS, NAMES, NUMBERS, OPENINGS, PARTS, QUESTIONS, Event
+from gsm8k_grpo.records import PublishedProblem
 
 LARGEST = 1000
 STEPS = (2, 2, 3, 3, 3, 4, 4, 5, 6)  # calculations of a problem; one drawn for each
@@ -29,7 +30,7 @@ CALCULATION = re.compile(r"\[([xyz])=([^\]]+)\]")
 LETTER = re.compile(r"\{([a-z])\}")
 
 
-def problem(rng: random.Random) -> dict[str, str]:
+def problem(rng: random.Random) -> PublishedProblem:
     """One problem as published: `question` and `answer` (the annotated solution with its `####` line)."""
     while True:
         told = _story(rng, rng.choice(STEPS))
@@ -37,7 +38,7 @@ def problem(rng: random.Random) -> dict[str, str]:
             return told
 
 
-def _story(rng: random.Random, steps: int) -> dict[str, str] | None:
+def _story(rng: random.Random, steps: int) -> PublishedProblem | None:
     """A problem of so many calculations, None where no event fits any more."""
     words = dict(zip(("name", "friend"), rng.sample(NAMES, 2), strict=True)) | {"items": rng.choice(ITEMS)}
     kind, asks, quantity = "", None, 0
