@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
-from transformers import GenerationMixin, PreTrainedTokenizerBase, TextStreamer
+from transformers import PreTrainedTokenizerBase, TextStreamer
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
@@ -84,7 +84,7 @@ def complete(source: loading.Source, messages: list[Message], params: Params, wr
     model, tokenizer = loading.load(source, params)
     model.eval()
     prompt_ids = torch.tensor(engine.tokenize_prompts([messages], tokenizer), device=model.device)
-    ids = cast(GenerationMixin, model).generate(
+    ids = cast(Any, model).generate(  # which PreTrainedModel's type lacks
         prompt_ids,
         attention_mask=torch.ones_like(prompt_ids),
         max_new_tokens=params.evaluate.max_completion_length,
