@@ -123,7 +123,7 @@ def test_without_the_converter_the_error_says_where_to_get_it(uninterrupted, few
 
 
 def test_an_error_of_the_converter_is_shown_and_nothing_is_written(uninterrupted, few, tmp_path, monkeypatch):
-    """A stand-in that fails as the real one does with a tokenizer that llama.cpp doesn't know."""
+    """A fake converter fails as the real one does with a tokenizer that llama.cpp does not know."""
     monkeypatch.chdir(uninterrupted)
     (tmp_path / CONVERTER).write_text("raise NotImplementedError('BPE pre-tokenizer was not recognized')\n")
     monkeypatch.setenv("LLAMA_CPP", str(tmp_path))

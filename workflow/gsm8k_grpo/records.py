@@ -63,7 +63,7 @@ class SetSource(Origin):
 
 
 class Example(TypedDict):
-    """results/extract/{train,validation,test}.jsonl and sets/<set>.jsonl: a problem, ready to be asked."""
+    """results/extract/{train,validation,test}.jsonl and sets/<set>.jsonl: a problem with its prompt."""
 
     id: str
     """`test-17`: the split or set it was downloaded as, and its line there, counted from 0."""
@@ -96,7 +96,7 @@ class SetMetrics(TypedDict):
 
 
 class Overlap(TypedDict):
-    """results/extract/overlap.json: what a test set shares with the train split."""
+    """A row of results/extract/overlap.json: what a test set shares with the downloaded train split."""
 
     set: str
     n: int
@@ -104,7 +104,7 @@ class Overlap(TypedDict):
     exact: int
     """Questions that are also in train."""
     ngram: int
-    """Questions that share at least `size` consecutive words with a question of train, the exact ones included."""
+    """Questions that share `size` consecutive words with a question of train; `exact` ones count if they have as many."""
     size: int
     examples: list[str]
     """Ids of at most ten of both kinds, exact ones first."""
@@ -123,7 +123,7 @@ class BaseModelFile(TypedDict):
 
 
 class BaseMetrics(TypedDict):
-    """results/base/metrics.json, which only a model made here has."""
+    """results/base/metrics.json, which only a model from scratch (`model: scratch`) has."""
 
     parameters: int
     vocabulary: int

@@ -1,4 +1,4 @@
-"""The documents that a base model made here is pretrained on: the train split as the web would show it.
+"""The documents that a base model from scratch is pretrained on: the train split as the web would show it.
 
 A web corpus holds the same problems in several styles, some with the work and some without, some with mistakes, and
 each writer prefers a style.  This corpus imitates that, so that the skill which GRPO is to bring out is already in
@@ -61,8 +61,8 @@ def completion(row: Example, styles: Styles, favourite: float, slips: float, rng
     """
     if row["answer"] is None:
         raise PipelineError(
-            f"extract.answers = free: the answer to {row['id']} has no number, and a model made here (model = scratch) "
-            "learns from numbers; give answers: gsm8k, or another model"
+            f"extract.answers = free: the answer to {row['id']} has no number, which a model from scratch needs; "
+            "give answers: gsm8k, or another model than scratch"
         )
     names, weights = zip(*styles.model_dump().items(), strict=True)
     writer = random.Random(zlib.crc32(row["question"].split()[0].encode()))

@@ -1,4 +1,4 @@
-"""A base model made here: its shape, its batches, and its training.
+"""Pretraining a base model from scratch: its shape, its batches, and its training.
 
 On a GPU the weights are in 32 bit and the computation in bfloat16.  A CPU computes in 32 bit, where the same seed
 gives the same bytes.

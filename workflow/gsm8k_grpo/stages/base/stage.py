@@ -1,8 +1,8 @@
 """Stage `base`: the model that training starts from.
 
-With `model: scratch` a small Qwen2 model and its tokenizer are made here and pretrained on the train split, and
-`results/base/model/` holds them as safetensors with a chat template; `metrics.json` has the parameters, steps, loss
-and seconds.  Any other `model` is a name on the hub or a folder, and the stage only records it.
+With `model: scratch` the stage makes a small Qwen2 model and its tokenizer and pretrains it on the train split.
+`results/base/model/` holds them as safetensors with a chat template, and `metrics.json` (`records.BaseMetrics`) how
+pretraining went.  Any other `model` is a name on the hub or a folder, and the stage only records it.
 
 `results/base/base.json` names the model in both cases.
 """

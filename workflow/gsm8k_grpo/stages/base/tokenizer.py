@@ -1,4 +1,4 @@
-"""The tokenizer of a base model made here, and the corpus as token ids with labels.
+"""The tokenizer of a base model from scratch, and the corpus as token ids with labels.
 
 The tokenizer is a byte-level BPE in the manner of Qwen2: digits are single tokens, and a chat template with Qwen's
 markers turns messages into text.  Each tag of the answer format is one token, so that a small model can learn it.
