@@ -104,7 +104,7 @@ class Overlap(TypedDict):
     exact: int
     """Questions that are also in train."""
     ngram: int
-    """Questions that share `size` consecutive words with a question of train; `exact` ones count if they have as many."""
+    """Questions that share `size` consecutive words with one of train; the exact ones too if they are that long."""
     size: int
     examples: list[str]
     """Ids of at most ten of both kinds, exact ones first."""
