@@ -1,4 +1,4 @@
-"""What results mean: intervals and tests, the verdict in words, how values are written, and the name of each metric.
+"""What figures mean: intervals and tests, the words of the verdict, how values are written, and each metric's name.
 
-May import only `files` and `records`, and knows nothing of models, stages or MLflow.
+May import `records` and `files`; knows nothing of models, stages or MLflow.
 """

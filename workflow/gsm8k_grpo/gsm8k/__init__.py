@@ -1,4 +1,4 @@
-"""The task: how answers are read, how a model is prompted, which completions earn rewards, and generated problems.
+"""The task: how answers are read, how a model is prompted, what earns a reward, and problems in GSM8K's format.
 
-Pure functions of texts.  May import only `files` and `records`, so that everything else can build on it.
+Pure functions of texts.  May import `files` and `records` alone, so that everything else can build on it.
 """

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from typing import Literal
 
 from gsm8k_grpo.gsm8k.problems import longer, rich, simple
-from gsm8k_grpo.records import PublishedProblem
 
 ProblemSet = Literal["simple", "rich", "longer"]
 SETS = {"simple": simple, "rich": rich, "longer": longer}
 
 
-def problems(name: ProblemSet, seed: int) -> Iterator[PublishedProblem]:
+def problems(name: ProblemSet, seed: int) -> Iterator[dict[str, str]]:
     """An endless, deterministic stream of a set's problems, no question twice."""
     rng, seen = random.Random(seed), set()
     while True:

@@ -6,13 +6,12 @@ A model trained on `simple` has seen every sentence of them and every sum, and n
 import random
 
 from gsm8k_grpo.gsm8k.problems import simple
-from gsm8k_grpo.records import PublishedProblem
 
 STEPS = (4, 5)
 LIMITS = f"{simple.LIMITS}  A problem has {STEPS[0]} or {STEPS[1]} of them."
 SUMS = simple.SUMS
 
 
-def problem(rng: random.Random) -> PublishedProblem:
+def problem(rng: random.Random) -> dict[str, str]:
     """One problem as published: `question` and `answer` (the annotated solution with its `####` line)."""
     return simple.problem(rng, STEPS)

@@ -16,7 +16,6 @@ import random
 import re
 
 from gsm8k_grpo.gsm8k.problems.stories import ASIDES, EVENTS, ITEMS, NAMES, NUMBERS, OPENINGS, PARTS, QUESTIONS, Event
-from gsm8k_grpo.records import PublishedProblem
 
 LARGEST = 1000
 STEPS = (2, 2, 3, 3, 3, 4, 4, 5, 6)  # calculations of a problem; one drawn for each
@@ -30,7 +29,7 @@ CALCULATION = re.compile(r"\[([xyz])=([^\]]+)\]")
 LETTER = re.compile(r"\{([a-z])\}")
 
 
-def problem(rng: random.Random) -> PublishedProblem:
+def problem(rng: random.Random) -> dict[str, str]:
     """One problem as published: `question` and `answer` (the annotated solution with its `####` line)."""
     while True:
         told = _story(rng, rng.choice(STEPS))
@@ -38,7 +37,7 @@ def problem(rng: random.Random) -> PublishedProblem:
             return told
 
 
-def _story(rng: random.Random, steps: int) -> PublishedProblem | None:
+def _story(rng: random.Random, steps: int) -> dict[str, str] | None:
     """A problem of so many calculations, None where no event fits any more."""
     words = dict(zip(("name", "friend"), rng.sample(NAMES, 2), strict=True)) | {"items": rng.choice(ITEMS)}
     kind, asks, quantity = "", None, 0

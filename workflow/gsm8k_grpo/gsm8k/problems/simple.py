@@ -15,8 +15,6 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gsm8k_grpo.records import PublishedProblem
-
 NAMES = [
     "Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana", "Ivan", "Jana",
     "Kofi", "Lena", "Mia", "Noor", "Omar", "Pia", "Ravi", "Sara", "Tom", "Uma",
@@ -55,7 +53,7 @@ CHANGES = [
 ]
 
 
-def problem(rng: random.Random, steps: Sequence[int] = STEPS) -> PublishedProblem:
+def problem(rng: random.Random, steps: Sequence[int] = STEPS) -> dict[str, str]:
     """One problem as published: `question` and `answer` (the annotated solution with its `####` line).
 
     The number of its calculations is drawn from `steps`.

@@ -1,4 +1,1 @@
-"""Stage `train`: the training methods, the checkpoints that an interrupted run resumes from, and its history.
-
-`grpo` and `sft` hold the trainers.  Imports no other stage.
-"""
+"""Stage `train`: the training methods, checkpoints that a run resumes from, and the history of its steps."""
