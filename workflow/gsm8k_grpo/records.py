@@ -26,7 +26,7 @@ class PublishedProblem(TypedDict):
 
     question: str
     answer: str
-    """The solution, which ends in `#### 72`; in further test sets also a number by itself."""
+    """The solution, which ends in `#### 72`; in further test sets it may be a number alone."""
 
 
 class FileDigest(TypedDict):
@@ -34,25 +34,27 @@ class FileDigest(TypedDict):
     sha256: str
 
 
-class Source(TypedDict):
+class Origin(TypedDict):
+    """Where problems come from."""
+
+    origin: str
+    """Name of the data set, of the folder or file, or of the generator."""
+    revision: str | None
+    """Commit of the data set, or seed of the generator; None for a local folder or file."""
+    licence: str
+
+
+class Source(Origin):
     """results/download/source.json: where the problems of both splits come from."""
 
     source: Literal["hub", "local", "generated"]
-    origin: str
-    """Name of the data set, of the folder, or of the generator."""
-    revision: str | None
-    """Commit of the data set, or seed of the generator."""
-    licence: str
     files: dict[str, FileDigest]
     """By file name: `train.jsonl` and `test.jsonl`."""
 
 
-class SetSource(TypedDict):
+class SetSource(Origin):
     """results/download/sets/source.json has one of these per further test set, by its name."""
 
-    origin: str
-    revision: str | None
-    licence: str
     rows: int
     sha256: str
 
@@ -61,7 +63,7 @@ class SetSource(TypedDict):
 
 
 class Example(TypedDict):
-    """results/extract/{train,validation,test}.jsonl and sets/<set>.jsonl: a problem, ready to be asked."""
+    """results/extract/{train,validation,test}.jsonl and sets/<set>.jsonl: a problem with its prompt."""
 
     id: str
     """`test-17`: the split or set it was downloaded as, and its line there, counted from 0."""
@@ -94,7 +96,7 @@ class SetMetrics(TypedDict):
 
 
 class Overlap(TypedDict):
-    """results/extract/overlap.json: what a test set shares with the train split."""
+    """A row of results/extract/overlap.json: what a test set shares with the downloaded train split."""
 
     set: str
     n: int
@@ -102,7 +104,7 @@ class Overlap(TypedDict):
     exact: int
     """Questions that are also in train."""
     ngram: int
-    """Questions that share at least `size` consecutive words with a question of train, the exact ones included."""
+    """Questions that share `size` consecutive words with one of train; the exact ones too if they are that long."""
     size: int
     examples: list[str]
     """Ids of at most ten of both kinds, exact ones first."""
@@ -121,7 +123,7 @@ class BaseModelFile(TypedDict):
 
 
 class BaseMetrics(TypedDict):
-    """results/base/metrics.json, which only a model made here has."""
+    """results/base/metrics.json, which only a model from scratch (`model: scratch`) has."""
 
     parameters: int
     vocabulary: int
