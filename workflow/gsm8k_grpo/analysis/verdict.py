@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from gsm8k_grpo.analysis.formatting import interval, joined, percent, points
-from gsm8k_grpo.analysis.metrics import METRICS
+from gsm8k_grpo.analysis.metrics import ACCURACIES
 
 SIGNIFICANCE = 0.05
 Outcome = Literal["rose", "fell", "no significant difference"]
@@ -92,7 +92,7 @@ def seeds_reading(seeds: Iterable[Mapping[str, Any]], variant: str) -> str:
 
 def format_reading(comparison: list[Comparison]) -> str | None:
     """Whether a higher strict accuracy is more than a better format; None where no variant's strict accuracy rose."""
-    strict, flexible = (outcomes(comparison, metric) for metric in METRICS)
+    strict, flexible = (outcomes(comparison, metric) for metric in ACCURACIES)
     risen = [variant for variant in strict if strict[variant] == "rose"]
     if not risen:
         return None

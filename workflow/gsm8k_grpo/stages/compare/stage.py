@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gsm8k_grpo.analysis.metrics import METRICS
+from gsm8k_grpo.analysis.metrics import ACCURACIES
 from gsm8k_grpo.analysis.significance import holm, mcnemar_p, mean_interval
 from gsm8k_grpo.config.sections import Compare
 from gsm8k_grpo.files import PipelineError, read_jsonl, write_json
@@ -37,14 +37,14 @@ def compare(evaluated: Path, runs: Mapping[str, Mapping[int, str]], target: Path
     rows = [
         {"a": a, "b": b, "metric": metric} | paired(answers[a], answers[b], key, params.resamples, seed)
         for a, b in pairs
-        for metric, key in METRICS.items()
+        for metric, key in ACCURACIES.items()
     ]
     corrected = holm([row["p_value"] for row in rows])
     spreads = [
         {"variant": variant, "metric": metric}
         | spread({seed: fmean(row[key] for row in answers[run]) for seed, run in by_seed.items()})
         for variant, by_seed in runs.items()
-        for metric, key in METRICS.items()
+        for metric, key in ACCURACIES.items()
     ]
     write_json(target / "seeds.json", spreads)
     write_json(target / "gains.json", [{"a": a, "b": b} | attribute(answers[a], answers[b]) for a, b in pairs])

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import hypergeom
 
-from gsm8k_grpo.analysis.metrics import EXTRACTIONS, GREEDY, SHARES
+from gsm8k_grpo.analysis.metrics import EXTRACTIONS, GREEDY_METRICS, GREEDY_SHARES
 from gsm8k_grpo.analysis.significance import mean_interval, share_interval
 from gsm8k_grpo.gsm8k.answers import number, same_answer
 
@@ -28,7 +28,7 @@ Rows = list[dict[str, Any]]
 def summarise(answers: Rows, resamples: int, seed: int) -> dict[str, Any]:
     """Every share with Wilson's interval, the mean length with a bootstrap interval."""
     lengths = [answer["completion_tokens"] for answer in answers]
-    return shares(answers, SHARES) | {
+    return shares(answers, GREEDY_SHARES) | {
         "mean_completion_tokens": mean_length(answers),
         "mean_completion_tokens_ci95": mean_interval(lengths, resamples, seed),
     }
@@ -38,7 +38,7 @@ def shares(answers: Rows, names: Iterable[str]) -> dict[str, Any]:
     """Shares of the answers, each with Wilson's interval as `<name>_ci95`."""
     found: dict[str, Any] = {}
     for name in names:
-        successes = sum(answer[SHARES[name]] for answer in answers)
+        successes = sum(answer[GREEDY_SHARES[name]] for answer in answers)
         found[name] = successes / len(answers)
         found[f"{name}_ci95"] = share_interval(successes, len(answers))
     return found
@@ -50,7 +50,9 @@ def mean_length(answers: Rows) -> float:
 
 def greedy(summary: dict[str, Any], n: int) -> Rows:
     """A row a measure of n greedy answers, from their summary: `metric, value, ci95, n`."""
-    return [{"metric": name, "value": summary[name], "ci95": summary[f"{name}_ci95"], "n": n} for name in GREEDY]
+    return [
+        {"metric": name, "value": summary[name], "ci95": summary[f"{name}_ci95"], "n": n} for name in GREEDY_METRICS
+    ]
 
 
 def sampled(rows: Rows, resamples: int, seed: int) -> Rows:
