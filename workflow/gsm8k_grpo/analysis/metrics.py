@@ -1,7 +1,7 @@
 """The name of each metric, once, and typed access to a metric whose name is a variable."""
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Literal, cast, get_args
 
 from gsm8k_grpo.records import Interval
 
@@ -20,7 +20,8 @@ MEAN_LENGTH = "mean_completion_tokens"
 GREEDY_METRICS = (*GREEDY_SHARES, MEAN_LENGTH)
 """All metrics of greedy answers, in the order of `measures` in metrics.json."""
 
-EXTRACTIONS = ("strict", "flexible")
+Extraction = Literal["strict", "flexible"]
+EXTRACTIONS: tuple[Extraction, ...] = get_args(Extraction)
 """The two ways to extract an answer that sampled answers are graded by."""
 
 CURVE_SHARES = (*ACCURACIES, "format_rate")
