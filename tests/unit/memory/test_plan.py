@@ -209,7 +209,7 @@ SHAPE_OF_ALL = shapes.measure(shapes.config("Qwen/Qwen2.5-1.5B"))
 @pytest.mark.parametrize("recipe", CARDS)
 def test_every_published_recipe_fits_the_card_that_it_names(recipe, root):
     params = load(root / "params.yaml", {"recipe": recipe, "path": "data"})
-    assert plan.plan(params, shapes.of(params)).gib < params.vram_gib
+    assert plan.plan(params, shapes.shape_of(params)).gib < params.vram_gib
     advice.require_fit(params, params.method)
     advice.require_fit(params, "sft")  # a control on the same data fits wherever GRPO does
 

@@ -10,4 +10,4 @@ def plan(params: Params, gpu_gib: float | None) -> str:
     Without `gpu_gib` the size is `vram_gib` or the memory of the GPU of this machine, whichever is less.
     """
     size = advice.gpu_gib(params) if gpu_gib is None else gpu_gib
-    return advice.report(params, shapes.of(params), size)
+    return advice.report(params, shapes.shape_of(params), size)

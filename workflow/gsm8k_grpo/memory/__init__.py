@@ -1,4 +1,4 @@
-"""Will it fit?  The memory plan of a training run, from the model's shape and the configuration, and advice.
+"""Does a training run fit the GPU?  The model's shape, the memory plan derived from it, and advice on what to change.
 
 May import `models`, `config` and `files`; imports no stage.
 """

@@ -14,5 +14,5 @@ SUMS = simple.SUMS
 
 
 def problem(rng: random.Random) -> PublishedProblem:
-    """One problem as published: `question` and `answer` (the annotated solution with its `####` line)."""
+    """A problem in GSM8K's format: its question, and its annotated solution with the `####` line."""
     return simple.problem(rng, STEPS)

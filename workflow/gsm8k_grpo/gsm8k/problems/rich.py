@@ -41,7 +41,7 @@ class Step(NamedTuple):
 
 
 def problem(rng: random.Random) -> PublishedProblem:
-    """One problem as published: `question` and `answer` (the annotated solution with its `####` line)."""
+    """A problem in GSM8K's format: its question, and its annotated solution with the `####` line."""
     while True:
         story = _story(rng, rng.choice(STEPS))
         if story is not None:

@@ -56,7 +56,7 @@ CHANGES = [
 
 
 def problem(rng: random.Random, steps: Sequence[int] = STEPS) -> PublishedProblem:
-    """One problem as published: `question` and `answer` (the annotated solution with its `####` line).
+    """A problem in GSM8K's format: its question, and its annotated solution with the `####` line.
 
     The number of its calculations is drawn from `steps`.
     """
