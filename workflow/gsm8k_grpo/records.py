@@ -213,7 +213,7 @@ class GradedAnswer(TypedDict):
     """Correct by its filter flexible-extract."""
     format_ok: bool
     truncated: bool
-    """The completion reached the token limit before it ended."""
+    """The completion was cut off by the token limit."""
     completion_tokens: int
 
 
@@ -231,7 +231,7 @@ class GradedSamples(TypedDict):
 
 
 class Probe(TypedDict):
-    """results/evaluate/<model>/probes.jsonl: the answer to a question of `evaluate.probes`, which is not graded."""
+    """results/evaluate/<model>/probes.jsonl: the greedy answer to a question of `evaluate.probes`, not graded."""
 
     question: str
     completion: str
@@ -248,7 +248,7 @@ class MetricValue(TypedDict):
 
 
 class TaskInfo(TypedDict):
-    """What was asked, and how it was decoded."""
+    """Which questions were answered with which prompt, and how the answers were decoded."""
 
     set: str
     """`test` or a name of `evaluate.sets`."""
@@ -301,7 +301,7 @@ class Evaluation(GreedySummary):
     """results/evaluate/<model>/metrics.json."""
 
     n: int
-    """Questions of the test split that were asked."""
+    """Questions of the test split that were answered."""
     n_available: int
     measures: list[TaskMetric]
     decoding: Decoding
@@ -360,11 +360,9 @@ ChangeKind = Literal["format", "answer", "both"]
 """What changed on a question that only one of two models answers right: see `stages.compare.attribution`."""
 
 
-class Attribution(TypedDict):
-    """A row of results/compare/gains.json: the strict difference of two models by what changed."""
+class Changes(TypedDict):
+    """The strict difference of two models by what changed."""
 
-    a: str
-    b: str
     n: int
     fixed: dict[ChangeKind, int]
     broken: dict[ChangeKind, int]
@@ -372,13 +370,25 @@ class Attribution(TypedDict):
     """Each kind's part of the difference, as a share; the parts add up to it."""
 
 
-class SeedSpread(TypedDict):
-    """A row of results/compare/seeds.json: an accuracy of a variant over its seeds."""
+class Attribution(Changes):
+    """A row of results/compare/gains.json."""
 
-    variant: str
-    metric: str
+    a: str
+    b: str
+
+
+class Spread(TypedDict):
+    """A metric over several seeds."""
+
     seeds: list[int]
     values: list[float]
     mean: float
     sd: float | None
     """Sample standard deviation; None with one seed."""
+
+
+class SeedSpread(Spread):
+    """A row of results/compare/seeds.json: an accuracy of a variant over its seeds."""
+
+    variant: str
+    metric: str

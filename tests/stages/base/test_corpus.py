@@ -38,7 +38,7 @@ def write(style, slips, example=None, seed=1):
 
 
 def style_of(text):
-    """The style of a right answer to row()."""
+    """The style of a correct answer to row()."""
     return next(style for style, rendered in RENDERED.items() if rendered == text)
 
 
@@ -49,13 +49,13 @@ def test_each_style_is_rendered_exactly(style):
 
 
 def test_an_unknown_style_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"^style 'curt': choose from terse, plain, hurried, tagged$"):
+    with pytest.raises(ValueError, match=r"curt.*terse, plain, hurried, tagged"):
         render("curt", WORK, "7")
 
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("seed", range(20))
-def test_a_slip_makes_the_last_result_and_the_answer_wrong_alike(style, seed):
+def test_a_slip_makes_the_last_result_and_the_answer_wrong_in_the_same_way(style, seed):
     slipped = write(style, slips=1, seed=seed)
     wrongs = {7 + offset for offset in (-10, -3, -2, -1, 1, 2, 3, 10)}
     fitting = [n for n in wrongs if slipped == render(style, WORK.replace("=7>>7", f"={n}>>{n}"), str(n))]
@@ -130,7 +130,7 @@ def test_a_style_of_weight_0_never_occurs(favourite, never):
 
 @pytest.fixture
 def base(small):
-    """20 documents of right, tagged answers, without drills."""
+    """20 documents of correct, tagged answers, without drills."""
     changes = {"steps": 5, "batch_size": 4, "drills": 0.0, "slips": 0.0, "styles": weights(tagged=1.0)}
     return small.base.model_copy(update=changes)
 

@@ -84,7 +84,7 @@ def examine(name: str, load: Callable[[str], Params], hub: bool | None = None) -
     """Whether this machine can run a recipe; `hub` says whether the hub was reached, None if that was not checked."""
     try:
         settings = load(name)
-        planned = plan.plan(settings, shapes.of(settings)).gib
+        planned = plan.plan(settings, shapes.shape_of(settings)).gib
     except PipelineError as error:
         return Verdict(name, [" ".join(str(error).split())])
     kind = "GPU memory" if torch.cuda.is_available() else "memory"
@@ -128,7 +128,7 @@ def _reasons(settings: Params, planned: float, remote: list[str], hub: bool | No
     if hub is False:
         yield from (f"{name}: not in the cache ({HF_HUB_CACHE}), and the hub can't be reached" for name in remote)
     free = machine.free(Path(HF_HUB_CACHE))
-    size = shapes.of(settings).parameters * WEIGHT_BYTES
+    size = shapes.shape_of(settings).parameters * WEIGHT_BYTES
     if settings.model in remote and free < size:
         yield f"model = {settings.model}: needs {size / GIB:.1f} GiB in {HF_HUB_CACHE}, where {free / GIB:.1f} are free"
 

@@ -11,4 +11,4 @@ def plan(params: Params, gpu_gib: float | None) -> str:
         gpu_gib: GiB of GPU memory.  None means `vram_gib` or the memory of this machine's GPU, whichever is less.
     """
     size = advice.gpu_gib(params) if gpu_gib is None else gpu_gib
-    return advice.report(params, shapes.of(params), size)
+    return advice.report(params, shapes.shape_of(params), size)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gsm8k_grpo.analysis.formatting import interval, percent
-from gsm8k_grpo.analysis.metrics import METRICS
+from gsm8k_grpo.analysis.metrics import ACCURACIES
 from gsm8k_grpo.analysis.verdict import verdict
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import read_json
@@ -21,12 +21,12 @@ def summary(results: Path, params: Params) -> str:
     comparison = read_json(results / "compare" / "comparison.json")
     width = max(map(len, models))
     lines = [
-        f"{model:<{width}}  {'  '.join(_accuracy(figures, metric) for metric in METRICS)}"
+        f"{model:<{width}}  {'  '.join(_accuracy(figures, metric) for metric in ACCURACIES)}"
         for model, figures in evaluations.items()
     ]
     return "\n".join(
         [
-            *(verdict(metric, evaluations, comparison) for metric in METRICS),
+            *(verdict(metric, evaluations, comparison) for metric in ACCURACIES),
             "",
             f"accuracy on {evaluations['base']['n']} questions, with 95 % intervals",
             *lines,

@@ -8,7 +8,7 @@ runs-charts.types.ts.
 import json
 from typing import Any
 
-from gsm8k_grpo.analysis.metrics import FINALS
+from gsm8k_grpo.analysis.metrics import FINAL_METRICS
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.tracking.mlflow_runs import connect
 
@@ -34,12 +34,12 @@ def state(params: Params) -> dict[str, Any]:
         f"reward_{name}" for variant in params.variants for name in params.variant_rewards(variant).weights
     )
     sections = {
-        "Final figures": [_bar(f"final_{name}") for name in FINALS],
+        "Final figures": [_bar(f"final_{name}") for name in FINAL_METRICS],
         "Training, over the prompts seen": [_line(name) for name in (*CURVES[:1], *rewards, *CURVES[1:])],
         # Few points, which MLflow finds among those of the axis only where it has all of them, and not a sample.
         "Validation, over the steps": [_line(f"validation_{name}", axis="step") for name in VALIDATION],
     }
-    columns = [f"metrics.`final_{name}`" for name in FINALS]
+    columns = [f"metrics.`final_{name}`" for name in FINAL_METRICS]
     return {
         "selectedColumns": ["attributes.`Dataset`", *columns, f"metrics.`{AXIS}`", "tags.`recipe`"],
         "columnWidths": dict.fromkeys(columns, COLUMN),

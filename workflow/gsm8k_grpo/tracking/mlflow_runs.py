@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.time import get_current_time_millis
 from sqlalchemy.exc import SQLAlchemyError
 
-from gsm8k_grpo.analysis.metrics import FINALS
+from gsm8k_grpo.analysis.metrics import FINAL_METRICS
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError, sha256
 from gsm8k_grpo.runtime import git
@@ -136,7 +136,7 @@ class Run:
     @_sent
     def log_finals(self, finals: dict[str, Any]) -> None:
         """Log the shares and means of an evaluation, named `final_...`."""
-        self._log_changed([{"step": 0} | {f"final_{name}": finals[name] for name in FINALS}])
+        self._log_changed([{"step": 0} | {f"final_{name}": finals[name] for name in FINAL_METRICS}])
 
     @_sent
     def log_validation(self, rows: list[Row]) -> None:
@@ -179,7 +179,7 @@ class Run:
         which a run got them, and its page that compares runs opens with the first alone."""
         id = client.create_run(experiment, tags=self._tags(), run_name=self.model).info.run_id
         now = get_current_time_millis()
-        client.log_batch(id, [Metric(f"final_{name}", math.nan, now, 0) for name in FINALS])
+        client.log_batch(id, [Metric(f"final_{name}", math.nan, now, 0) for name in FINAL_METRICS])
         return id
 
     def _tags(self) -> dict[str, str]:

@@ -15,7 +15,7 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from gsm8k_grpo.analysis.formatting import interval, percent
-from gsm8k_grpo.analysis.metrics import METRICS
+from gsm8k_grpo.analysis.metrics import ACCURACIES
 from gsm8k_grpo.analysis.verdict import format_reading, verdict
 from gsm8k_grpo.config.methods import METHODS
 from gsm8k_grpo.config.params import Params
@@ -28,7 +28,7 @@ from gsm8k_grpo.stages.card import licences
 
 TEMPLATES = Path(__file__).resolve().parent
 LANGUAGES = {"english": "en", "chinese": "zh"}
-SHARES = (*METRICS, "format_rate", "truncation_rate")
+SHARES = (*ACCURACIES, "format_rate", "truncation_rate")
 
 Json = dict[str, Any]
 
@@ -98,7 +98,7 @@ def _metadata(variant: str, found: Found, adapter: bool, params: Params) -> Mode
                 metric_value=found.evaluation[metric],
                 metric_args={"n": found.evaluation["n"], "ci95": found.evaluation[f"{metric}_ci95"]},
             )
-            for metric in METRICS
+            for metric in ACCURACIES
         ],
     )
 
@@ -115,7 +115,7 @@ def _text(variant: str, found: Found, place: Path, weights: str, adapter: bool, 
     return environment.get_template("card.md.j2").render(
         title=_name(variant, params),
         origin=_origin(variant, found, adapter, params),
-        verdict=" ".join(verdict(metric, evaluations, found.comparison) for metric in METRICS),
+        verdict=" ".join(verdict(metric, evaluations, found.comparison) for metric in ACCURACIES),
         format_reading=format_reading(found.comparison),
         n=f"{found.evaluation['n']:,}",
         limit=params.evaluate.max_completion_length,

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from gsm8k_grpo.analysis import formatting
 from gsm8k_grpo.analysis.formatting import interval, percent, points
-from gsm8k_grpo.analysis.metrics import METRICS
+from gsm8k_grpo.analysis.metrics import ACCURACIES
 from gsm8k_grpo.analysis.verdict import format_reading, headline, outcome, seeds_reading, verdict
 from gsm8k_grpo.config.methods import METHODS
 from gsm8k_grpo.config.params import Params
@@ -70,13 +70,13 @@ def render(found: Results, drawn: list[figures.Figure], params: Params) -> str:
     return environment.get_template("report.html.j2").render(
         found=found,
         params=params,
-        metrics=list(METRICS),
+        metrics=list(ACCURACIES),
         kinds=KINDS,
         methods=METHODS,
         headline=formatting.unbroken(
             headline(found.comparison, found.gains, found.evaluations, params.headline_variant)
         ),
-        verdicts=[formatting.unbroken(verdict(metric, found.evaluations, found.comparison)) for metric in METRICS],
+        verdicts=[formatting.unbroken(verdict(metric, found.evaluations, found.comparison)) for metric in ACCURACIES],
         format_reading=format_reading(found.comparison),
         seeds_readings=list(dict.fromkeys(seeds_reading(found.seeds, variant) for variant in params.variants)),
         limits=limitations(found, params),

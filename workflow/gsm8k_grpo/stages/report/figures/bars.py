@@ -7,7 +7,7 @@ import altair as alt
 import pandas as pd
 
 from gsm8k_grpo.analysis.formatting import percent
-from gsm8k_grpo.analysis.metrics import METRICS
+from gsm8k_grpo.analysis.metrics import ACCURACIES
 from gsm8k_grpo.stages.compare.attribution import KINDS
 from gsm8k_grpo.stages.report.figures.curves import Rows
 
@@ -22,7 +22,7 @@ BAR_HEIGHT = 36
 
 def accuracy(evaluations: Mapping[str, Mapping[str, Any]]) -> alt.LayerChart:
     """Strict and flexible accuracy of each model with its interval: a forest plot."""
-    kinds = {metric: metric.removesuffix("_accuracy") for metric in METRICS}
+    kinds = {metric: metric.removesuffix("_accuracy") for metric in ACCURACIES}
     rows = [
         {
             "model": model,
