@@ -26,8 +26,8 @@ CONFIGURATION = "results/configure/params.yaml"
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 STAGES = {name: stage.get("do", stage) for name, stage in STAGES.items()}
 MODULES = [name for name in STAGES if name not in ("evaluate_base", "train_seed", "evaluate_seed")]
-# Rooms that can't change what a stage writes: MLflow's copies, a run's signals, locks and progress, the memory plan, the
-# types of rows; and the one that reads the configuration, whose values DVC compares one by one.
+# Rooms that can't change a stage's results: MLflow's copies, signals, locks and progress, the memory plan and the types
+# of rows.
 WITHOUT_EFFECT = {"tracking", "runtime", "memory", "records.py"}
 FURTHER_MODULES = {"extract": ["sets"]}  # that the command of a stage calls too
 TABLE = ["configure", "download", "extract", "base", "train@short", "train@full",

@@ -1,21 +1,30 @@
-"""Files between stages: whole or absent, and bad data named by file and line.
+"""Read and write the files that stages exchange.
 
-Every file is written beside its place and renamed, so that a file that exists is complete.
+Files and folders are written under another name next to their place and then renamed, so that one that exists is
+complete.  Errors in data from outside name the file and the line.
 """
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 Parsed = TypeVar("Parsed")
 
-LONGEST_LINE = 1_000_000  # bytes; the longest row of GSM8K has 2,000, so a longer line is no row but a fault
+LONGEST_LINE = 1_000_000  # bytes; GSM8K's longest row has 2,000, so a longer line is a fault and not a row
 
 
 class PipelineError(Exception):
-    """An error that its message explains in full: what, where and what to do.  Shown without a traceback."""
+    """An error whose message says what is wrong, where, and what to do; it is shown without a traceback."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its class where it has no message."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def write_text(path: Path, text: str) -> None:
@@ -24,13 +33,31 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
+    part = _part(path)
     try:
-        beside.write_bytes(content)
-        beside.replace(path)
+        part.write_bytes(content)
+        part.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
-        error.filename = str(path)  # a write to a full disk names no file
+        part.unlink(missing_ok=True)
+        error.filename = str(path)  # the error of a full disk names no file
+        raise
+
+
+@contextmanager
+def replaced_folder(target: Path) -> Iterator[Path]:
+    """Give the block a new, empty folder next to `target` to fill, and put it in the place of `target` afterwards.
+
+    If the block fails, its folder is removed, and `target` stays as it was.
+    """
+    part = _part(target)
+    shutil.rmtree(part, ignore_errors=True)  # a killed process may have left it
+    part.mkdir(parents=True)
+    try:
+        yield part
+        shutil.rmtree(target, ignore_errors=True)
+        part.replace(target)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
         raise
 
 
@@ -52,11 +79,11 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def parse_jsonl(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:
-    """Parse a file from outside row by row; the row of index 0 is line 1.
+    """Parse a file from outside row by row.
 
     Raises:
-        PipelineError: with `file:line` and the reason, where the file is empty, where a line is longer than
-            LONGEST_LINE or not a JSON object in UTF-8, or where `parse` raises a ValueError.
+        PipelineError: naming file, line (from 1) and reason, if the file is empty, if a line is longer than
+            LONGEST_LINE or not a JSON object in UTF-8, or if `parse` raises a ValueError.
     """
     lines = _content(path).splitlines()
     if not lines:
@@ -76,7 +103,7 @@ def _object(line: bytes) -> dict[str, Any]:
     if len(line) > LONGEST_LINE:
         raise ValueError(f"the line has {len(line):,} bytes, more than the {LONGEST_LINE:,} that a row may have")
     text = line.decode("utf-8")
-    if "\0" in text:  # what a crash leaves in a file, and every second byte of UTF-16
+    if "\0" in text:  # left in a file by a crash, and every second byte of English text in UTF-16
         raise ValueError(f"a NUL byte at column {text.index(chr(0)) + 1}: the file is damaged, or not UTF-8")
     try:
         row = json.loads(text)
@@ -91,7 +118,8 @@ def text_field(row: dict[str, Any], key: str) -> str:
     """The text under a key of a row from outside.
 
     Raises:
-        ValueError: where there is none, or none that UTF-8 can write, or where it holds a NUL character.
+        ValueError: if the key is missing, or its value is not a text, is blank, can't be written as UTF-8 or holds a
+            NUL character.
     """
     value = row.get(key)
     if not isinstance(value, str) or not value.strip():
@@ -100,7 +128,7 @@ def text_field(row: dict[str, Any], key: str) -> str:
         raise ValueError(f"'{key}' holds a NUL character (\\u0000)")
     try:
         value.encode("utf-8")
-    except UnicodeEncodeError as error:  # JSON can hold one half of a surrogate pair, UTF-8 can't
+    except UnicodeEncodeError as error:  # JSON can hold half of a surrogate pair, UTF-8 can't
         raise ValueError(f"'{key}' holds half a character ({error.reason})") from None
     return value
 
@@ -110,8 +138,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _part(path: Path) -> Path:
+    """Where a file or folder is written until it is complete: on the same disk, so that it can be renamed."""
+    return path.with_name(path.name + ".part")
+
+
 def _content(path: Path) -> bytes:
-    """The bytes of a file; their lines end at line breaks only, not at U+2028 and its like as a str's do."""
+    """The bytes of a file.  Their splitlines() splits at line breaks only, that of a str also at U+2028 and others."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
