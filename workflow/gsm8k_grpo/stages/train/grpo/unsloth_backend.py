@@ -1,22 +1,22 @@
 """The backend `unsloth`: its loader, its kernels and its loss, under TRL's GRPOTrainer.
 
-Unsloth rewrites transformers, peft and TRL where it is imported, so that it comes before them: the command line imports
+Unsloth rewrites transformers, peft and TRL when it is imported, so it must come before them: the command line imports
 this module first.  With engine vllm, Unsloth and vLLM share one copy of the weights.
 """
 
 import os
 
-from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.files import PipelineError, first_line
 
-os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", ".work/unsloth")  # the code that it writes for itself
-os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")  # as in engines.start: Unsloth starts vLLM by itself
+os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", ".work/unsloth")  # where Unsloth writes the code that it generates
+os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")  # as in vllm_engine.start_vllm, since Unsloth starts vLLM itself
 
 try:
     from unsloth import FastLanguageModel
 except (ImportError, NotImplementedError) as error:
     raise PipelineError(
-        f"backend = unsloth: it does not start here ({str(error).partition(chr(10))[0]}); it needs a CUDA card and the "
-        "packages of envs/cuda.txt. backend: trl trains without it"
+        f"backend = unsloth: Unsloth can't be imported ({first_line(error)}); it needs a CUDA GPU and the packages of "
+        "envs/cuda.txt. backend: trl trains without it"
     ) from error
 
 import torch
@@ -28,7 +28,7 @@ from gsm8k_grpo.models import loading
 
 
 def load(name: str, params: Params) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model with new adapters, and its tokenizer, see `models.load`."""
+    """The model with new adapters, and its tokenizer, see `models.loading`."""
     loading.refuse_code_and_pickles(name)
     with_vllm = params.engine == "vllm"
     vllm = {"fast_inference": True, "gpu_memory_utilization": _share(name, params)} if with_vllm else {}
@@ -54,7 +54,7 @@ def load(name: str, params: Params) -> tuple[PreTrainedModel, PreTrainedTokenize
 
 
 def _share(name: str, params: Params) -> float:
-    """The share of the card that vLLM takes: weights as they lie on the disk, the KV cache, its graphs."""
+    """The share of the GPU's memory for vLLM: weights at their size on disk, the KV cache, and CUDA graphs."""
     weights = loading.size(name) * (0.3 if params.quantization else 1.0)
     wanted = weights + (params.vllm.kv_cache_gib + GRAPHS_GIB["unsloth"]) * 2**30
     return wanted / torch.cuda.get_device_properties().total_memory
