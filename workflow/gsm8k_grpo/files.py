@@ -73,7 +73,7 @@ def read_json(path: Path) -> Any:
     return json.loads(_content(path))
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
+def read_jsonl(path: Path) -> list[Any]:
     """The rows of a file that this pipeline wrote."""
     return [json.loads(line) for line in _content(path).splitlines()]
 

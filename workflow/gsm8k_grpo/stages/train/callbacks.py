@@ -1,6 +1,5 @@
 """Callbacks of every training run: keep the weights of some steps, log curves to MLflow, stop on a signal."""
 
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -34,8 +33,8 @@ class WeightKeeper(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step in self.steps:
-            run_folder, size = Path(args.output_dir or ""), self.trainer.weights_size()
-            checkpoints.keep(run_folder, state.global_step, self.trainer.save_weights, size)
+            size = self.trainer.weights_size()
+            checkpoints.keep(self.trainer.run_folder, state.global_step, self.trainer.save_weights, size)
 
 
 class CurveLogger(TrainerCallback):

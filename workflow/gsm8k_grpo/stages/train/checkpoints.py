@@ -16,7 +16,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from transformers.trainer_callback import TrainerState
 
-from gsm8k_grpo.files import PipelineError, read_json, replaced_folder, sha256, write_json
+from gsm8k_grpo.files import PipelineError, replaced_folder, sha256, write_json
 
 KEPT_LATEST = 2  # the newest, and one to fall back to
 MANIFEST = "manifest.json"
@@ -89,8 +89,8 @@ def writing(run_folder: Path, folder: Path, size: int) -> Iterator[None]:
         last = newest(run_folder)
         raise PipelineError(
             f"{folder}: the disk is full: writing it takes about {_mib(size)}, {_mib(free)} are free. "
-            f"{f'{last} is intact' if last else 'There is no checkpoint yet'}. Free some space (`gsm8k-grpo checkpoints` "
-            "lists the folders of old runs), then repeat the command: it resumes from there."
+            f"{f'{last} is intact' if last else 'There is no checkpoint yet'}. Free some space (`gsm8k-grpo "
+            "checkpoints` lists the folders of old runs), then repeat the command: it resumes from there."
         ) from error
 
 

@@ -92,10 +92,11 @@ def prompts_seen_by_epoch(step: int, rows: int, batch_size: int, accumulation_st
 
 def reward_columns(frame: pd.DataFrame) -> list[str]:
     """The columns that each hold the mean of one reward function."""
-    return [column for column in frame if column.startswith("reward_") and column != "reward_std"]
+    return [column for column in map(str, frame) if column.startswith("reward_") and column != "reward_std"]
 
 
 def read(path: Path) -> list[HistoryRow]:
     """The rows of a history.csv, with None for an empty cell."""
     frame = pd.read_csv(path)
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+    rows: list[Any] = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return rows

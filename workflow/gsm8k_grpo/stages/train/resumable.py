@@ -17,7 +17,7 @@ from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.stages.train import checkpoints
 
 if TYPE_CHECKING:
-    from transformers import Trainer
+    from transformers import PreTrainedModel, Trainer
 else:
     Trainer = object  # the mixin comes before a subclass of Trainer among the bases of a class
 
@@ -57,6 +57,7 @@ class ResumableMixin(Trainer):
     """
 
     remedies: str
+    model: "PreTrainedModel"  # or a PeftModel around one, which passes on what is used here
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -68,6 +69,11 @@ class ResumableMixin(Trainer):
         self.seconds_saving = 0.0
         self._seconds = {"seconds_generate": 0.0, "seconds_score": 0.0}
         self._step_began = 0.0
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder of the run's checkpoints."""
+        return Path(str(self.args.output_dir))
 
     def train_from(self, checkpoint: Path | None) -> None:
         """Train to the end, from a checkpoint or from the start."""
@@ -106,20 +112,19 @@ class ResumableMixin(Trainer):
 
     def not_finite(self, step: int, what: str, value: float) -> PipelineError:
         """The error for a value that is NaN or infinite."""
-        last = checkpoints.newest(Path(self.args.output_dir))
+        last = checkpoints.newest(self.run_folder)
         return PipelineError(
             f"step {step}: {what} is {value}; training stopped before it was saved. "
             f"{f'{last} is the last good checkpoint' if last else 'There is no checkpoint yet'}. {self.remedies}"
         )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        run_folder = Path(self.args.output_dir)
-        checkpoint = run_folder / f"checkpoint-{self.state.global_step}"
+        checkpoint = self.run_folder / f"checkpoint-{self.state.global_step}"
         began = time.perf_counter()
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad and not parameter.isfinite().all():
                 raise self.not_finite(self.state.global_step, f"a weight of {name}", float("nan"))
-        with checkpoints.writing(run_folder, checkpoint, self.checkpoint_size()):
+        with checkpoints.writing(self.run_folder, checkpoint, self.checkpoint_size()):
             super()._save_checkpoint(model, trial)
             for save in self.savers:
                 save(checkpoint)

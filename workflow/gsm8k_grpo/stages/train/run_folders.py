@@ -78,7 +78,7 @@ def remove(run: Run) -> None:
 
 def _optional_libraries(variant: str, params: Params) -> list[str]:
     """Libraries that take part only if the configuration chooses them."""
-    chosen = [name for name in ("unsloth", "vllm") if name in (params.backend, params.engine)]
+    chosen: list[str] = [name for name in ("unsloth", "vllm") if name in (params.backend, params.engine)]
     eight_bit = params.quantization is not None or params.settings_of(variant).optim.endswith("8bit")
     return [*chosen, "bitsandbytes"] if eight_bit else chosen
 

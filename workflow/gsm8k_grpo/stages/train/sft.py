@@ -77,6 +77,7 @@ def target(row: Example, params: Params) -> str:
     """The answer that the model is trained to give."""
     if params.extract.answers == "free":
         return row["solution"]
+    assert row["answer"] is not None  # only free answers may lack a number
     return tagged_solution(work_of(row["solution"]), row["answer"])
 
 
@@ -96,7 +97,8 @@ def tokenize_solutions(
     tokenized: list[TokenizedSolution] = []
     cut = 0
     for row in rows:
-        prompt = tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
+        messages: list[Any] = row["prompt"]
+        prompt = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         solution = _continue_from(prompt, target(row, params)) + tokenizer.eos_token
         before, after = tokenizer([prompt, solution], add_special_tokens=False)["input_ids"]
         if len(before) >= longest:

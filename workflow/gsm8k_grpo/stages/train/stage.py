@@ -21,7 +21,7 @@ from gsm8k_grpo.config.sections import Train
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_json, write_jsonl, write_text
 from gsm8k_grpo.memory import advice
 from gsm8k_grpo.models import gpu
-from gsm8k_grpo.records import BaseModelFile, Example, HistoryRow, Session, TrainingMetrics
+from gsm8k_grpo.records import BaseModelFile, Example, Session, TrainingMetrics
 from gsm8k_grpo.runtime import interrupts
 from gsm8k_grpo.runtime.trainer_progress import TrainerProgress
 from gsm8k_grpo.stages.train import checkpoints, run_folders
@@ -75,7 +75,7 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
 
         state = TrainerState.load_from_json(str(checkpoint / checkpoints.STATE))
         session: Session = read_json(checkpoint / "session.json")
-        steps = history_format.rows(state.log_history)
+        steps: list[dict[str, Any]] = history_format.rows(state.log_history)
         metrics: TrainingMetrics = {
             "prompts": len(rows),
             "prompts_available": len(available),
@@ -163,12 +163,12 @@ def _train(trainer: ResumableMixin, checkpoint: Path | None, curves: CurveLogger
     request.obey()
 
 
-def _total(steps: list[HistoryRow], column: str) -> float:
+def _total(steps: list[dict[str, Any]], column: str) -> float:
     return round(sum(row[column] for row in steps), 2)
 
 
 def _write(
-    checkpoint: Path, kept_steps: list[int], steps: list[HistoryRow], metrics: TrainingMetrics, target: Path
+    checkpoint: Path, kept_steps: list[int], steps: list[dict[str, Any]], metrics: TrainingMetrics, target: Path
 ) -> None:
     """Write the stage's files from the last checkpoint; metrics.json is removed first and written last."""
     (target / "metrics.json").unlink(missing_ok=True)

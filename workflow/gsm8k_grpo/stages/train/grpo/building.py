@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from datasets import Dataset
+from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 from trl import GRPOConfig
 
@@ -51,7 +52,7 @@ def _trainer_class(params: Params) -> type[ResumableGRPOTrainer] | partial[Packe
     return partial(PackedGRPOTrainer, compiled=params.train.compile, sampled=sampled)
 
 
-def _load_model(name: str, params: Params) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load_model(name: str, params: Params) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
     """The model to train, with adapters if the configuration has any, and its tokenizer."""
     if params.backend == "unsloth":
         from gsm8k_grpo.stages.train.grpo import unsloth_backend

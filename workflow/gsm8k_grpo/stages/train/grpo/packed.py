@@ -87,13 +87,13 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
             for layer in self._without_adapters(self.model).get_decoder().layers:
                 layer.compile(dynamic=True)
 
-    def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Tensor]:
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         if self._step % self.batches_per_generation == 0 or self._buffered_inputs is None:
             generated = self._generate_and_score(generation_batch)
-            self._buffered_inputs = split_tensor_dict(generated, self.args.steps_per_generation)
-        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+            self._buffered_inputs = split_tensor_dict(generated, self.batches)
+        return self._buffered_inputs[self._step % self.batches]
 
-    def _generate_and_score(self, generation_batch: list[dict[str, Any]]) -> dict[str, Tensor]:
+    def _generate_and_score(self, generation_batch: list[dict[str, Any]]) -> dict[str, Any]:
         """TRL's completions with their advantages, in the order of the prompts."""
         if not self.sampled:
             return self._generate_and_score_completions(generation_batch)
@@ -151,8 +151,8 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
 
     def _without_adapters(self, model: nn.Module) -> PreTrainedModel:
         """The model inside the wrapper of peft; its layers hold the adapters."""
-        model = self.accelerator.unwrap_model(model)
-        return model.get_base_model() if is_peft_model(model) else model
+        unwrapped: Any = self.accelerator.unwrap_model(model)
+        return unwrapped.get_base_model() if is_peft_model(unwrapped) else unwrapped
 
     def _logps_and_entropies(
         self, network: PreTrainedModel, ids: Tensor, mask: Tensor, length: int

@@ -129,8 +129,8 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Attention for transformers' AttentionInterface: PyTorch's flash attention over a packed batch's sequences.
 
-    Flash attention aligns the causal mask with the last keys, and each sequence's keys end with its own tokens.  A batch
-    that is not packed gets PyTorch's scaled dot product attention, the default of models.
+    Flash attention aligns the causal mask with the last keys, and each sequence's keys end with its own tokens.  A
+    batch that is not packed gets PyTorch's scaled dot product attention, the default of models.
     """
     if "keys" not in kwargs:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
@@ -147,7 +147,7 @@ def attend(
         scale=kwargs["scaling"],
         window_size=(-1, 0),
     )
-    return attended[None], None
+    return attended[None], None  # type: ignore[call-overload]  # a tensor, unless return_aux is given
 
 
 AttentionInterface.register(ATTENTION, attend)

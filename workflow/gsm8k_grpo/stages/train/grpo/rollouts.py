@@ -6,24 +6,25 @@ in bfloat16 leaves a rounding error each time.  Here the sum goes only to vLLM.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from trl import GRPOTrainer
 from trl.generation.vllm_generation import VLLMGeneration, empty_cache
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.models.engine import stop_tokens
 from gsm8k_grpo.models.vllm_engine import start_vllm, vllm_model
-from gsm8k_grpo.stages.train.grpo.trainer import TRAINED
+from gsm8k_grpo.stages.train.grpo.trainer import TRAINED, ResumableGRPOTrainer
 
 
 class Rollouts(VLLMGeneration):
     """Generates for a trainer, see `ResumableGRPOTrainer.generate_with`."""
 
-    def __init__(self, trainer: GRPOTrainer, params: Params):
+    def __init__(self, trainer: ResumableGRPOTrainer, params: Params):
+        assert params.vllm is not None  # engine vllm requires the section
         self.params = params
         super().__init__(
             model=trainer.model,
@@ -41,7 +42,8 @@ class Rollouts(VLLMGeneration):
 
     def _init_vllm(self) -> None:
         # The weights come from the trainer, so vLLM need not read any.
-        self.llm = start_vllm(self.model.name_or_path, self.params, sleep=self.enable_sleep_mode, load_format="dummy")
+        name = str(self.model.name_or_path)
+        self.llm = start_vllm(name, self.params, sleep=self.enable_sleep_mode, load_format="dummy")
         self._llm_weights_sleeping = self.enable_sleep_mode
         if self.enable_sleep_mode:
             self.llm.sleep(level=2)
@@ -51,7 +53,8 @@ class Rollouts(VLLMGeneration):
             empty_cache()  # vLLM needs the memory that PyTorch has cached
             self.llm.wake_up(tags=["weights"])
             self._llm_weights_sleeping = False
-        vllm_model(self.llm).load_weights(merged_weights(self.model))
+        model: Any = vllm_model(self.llm)
+        model.load_weights(merged_weights(self.model))
         self.llm.reset_prefix_cache()  # its keys and values are of the previous weights
         torch.cuda.synchronize()  # vLLM may compute in another stream
 
@@ -60,7 +63,7 @@ class Rollouts(VLLMGeneration):
 def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The weights with adapters added, under the names that they have without adapters; the model is not changed."""
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    adapted = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
+    adapted: dict[str, Any] = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
     for name, parameter in base.named_parameters():
         layer, inside, leaf = name.partition(".base_layer.")
         if inside and leaf == "weight":

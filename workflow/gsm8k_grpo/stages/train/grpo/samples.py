@@ -27,7 +27,7 @@ class SampleRecorder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.global_step:
-            checkpoint = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
+            checkpoint = self.trainer.run_folder / f"checkpoint-{state.global_step}"
             self.rows = read_jsonl(checkpoint / "samples.jsonl")
 
     def on_log(

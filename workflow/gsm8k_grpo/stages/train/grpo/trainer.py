@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from trl import GRPOTrainer
+from transformers import PreTrainedTokenizerBase
+from trl import GRPOConfig, GRPOTrainer
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import RepeatSampler
 
@@ -31,6 +32,8 @@ class EpochSampler(RepeatSampler):
     TRL draws the order of each epoch from one generator, so a resumed run would repeat the order of the first epoch.
     """
 
+    seed: int
+
     def set_epoch(self, epoch: int) -> None:
         self.generator.manual_seed(self.seed)
         for _ in range(epoch):
@@ -47,18 +50,28 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
 
     remedies = "A lower train.learning_rate or train.max_grad_norm, or other rewards, may help"
     latest: tuple[list[Any], list[Any], Tensor]
+    args: GRPOConfig
+    num_generations: int
+    max_completion_length: int
+    processing_class: PreTrainedTokenizerBase
+    _buffered_inputs: list[dict[str, Any]] | None  # type: ignore[assignment]  # TRL's has no type and begins as None
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if self.ref_model is not None:
             # TRL loads the reference in 32 bit, which takes twice the memory where the trained weights are in 16 bit.
-            self.ref_model.to(self.model.dtype)
+            self.ref_model.to(self.model.dtype)  # type: ignore[arg-type]  # transformers wraps Module.to
         self.savers.append(self._save_generation)
+
+    @property
+    def batches(self) -> int:
+        """Batches into which a generation is split."""
+        return self.args.steps_per_generation  # type: ignore[return-value]  # GRPOConfig replaces None
 
     @property
     def batches_per_generation(self) -> int:
         """Training batches that one generation serves, over all its iterations."""
-        return self.args.steps_per_generation * self.num_iterations
+        return self.batches * self.num_iterations
 
     def generate_with(self, rollouts: VLLMGeneration, corrected: bool) -> None:
         """Generate with vLLM.
@@ -66,7 +79,7 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         Args:
             corrected: multiply the loss by TRL's importance ratio between the trainer's and vLLM's probabilities.
         """
-        self.use_vllm, self.vllm_generation, self._last_loaded_step = True, rollouts, None
+        self.use_vllm, self.vllm_generation, self._last_loaded_step = True, rollouts, -1
         self.vllm_importance_sampling_correction = corrected
 
     def train_from(self, checkpoint: Path | None) -> None:
@@ -75,7 +88,7 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         super().train_from(checkpoint)
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
-        sampler = super()._get_train_sampler(dataset)
+        sampler: Any = super()._get_train_sampler(dataset)
         return EpochSampler(
             sampler.data_source,
             mini_repeat_count=sampler.mini_repeat_count,
@@ -114,7 +127,7 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
 
     def _save_generation(self, checkpoint: Path) -> None:
         """Save the batches of the current generation, unless the next step starts a new one."""
-        if self._step % self.batches_per_generation:
+        if self._step % self.batches_per_generation and self._buffered_inputs is not None:
             batches = enumerate(self._buffered_inputs)
             tensors = {f"{i}.{key}": value for i, batch in batches for key, value in batch.items() if value is not None}
             save_file({name: tensor.clone() for name, tensor in tensors.items()}, checkpoint / GENERATION)
@@ -123,7 +136,7 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         self._step = checkpoints.step_of(checkpoint) * self.args.gradient_accumulation_steps
         if not (checkpoint / GENERATION).exists():
             return
-        batches: list[dict[str, Tensor]] = [{} for _ in range(self.args.steps_per_generation)]
+        batches: list[dict[str, Tensor]] = [{} for _ in range(self.batches)]
         for name, tensor in load_file(checkpoint / GENERATION, device=str(self.accelerator.device)).items():
             index, key = name.split(".", 1)
             batches[int(index)][key] = tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.records import Example
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 class GRPO(TrainingMethod["ResumableGRPOTrainer"]):
     name = "grpo"
-    progress = {"reward": "reward", "completions/mean_length": "tokens"}
+    progress: ClassVar = {"reward": "reward", "completions/mean_length": "tokens"}
     trl_arguments = (
         "learning_rate", "lr_scheduler_type", "warmup_steps", "optim", "adam_beta1", "adam_beta2", "weight_decay",
         "max_grad_norm", "per_device_train_batch_size", "gradient_accumulation_steps", "num_generations",
