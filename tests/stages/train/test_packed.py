@@ -9,6 +9,7 @@ from gsm8k_grpo.files import read_jsonl
 from gsm8k_grpo.models import loading
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
+from packed_update import gradients, tokens_per_forward
 from project import ROOT
 from torch import Tensor
 from trl import GRPOConfig
@@ -53,24 +54,6 @@ def batch(advantages: list[float]) -> dict[str, Tensor]:
     }  # fmt: skip
 
 
-def gradients(trainer: ResumableGRPOTrainer, inputs: dict[str, Tensor]) -> dict[str, Tensor | None]:
-    trainer.current_gradient_accumulation_steps = 1
-    trainer.model.zero_grad()
-    trainer.model.train()
-    trainer._compute_loss(trainer.model, inputs).backward()
-    return {name: weight.grad for name, weight in trainer.model.named_parameters() if weight.requires_grad}
-
-
-def passes(trainer: ResumableGRPOTrainer, inputs: dict[str, Tensor]) -> list[int]:
-    """How many tokens the model is given, each time that it is."""
-    tokens: list[int] = []
-    embeddings = trainer.model.get_input_embeddings()
-    hook = embeddings.register_forward_hook(lambda module, given, result: tokens.append(given[0].numel()))
-    gradients(trainer, inputs)
-    hook.remove()
-    return tokens
-
-
 @pytest.mark.parametrize("advantages", [VARIED, SECOND_VARIED, EQUAL], ids=["varied", "second varied", "equal"])
 def test_the_gradient_is_that_of_trl(trainers, advantages):
     of_trl, packed = (gradients(trainer, batch(advantages)) for trainer in trainers)
@@ -82,9 +65,9 @@ def test_the_gradient_is_that_of_trl(trainers, advantages):
 
 def test_a_group_without_advantage_is_not_computed(trainers):
     _, packed = trainers
-    assert passes(packed, batch(VARIED)) == [2 + 3 + 3 + 5]
-    assert passes(packed, batch(SECOND_VARIED)) == [3 + 5]
-    assert passes(packed, batch(EQUAL)) == []
+    assert tokens_per_forward(packed, batch(VARIED)) == [2 + 3 + 3 + 5]
+    assert tokens_per_forward(packed, batch(SECOND_VARIED)) == [3 + 5]
+    assert tokens_per_forward(packed, batch(EQUAL)) == []
 
 
 def test_a_weight_that_nothing_is_computed_of_has_a_gradient_of_zero_rather_than_none(trainers):
@@ -97,12 +80,12 @@ def test_a_weight_that_nothing_is_computed_of_has_a_gradient_of_zero_rather_than
 def test_all_is_computed_where_the_kl_term_has_a_gradient(trainers):
     _, packed = trainers
     packed.beta = 0.1
-    assert passes(packed, batch(EQUAL) | {"ref_per_token_logps": torch.zeros(4, 3)}) == [2 + 3 + 3 + 5]
+    assert tokens_per_forward(packed, batch(EQUAL) | {"ref_per_token_logps": torch.zeros(4, 3)}) == [2 + 3 + 3 + 5]
 
 
 def test_all_is_computed_where_the_old_probabilities_are_those_of_the_update(trainers):
     _, packed = trainers
-    assert passes(packed, batch(EQUAL) | {"old_per_token_logps": None}) == [2 + 3 + 3 + 5]
+    assert tokens_per_forward(packed, batch(EQUAL) | {"old_per_token_logps": None}) == [2 + 3 + 3 + 5]
 
 
 @pytest.mark.parametrize("advantages", [VARIED, SECOND_VARIED, EQUAL], ids=["varied", "second varied", "equal"])

@@ -42,7 +42,7 @@ def configured(root, **overrides):
 
 def learned(row, tokenizer, params) -> str:
     """The text that the loss is on."""
-    (tokens,) = sft.tokenize([row], tokenizer, params)
+    (tokens,) = sft.tokenize_solutions([row], tokenizer, params)
     return tokenizer.decode([label for label in tokens["labels"] if label != sft.IGNORED])
 
 
@@ -58,7 +58,7 @@ def test_a_solution_is_learned_in_the_tags_with_its_end_and_the_question_is_not(
     assert learned(ROW, tokenizer, configured(root)) == (
         "<reasoning>\n2 and 3 are 2+3=5.\n</reasoning>\n<answer>\n5\n</answer>\n<|im_end|>"
     )
-    (tokens,) = sft.tokenize([ROW], tokenizer, configured(root))
+    (tokens,) = sft.tokenize_solutions([ROW], tokenizer, configured(root))
     whole_text = tokenizer.decode(tokens["input_ids"])
     assert whole_text.startswith(
         "<|im_start|>user\nHow many are 2 and 3?<|im_end|>\n<|im_start|>assistant\n<reasoning>"
@@ -94,7 +94,7 @@ def test_the_loss_is_that_of_the_answers_tokens_alone(trained, tokenizer, root):
     params = configured(root)
     settings = {**SFT, "variants__short__max_steps": 1, "keep_checkpoints": "[]", "sft.per_device_train_batch_size": 32}
     one_step = run(shutil.copytree(trained, trained.parent / "one"), TRAIN, **settings)
-    batch = DataCollatorForLanguageModeling(tokenizer.pad_token_id)(sft.tokenize(rows, tokenizer, params))
+    batch = DataCollatorForLanguageModeling(tokenizer.pad_token_id)(sft.tokenize_solutions(rows, tokenizer, params))
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.log_softmax(-1)
     chosen = logits[:, :-1].gather(-1, batch["input_ids"][:, 1:, None])[..., 0]
     by_hand = -chosen[batch["labels"][:, 1:] != sft.IGNORED].mean()
@@ -103,13 +103,13 @@ def test_the_loss_is_that_of_the_answers_tokens_alone(trained, tokenizer, root):
 
 
 def test_a_long_answer_is_cut_and_said_and_a_prompt_without_room_is_refused(tokenizer, root, capsys):
-    (tokens,) = sft.tokenize([ROW], tokenizer, configured(root))
+    (tokens,) = sft.tokenize_solutions([ROW], tokenizer, configured(root))
     prompt, length = tokens["labels"].count(sft.IGNORED), len(tokens["labels"])
-    (cut,) = sft.tokenize([ROW], tokenizer, configured(root, **{"sft.max_length": length - 1}))
+    (cut,) = sft.tokenize_solutions([ROW], tokenizer, configured(root, **{"sft.max_length": length - 1}))
     assert cut["labels"] == tokens["labels"][:-1]
     assert capsys.readouterr().err == f"sft.max_length = {length - 1}: 1 of 1 answers are longer and were cut\n"
     with pytest.raises(PipelineError) as refused:
-        sft.tokenize([ROW], tokenizer, configured(root, **{"sft.max_length": prompt}))
+        sft.tokenize_solutions([ROW], tokenizer, configured(root, **{"sft.max_length": prompt}))
     assert str(refused.value) == (
         f"sft.max_length = {prompt}: the prompt of train-0 alone has {prompt} tokens; give more, or take the row out"
     )
@@ -123,7 +123,7 @@ def test_a_run_writes_the_files_of_any_training_and_the_loss_falls(trained):
     metrics, rows = read_json(folder / "metrics.json"), pd.read_csv(folder / "history.csv")
     assert (metrics["method"], metrics["steps"], metrics["prompts_seen"], metrics["epochs"]) == ("sft", 12, 48, 1.5)
     assert (metrics["prompts"], metrics["prompts_left_out_per_epoch"]) == (32, 0)
-    assert metrics["effective_config"]["trainer"] == "SFTTrainer"
+    assert metrics["effective_config"]["trainer"] == "ResumableSFTTrainer"
     assert list(rows["step"]) == list(range(1, 13))
     assert list(rows["prompts_seen"]) == list(range(4, 49, 4))
     assert metrics["tokens"] == rows["tokens"].iloc[-1]
@@ -157,7 +157,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(trained, folder):
     process.communicate()
     done = stage(folder, TRAIN, **SFT)
     assert done.returncode == 0, done.stderr
-    assert "going on from checkpoints/short-" in done.stderr
+    assert "resuming from checkpoints/short-" in done.stderr
     assert_same_run(trained, folder)
     assert logged_steps(folder, "loss") == list(range(1, 13))
     assert read_json(folder / "results/train/short/metrics.json")["sessions"] == 2
