@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: what is learned, to the token; real runs of a few steps on the CPU, cut off and resumed."""
+"""Supervised fine-tuning: the tokens that are learned, and real runs of a few steps, interrupted and resumed."""
 
 import filecmp
 import os
@@ -24,7 +24,7 @@ ROW = {
     "solution": "2 and 3 are 2+3=<<2+3=5>>5.\n#### 5",
     "answer": "5",
 }
-# As that of DeepSeek-R1: the prompt opens a thought, and an answer that is rendered has lost its own.
+# Like DeepSeek-R1's: the prompt opens a thought, and a rendered answer has lost its thoughts.
 REASONING = (
     "{% for message in messages %}{{ '<|im_start|>' + message['content'].split('</think>')[-1] + '<|im_end|>' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|><think>\n' }}{% endif %}"
@@ -68,7 +68,7 @@ def test_a_solution_is_learned_in_the_tags_with_its_end_and_the_question_is_not(
     assert tokens["labels"][masked:] == tokens["input_ids"][masked:]
 
 
-def test_a_free_answer_is_learned_as_it_was_given(tokenizer, root):
+def test_a_free_answer_is_learned_unchanged(tokenizer, root):
     free = configured(root, **{"extract.answers": "free"})
     assert learned(ROW, tokenizer, free) == "2 and 3 are 2+3=<<2+3=5>>5.\n#### 5<|im_end|>"
 
@@ -81,7 +81,7 @@ def test_a_free_answer_is_learned_as_it_was_given(tokenizer, root):
         ("Two, three.\n</think>\nFive.", "Two, three.\n</think>\nFive.<|im_end|>"),
     ],
 )
-def test_where_the_prompt_opens_a_thought_the_answer_goes_on_from_there(prepared, root, answer, expected):
+def test_if_the_prompt_opens_a_thought_the_answer_continues_it(prepared, root, answer, expected):
     tokenizer = load_tokenizer(str(prepared / "results/base/model"))
     tokenizer.chat_template = REASONING
     assert learned(ROW | {"solution": answer}, tokenizer, configured(root, **{"extract.answers": "free"})) == expected
@@ -102,7 +102,7 @@ def test_the_loss_is_that_of_the_answers_tokens_alone(trained, tokenizer, root):
     assert history["loss"].iloc[0] == pytest.approx(by_hand.item(), rel=1e-5)
 
 
-def test_a_long_answer_is_cut_and_said_and_a_prompt_without_room_is_refused(tokenizer, root, capsys):
+def test_a_long_answer_is_cut_with_a_message_and_a_prompt_without_room_is_refused(tokenizer, root, capsys):
     (tokens,) = sft.tokenize_solutions([ROW], tokenizer, configured(root))
     prompt, length = tokens["labels"].count(sft.IGNORED), len(tokens["labels"])
     (cut,) = sft.tokenize_solutions([ROW], tokenizer, configured(root, **{"sft.max_length": length - 1}))
@@ -150,7 +150,7 @@ def test_mlflow_has_its_curves_and_settings(trained):
     assert not any(name.startswith(("train.", "rewards.")) for name in logged)
 
 
-def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(trained, folder):
+def test_a_killed_run_resumes_and_ends_in_the_same_bytes(trained, folder):
     process = start(folder, TRAIN, **SFT)
     wait_for(whole(folder, 4), process)
     os.killpg(process.pid, signal.SIGKILL)
@@ -163,7 +163,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(trained, folder):
     assert read_json(folder / "results/train/short/metrics.json")["sessions"] == 2
 
 
-def test_a_signal_amid_an_epoch_saves_and_the_run_ends_in_the_same_bytes(trained, folder):
+def test_a_signal_during_an_epoch_saves_and_the_run_ends_in_the_same_bytes(trained, folder):
     process = start(folder, TRAIN, **SFT)
     wait_for(lambda: any(folder.glob("checkpoints/short-*/kept/9")), process)  # one step into the second epoch
     process.send_signal(signal.SIGTERM)
@@ -179,7 +179,7 @@ def test_chunks_of_the_loss_change_nothing_but_rounding(trained, folder):
     assert losses[1].to_numpy() == pytest.approx(losses[0].to_numpy(), rel=1e-4)
 
 
-def test_an_adapter_is_trained_and_the_last_step_of_an_epoch_takes_what_is_left(folder):
+def test_an_adapter_is_trained_and_the_last_step_of_an_epoch_takes_the_remaining_rows(folder):
     lora = "{rank: 4, alpha: 4, targets: [q_proj, v_proj]}"
     settings = {**SFT, "lora": lora, "sft.per_device_train_batch_size": 3, "sft.gradient_accumulation_steps": 2}
     run(folder, TRAIN, **settings, sft__gradient_checkpointing="true")
@@ -189,7 +189,7 @@ def test_an_adapter_is_trained_and_the_last_step_of_an_epoch_takes_what_is_left(
     assert (folder / "results/train/short/model/adapter_model.safetensors").exists()
 
 
-def test_settings_of_the_other_method_do_not_start_a_run_anew(trained, tmp_path):
+def test_settings_of_the_other_method_do_not_start_a_new_run(trained, tmp_path):
     again = shutil.copytree(trained, tmp_path / "again")
     done = stage(again, TRAIN, **SFT, train__learning_rate=1e-5, rewards__set="published")
     assert done.returncode == 0, done.stderr
@@ -199,7 +199,7 @@ def test_settings_of_the_other_method_do_not_start_a_run_anew(trained, tmp_path)
     assert "steps, " in other.stderr
 
 
-def test_a_loss_that_is_no_number_stops_the_run_with_what_may_help(folder):
+def test_a_loss_that_is_not_finite_stops_the_run_with_advice(folder):
     stopped = stage(folder, TRAIN, **SFT | {"sft.learning_rate": 1e30})
     assert stopped.returncode == 1
     assert stopped.stderr.splitlines()[-1].endswith("A lower sft.learning_rate or sft.max_grad_norm may help")
