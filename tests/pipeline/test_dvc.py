@@ -365,7 +365,7 @@ def test_no_job_outlives_a_dvc_that_is_killed_and_the_same_command_goes_on(finis
         time.sleep(0.05)
 
     again = done(finished, "dvc", "repro")
-    assert "going on from checkpoints/short-" in again
+    assert "resuming from checkpoints/short-" in again
     stale = {"train@short", "evaluate@short", "compare", "card@short", "report"}
     assert ran(again) - {"card@full"} == stale  # full's card is made anew where a figure that it shows is another
     assert read_json(finished / "results/train/short/metrics.json")["sessions"] == 2

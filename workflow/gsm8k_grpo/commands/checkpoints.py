@@ -4,8 +4,8 @@ from pathlib import Path
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
-from gsm8k_grpo.stages.train import checkpoints
-from gsm8k_grpo.stages.train.checkpoints import OLD_FOLDER, Run
+from gsm8k_grpo.stages.train import run_folders
+from gsm8k_grpo.stages.train.run_folders import OLD_FOLDER, Run
 
 
 def manage_checkpoints(results: Path, params: Params, remove: list[str], remove_old: bool) -> list[str]:
@@ -19,7 +19,7 @@ def manage_checkpoints(results: Path, params: Params, remove: list[str], remove_
         PipelineError: where `remove` names no run, or a run that a process is working on, or where the results that
             decide which runs resume are missing.
     """
-    runs = checkpoints.runs()
+    runs = run_folders.runs()
     resumed = _resumed(results, params)
     if not (remove or remove_old):
         return [_line(run, resumed) for run in runs] or ["there are no checkpoints"]
@@ -27,7 +27,7 @@ def manage_checkpoints(results: Path, params: Params, remove: list[str], remove_
     if remove_old:
         removable += [run for run in _not_resumed(runs, resumed, results) if run not in removable]
     for run in removable:
-        checkpoints.remove(run)
+        run_folders.remove(run)
     return [f"removed {run.folder} ({_gib(run)})" for run in removable] or ["nothing to remove"]
 
 
@@ -54,7 +54,7 @@ def _resumed(results: Path, params: Params) -> set[Path] | None:
     if not (data.exists() and base.exists()):
         return None
     runs = [*params.variants, *params.further_runs]
-    return {checkpoints.folder(run, params.of_run(run), data, base) for run in runs}
+    return {run_folders.folder(run, params.of_run(run), data, base) for run in runs}
 
 
 def _line(run: Run, resumed: set[Path] | None) -> str:
