@@ -6,7 +6,7 @@ import pytest
 from gsm8k_grpo.commands.checkpoints import manage_checkpoints
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError, write_json
-from gsm8k_grpo.stages.train import checkpoints
+from gsm8k_grpo.stages.train import run_folders
 
 RESULTS = Path("results")
 
@@ -32,7 +32,7 @@ def data(tmp_path, monkeypatch) -> Path:
 def present(data, small) -> Path:
     """The run that variant short resumes from."""
     return write_run(
-        checkpoints.folder("short", small.of_run("short"), data / "extract/train.jsonl", data / "base/base.json"), 8
+        run_folders.folder("short", small.of_run("short"), data / "extract/train.jsonl", data / "base/base.json"), 8
     )
 
 
