@@ -1,1 +1,1 @@
-"""Stage `report`: one self-contained page with everything the run found."""
+"""Stage `report`: one self-contained page with all results of a run."""
