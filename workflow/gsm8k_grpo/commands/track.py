@@ -1,4 +1,4 @@
-"""`gsm8k-grpo track`: MLflow gets what it doesn't have of the results, after its store was away, locked or lost."""
+"""`gsm8k-grpo track`: send the results that MLflow lacks, after its store was unreachable, locked or lost."""
 
 from pathlib import Path
 
@@ -11,21 +11,21 @@ from gsm8k_grpo.tracking import mlflow_runs
 
 
 def track(results: Path, params: Params) -> list[str]:
-    """Send what is missing of every model that has results; a line for each says which run holds it.
+    """Send what is missing for every model that has results, and return one line per model with its run.
 
     Raises:
-        PipelineError: where the store can't be reached.
+        PipelineError: if the store can't be reached.
     """
     runs = [*params.variants, *params.further_runs]
-    found = [model for model in ["base", *runs] if (results / "evaluate" / model / "metrics.json").exists()]
+    evaluated = [model for model in ["base", *runs] if (results / "evaluate" / model / "metrics.json").exists()]
     trained = [run for run in runs if (results / "train" / run / "metrics.json").exists()]
-    return [_send(model, results, params.of_run(model)) for model in dict.fromkeys([*found, *trained])]
+    return [_send(model, results, params.of_run(model)) for model in dict.fromkeys([*evaluated, *trained])]
 
 
 def _send(model: str, results: Path, params: Params) -> str:
     extracted, training, evaluation = results / "extract", results / "train" / model, results / "evaluate" / model
-    known = evaluation if model == "base" else training
-    run = mlflow_runs.of_results(params, model, read_json(known / "metrics.json"), strict=True)
+    tracked = evaluation if model == "base" else training  # the stage whose metrics.json names the run
+    run = mlflow_runs.of_results(params, model, read_json(tracked / "metrics.json"), strict=True)
     if model != "base":
         run.log_params(logged(model, params))
         run.log_dataset(extracted / "train.jsonl", read_json(training / "metrics.json")["prompts"], "training")

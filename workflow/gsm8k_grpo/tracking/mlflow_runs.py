@@ -30,7 +30,10 @@ from gsm8k_grpo.tracking.store import KEY, UNREACHABLE, connect, existing_id, ne
 
 METRICS_PER_CALL = 1000  # the limits of MLflow's log-batch call
 PARAMS_PER_CALL = 100
-DVC = {"dvc_experiment": "DVC_EXP_NAME", "dvc_baseline": "DVC_EXP_BASELINE_REV"}  # tag: variable that `dvc exp run` sets
+DVC = {
+    "dvc_experiment": "DVC_EXP_NAME",
+    "dvc_baseline": "DVC_EXP_BASELINE_REV",
+}  # variables of `dvc exp run`, by tag
 COLOUR = "mlflow.runColor"
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 Rows = Sequence[Mapping[str, float | int | None]]
@@ -134,7 +137,9 @@ class Run:
             self._last_step[column] = max((point.step for point in logged), default=-1)
         missing = [row for row in rows if _step(row) > self._last_step[column]]
         now = get_current_time_millis()
-        rows_per_call = METRICS_PER_CALL // len(rows[0])  # whole rows, so that the last step of one column is that of all
+        rows_per_call = METRICS_PER_CALL // len(
+            rows[0]
+        )  # whole rows, so that the last step of one column is that of all
         for start in range(0, len(missing), rows_per_call):
             batch = missing[start : start + rows_per_call]
             metrics = [
