@@ -27,8 +27,8 @@ def track(results: Path, params: Params) -> list[str]:
 
 def _send(model: str, results: Path, params: Params) -> str:
     extracted, training, evaluation = results / "extract", results / "train" / model, results / "evaluate" / model
-    known = evaluation if model == "base" else training
-    run = mlflow_runs.of_results(params, model, read_json(known / "metrics.json"), strict=True)
+    tracked = evaluation if model == "base" else training  # the stage whose metrics.json names the run
+    run = mlflow_runs.of_results(params, model, read_json(tracked / "metrics.json"), strict=True)
     if model != "base":
         run.log_params(method_of(params.variant_method(model)).mlflow_params(model, params))
         run.log_dataset(extracted / "train.jsonl", read_json(training / "metrics.json")["prompts"], "training")
