@@ -1,6 +1,6 @@
-"""README and docs/: what they link to exists, the commands they show parse, their configuration loads, their code runs.
+"""The pages: what they link to exists, the commands they show parse, their configuration loads, their code runs.
 
-Nothing is asked of the network: an address outside is looked at for its form alone.
+The network is not used: of an address outside only the form is checked.
 """
 
 import json
@@ -21,16 +21,18 @@ from gsm8k_grpo.commands.summary import summary
 from gsm8k_grpo.config import layers, params
 from gsm8k_grpo.files import write_text
 from gsm8k_grpo.gsm8k.answers import gold_answer
-from pages import OWN_FILES, OWN_RECIPE, PAGES, anchors, blocks, commands, inline, targets, tokens
+from pages import FOLDER_PAGES, OWN_FILES, OWN_RECIPE, PAGES, anchors, blocks, commands, inline, targets, tokens
 from project import ROOT
 from snakemake.cli import get_argument_parser
 
-# Written by a run.
-MADE = ("results/", "logs/", "checkpoints/", ".work/", "tracking/")
-# Commands that are not the project's; what they are given is not looked at.
+# Folders that a run writes.
+WRITTEN = ("results/", "logs/", "checkpoints/", ".work/", "tracking/")
+# Commands that are not the project's; their arguments are not checked.
 OTHERS = {
     ".", "apptainer", "cat", "cd", "cp", "docker", "export", "git", "head", "kill", "mkdir", "pip", "podman",
 }  # fmt: skip
+PACKAGE = ROOT / "workflow/gsm8k_grpo"
+OWN_PATHS = [*OWN_FILES, f"workflow/recipes/{OWN_RECIPE}.yaml"]
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]+")
 
 
@@ -43,7 +45,7 @@ def examples(tool: str) -> list[Any]:
 # Links and places
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *FOLDER_PAGES])
 def test_every_link_leads_somewhere(page):
     for target in targets(page):
         address = urlsplit(target)
@@ -63,17 +65,33 @@ def tracked() -> list[str]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
 def test_every_file_that_is_named_is_there(page):
-    folders = {name.partition("/")[0] for name in tracked() if "/" in name}
+    """A path begins at the repository's top level, or at a room of the package."""
+    folders = {name.partition("/")[0]: ROOT for name in tracked() if "/" in name}
+    rooms = {room.name: PACKAGE for room in PACKAGE.iterdir() if room.is_dir()}
     for text in inline(page):
         if re.fullmatch(r"test_\w+\.py", text):
-            assert (ROOT / "tests" / text).is_file(), f"{page} names {text}"
-        beginning = text.partition("/")[0]
-        if re.fullmatch(r"[\w./*-]+", text) and "/" in text and beginning in folders and text not in OWN_FILES:
-            assert any(ROOT.glob(text.rstrip("/"))), f"{page} names {text}"
+            assert list((ROOT / "tests").rglob(text)), f"{page} names {text}"
+        root = (rooms | folders).get(text.partition("/")[0])
+        if root and re.fullmatch(r"[\w./*-]+", text) and "/" in text and text not in OWN_PATHS and not named(text):
+            assert any(root.glob(text.rstrip("/"))), f"{page} names {text}"
+
+
+def named(path: str) -> bool:
+    """Whether a path has a placeholder, such as `stages/NAME/stage.py`."""
+    return any(PLACEHOLDER.fullmatch(part.partition(".")[0]) for part in path.split("/") if part != "README.md")
 
 
 def test_readme_leads_to_every_page():
-    assert set(PAGES) - {"README.md", "CHANGELOG.md"} <= set(targets("README.md"))
+    assert set(PAGES) - {"README.md"} <= set(targets("README.md"))
+
+
+def test_readme_says_what_each_folder_of_the_top_level_holds():
+    folders = {f"{name.partition('/')[0]}/" for name in tracked() if "/" in name}
+    assert folders <= set(inline("README.md"))
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
 
 # Commands
@@ -85,23 +103,23 @@ def test_every_tool_is_known_here():
 
 
 def settle(override: str) -> tuple[str, Any]:
-    """The override, with a recipe that is there for one that is the reader's."""
+    """The override, with an existing recipe in place of the reader's own."""
     key, value = layers.parse_override(override)
-    readers = key == "recipe" and (value == OWN_RECIPE or PLACEHOLDER.fullmatch(value))
-    return key.removeprefix("+"), "tiny" if readers else value
+    is_readers = key == "recipe" and (value == OWN_RECIPE or PLACEHOLDER.fullmatch(value))
+    return key.removeprefix("+"), "tiny" if is_readers else value
 
 
 def check_configuration(overrides: dict[str, Any]) -> params.Params:
-    """The overrides are valid, with every variant of the texts there."""
+    """The configuration with these overrides, which must be valid."""
     return params.load(ROOT / "params.yaml", overrides)
 
 
 @pytest.mark.parametrize("words", examples("gsm8k-grpo"))
 def test_a_stage_by_hand_has_the_command_and_the_options(words):
-    known = typer.main.get_command(app).commands
     if PLACEHOLDER.fullmatch(words[0]):
         return
-    command = known[words[0]]
+    command = typer.main.get_command(app).commands[words[0]]
+    assert not command.hidden
     if words[1:] in ([], ["--help"]):
         return
     context = command.make_context(words[0], words[1:])
@@ -112,10 +130,10 @@ def test_a_stage_by_hand_has_the_command_and_the_options(words):
 
 @pytest.mark.parametrize("words", examples("snakemake"))
 def test_a_workflow_call_has_options_targets_and_a_configuration_that_loads(words):
-    given = get_argument_parser().parse_args(words)
+    arguments = get_argument_parser().parse_args(words)
     rules = re.findall(r"^rule (\w+):", "".join(file.read_text() for file in workflow()), re.MULTILINE)
-    assert all(target in rules or target.startswith(MADE) for target in given.targets)
-    assert isinstance(check_configuration(dict(map(settle, given.config or []))), params.Params)
+    assert all(target in rules or target.startswith(WRITTEN) for target in arguments.targets)
+    assert isinstance(check_configuration(dict(map(settle, arguments.config or []))), params.Params)
 
 
 def workflow() -> Iterator[Path]:
@@ -125,8 +143,9 @@ def workflow() -> Iterator[Path]:
 
 @pytest.mark.parametrize("words", examples("dvc"))
 def test_a_dvc_call_has_options_and_keys_that_load(words):
-    given = dvc.cli.parse_args(words)
-    assert isinstance(check_configuration(dict(map(settle, getattr(given, "set_param", None) or []))), params.Params)
+    arguments = dvc.cli.parse_args(words)
+    overrides = dict(map(settle, getattr(arguments, "set_param", None) or []))
+    assert isinstance(check_configuration(overrides), params.Params)
 
 
 @pytest.mark.parametrize("words", examples("make"))
@@ -139,7 +158,7 @@ def test_a_make_target_exists(words):
 @pytest.mark.parametrize("words", [*examples("pytest"), *examples("python")])
 def test_a_script_or_a_test_that_is_run_is_there(words):
     if words[0] == "-m":
-        assert words[1] == "gsm8k_grpo.config.reference"
+        assert words[1] in ("gsm8k_grpo", "gsm8k_grpo.config.reference")
         return
     file = ROOT / next(word for word in words if word.endswith(".py"))
     chosen = words[words.index("-k") + 1] if "-k" in words else ""
@@ -150,9 +169,10 @@ def test_a_script_or_a_test_that_is_run_is_there(words):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_is_of_a_kind_that_is_looked_at(page):
+def test_every_block_is_of_a_kind_that_is_checked(page):
     kinds = {token.info for token in tokens(page) if token.type == "fence"}
-    assert kinds <= {"sh", "", "yaml", "json"} | ({"python", "diff", "yaml own"} if page == "docs/howto.md" else set())
+    followed = {"python", "diff", "yaml own", "yaml recipe"} if page == "docs/howto.md" else set()
+    assert kinds <= {"sh", "", "yaml", "json", "mermaid"} | followed
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")])
@@ -162,16 +182,26 @@ def test_every_piece_of_configuration_loads(page):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "json")])
-def test_every_row_of_data_is_one(page):
+def test_every_row_of_data_has_a_gold_answer(page):
     for row in (json.loads(line) for block in blocks(page, "json") for line in block.splitlines()):
         assert gold_answer(row["answer"])
+
+
+def test_each_arrow_of_the_diagrams_is_between_stages():
+    """The diagrams in README and architecture name every stage, and besides them only the configuration."""
+    stages = {folder.name for folder in (PACKAGE / "stages").iterdir() if (folder / "stage.py").is_file()}
+    for page in ("README.md", "docs/architecture.md"):
+        (diagram,) = blocks(page, "mermaid")
+        lines = [re.sub(r'\|"[^"]*"\||\(\[.*?\]\)', "", line) for line in diagram.splitlines() if "-->" in line]
+        nodes = {node.strip() for line in lines for node in re.split("-->|&", line)}
+        assert nodes - {"configuration"} == stages
 
 
 # What the tutorial shows, against the figures that docs/benchmarks.md has of the default run
 
 
 def right_answers(page: str) -> dict[str, tuple[int, int]]:
-    """The strictly and flexibly right answers of each model, of 500, as a page's first table of accuracies says."""
+    """The number of strictly and flexibly right answers of 500 by model, from a page's first table of accuracies."""
     rows = re.findall(
         r"^\| (base|short|full)[^|]*\| ([\d.]+) % \([^|]+\| ([\d.]+) % ",
         (ROOT / page).read_text(encoding="utf-8"),
@@ -180,14 +210,14 @@ def right_answers(page: str) -> dict[str, tuple[int, int]]:
     return {model: (round(5 * float(strict)), round(5 * float(flexible))) for model, strict, flexible in rows}
 
 
-def test_the_terminals_answer_in_the_tutorial_is_what_summary_says_of_those_figures(tmp_path):
+def test_the_summary_in_the_tutorial_is_what_the_command_prints_for_those_figures(tmp_path):
     settings = check_configuration({})
     sample_results.write_results(tmp_path, settings, right_answers("docs/benchmarks.md"), questions=500)
     write_text(tmp_path / "report/report.html", "")
-    said = [line.rstrip() for line in summary(tmp_path, settings).splitlines()]
+    printed = [line.rstrip() for line in summary(tmp_path, settings).splitlines()]
     shown = next(block for block in blocks("docs/tutorial.md", "") if "accuracy on 500 questions" in block)
-    assert shown.splitlines() == said[: len(shown.splitlines())]
+    assert shown.splitlines() == printed[: len(shown.splitlines())]
 
 
-def test_readmes_table_has_the_figures_of_the_benchmarks():
+def test_the_table_in_readme_has_the_figures_of_the_benchmarks():
     assert right_answers("README.md") == right_answers("docs/benchmarks.md")

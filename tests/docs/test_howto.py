@@ -2,14 +2,13 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import stages
-from gsm8k_grpo.config import layers, params
+import small_run
+from gsm8k_grpo.config import layers
 from pages import OWN_FILES, OWN_RECIPE, blocks
 from project import COMMAND
 
@@ -19,7 +18,7 @@ PAGE = "docs/howto.md"
 @pytest.fixture(scope="module")
 def with_own_rewards(tmp_path_factory) -> Path:
     """The project after what docs/howto.md says about own rewards and an own recipe."""
-    folder = stages.checkout(tmp_path_factory.mktemp("own"))
+    folder = small_run.checkout(tmp_path_factory.mktemp("own"))
     rewards = folder / "workflow/gsm8k_grpo/gsm8k/rewards"
     module, test = blocks(PAGE, "python")
     (folder / OWN_FILES[0]).write_text(module)
@@ -32,7 +31,7 @@ def with_own_rewards(tmp_path_factory) -> Path:
     (rewards / "__init__.py").write_text(table)
     with (folder / "params.yaml").open("a") as file:
         file.write("".join(blocks(PAGE, "yaml own")))
-    shutil.copy(params.RECIPES / "rtx3080.yaml", folder / f"workflow/recipes/{OWN_RECIPE}.yaml")
+    (folder / f"workflow/recipes/{OWN_RECIPE}.yaml").write_text("".join(blocks(PAGE, "yaml recipe")))
     return folder
 
 
@@ -46,11 +45,12 @@ def test_own_rewards_as_the_page_says_are_a_set_that_the_configuration_takes(wit
     assert done.returncode == 0, done.stderr
     written = layers.read(with_own_rewards / "results/configure/params.yaml")
     assert written["rewards"] == {"set": "own", "weights": {"correctness": 2.0, "brevity": 0.5}}
-    tested = in_checkout(with_own_rewards, sys.executable, "-m", "pytest", "-q", "tests/test_own.py")
+    tested = in_checkout(with_own_rewards, sys.executable, "-m", "pytest", "-q", OWN_FILES[1])
     assert "1 passed" in tested.stdout
 
 
-def test_an_own_recipe_is_a_copy_under_another_name(with_own_rewards):
-    done = in_checkout(with_own_rewards, COMMAND, "plan", "--set", f"recipe={OWN_RECIPE}", "--card", "24")
+def test_an_own_recipe_has_the_model_of_the_recipe_it_extends_and_its_own_adapters(with_own_rewards):
+    done = in_checkout(with_own_rewards, COMMAND, "plan", "--set", f"recipe={OWN_RECIPE}", "--gpu-gib", "24")
     assert done.returncode == 0, done.stderr
     assert "Llama-3.2-1B-Instruct" in done.stdout
+    assert "adapter" in done.stdout

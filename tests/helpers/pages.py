@@ -1,4 +1,4 @@
-"""What stands in README and docs/: links, commands and blocks of code, for the tests of the pages."""
+"""What README, CONTRIBUTING and docs/ contain: links, commands and blocks of code, for the tests of the pages."""
 
 import itertools
 import re
@@ -10,23 +10,28 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from project import ROOT
 
-PAGES = ["README.md", "CHANGELOG.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+PAGES = [
+    "README.md", "CHANGELOG.md", "CONTRIBUTING.md",
+    *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
+]  # fmt: skip
+# The few lines that say what a folder holds.
+FOLDER_PAGES = sorted(f"{page.parent.name}/README.md" for page in ROOT.glob("[a-z]*/README.md"))
 # What the reader of docs/howto.md writes.
 OWN_RECIPE = "mine"
-OWN_FILES = ["workflow/gsm8k_grpo/gsm8k/rewards/own.py", "tests/test_own.py"]
+OWN_FILES = ["workflow/gsm8k_grpo/gsm8k/rewards/own.py", "tests/unit/gsm8k/test_own.py"]
 
 
 @cache
 def tokens(page: str) -> list[Token]:
     """The tokens of a page, those within paragraphs too."""
-    found = []
+    every = []
     for token in MarkdownIt("commonmark").enable("table").parse((ROOT / page).read_text(encoding="utf-8")):
-        found += [token, *(token.children or [])]
-    return found
+        every += [token, *(token.children or [])]
+    return every
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """The blocks of code of a language; "" is that of output."""
+    """The blocks of code in a language; "" is the language of output."""
     return [token.content for token in tokens(page) if token.type == "fence" and token.info == language]
 
 
@@ -37,7 +42,7 @@ def inline(page: str) -> list[str]:
 def anchors(page: str) -> set[str]:
     """The anchors that a forge gives the headings of a page: lower case, no punctuation, hyphens for spaces."""
     every = tokens(page)
-    titles = [every[place + 1].content for place, token in enumerate(every) if token.type == "heading_open"]
+    titles = [every[index + 1].content for index, token in enumerate(every) if token.type == "heading_open"]
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
@@ -47,7 +52,7 @@ def targets(page: str) -> list[str]:
 
 
 def commands(page: str) -> list[list[str]]:
-    """The commands of a page's shell blocks and those within its text, as words; output and comments are left out."""
+    """The commands in a page's shell blocks and within its text, as words, without output and comments."""
     lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
     lines += [line[2:] for block in blocks(page, "") for line in block.splitlines() if line.startswith("$ ")]
     lines += [
@@ -62,4 +67,4 @@ def split(line: str) -> Iterator[list[str]]:
     lexer.whitespace_split = True
     for operator, words in itertools.groupby(lexer, lambda word: word in ("&&", ";")):
         if not operator:
-            yield [word for place, word in enumerate(words) if place or word != "time"]
+            yield [word for index, word in enumerate(words) if index or word != "time"]

@@ -108,7 +108,7 @@ def train(
     settings = load(overrides)
     _one_of("--variant", variant, [*settings.variants, *settings.further_runs])
     settings = settings.of_run(variant)
-    if settings.backend == "unsloth" and settings.variant_method(variant) == "grpo":
+    if settings.backend == "unsloth" and settings.traits(variant).learns_from_rewards:
         from gsm8k_grpo.stages.train.grpo import unsloth_backend  # noqa: F401  before all that it rewrites
     from gsm8k_grpo.stages.train.stage import train as stage
 

@@ -30,9 +30,9 @@ PROMPTS = config["evaluate"]["prompts"]  # beside that of training
 SETS = list(config["evaluate"]["sets"])  # beside the test split
 # Those with further seeds, which only the spread over the seeds is of.
 FURTHER_RUNS = list(settings.further_runs)
-# Without a validation split there is nothing to draw the learning curve from, without GRPO there are no rewards.
+# Without a validation split there is no learning curve; a method that learns from solutions has no rewards to draw.
 LEARNING = ["learning"] if config["extract"]["validation_rows"] else []
-REWARDS = ["rewards"] if "grpo" in map(settings.variant_method, VARIANTS) else []
+REWARDS = ["rewards"] if any(settings.traits(variant).learns_from_rewards for variant in VARIANTS) else []
 SAMPLED = ["sampled"] if config["evaluate"]["samples"] else []
 FIGURES = ["accuracy", "gains", *SAMPLED, *LEARNING, *REWARDS, "training", "timing"]
 

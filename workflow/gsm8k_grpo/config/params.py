@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from gsm8k_grpo.config import errors, layers
+from gsm8k_grpo.config.methods import METHODS, MethodTraits
 from gsm8k_grpo.config.sections import (
     NAME,
     Base,
@@ -145,19 +146,28 @@ class Params(Section):
     def _check_methods(self) -> None:
         """Rewards and gold answers are there for GRPO, and rewards for nothing else."""
         for name, variant in self.variants.items():
-            if self.variant_method(name) == "sft" and variant.rewards is not None:
+            method, rewarded = self.variant_method(name), self.traits(name).learns_from_rewards
+            if variant.rewards is not None and not rewarded:
                 raise ValueError(
-                    f"variants.{name}.rewards: method sft learns the answers and has no rewards; leave them out, or "
-                    "give method: grpo"
+                    f"variants.{name}.rewards: method {method} learns the answers and has no rewards; leave them out, "
+                    "or give method: grpo"
                 )
-            if self.variant_method(name) == "grpo" and self.extract.answers == "free":
+            if rewarded and self.extract.answers == "free":
                 raise ValueError(
-                    f"extract.answers = free: variant {name} is of method grpo, whose rewards need a number to each "
-                    "question; give answers: gsm8k, or method: sft"
+                    f"extract.answers = free: variant {name} is of method {method}, whose rewards need a number to "
+                    "each question; give answers: gsm8k, or method: sft"
                 )
 
     def variant_method(self, variant: str) -> Method:
         return self.variants[variant].method or self.method
+
+    def traits(self, variant: str) -> MethodTraits:
+        """What is to be known of the method that a variant is trained by."""
+        return METHODS[self.variant_method(variant)]
+
+    def settings_of(self, variant: str) -> Train | Sft:
+        """The section that holds the settings of a variant's method."""
+        return getattr(self, self.traits(variant).section)
 
     @property
     def further_runs(self) -> dict[str, tuple[str, int]]:
@@ -203,7 +213,7 @@ class Params(Section):
         return self.variants[variant].rewards or self.rewards
 
     def reward_names(self, variant: str) -> list[str]:
-        return [] if self.variant_method(variant) == "sft" else list(self.variant_rewards(variant).weights)
+        return list(self.variant_rewards(variant).weights) if self.traits(variant).learns_from_rewards else []
 
     def kept_steps(self, variant: str) -> list[int]:
         """Steps of a variant whose weights are kept beside the final ones; its length in epochs bounds none."""

@@ -14,11 +14,11 @@ from gsm8k_grpo.gsm8k.few_shot import BaselinePrompt
 from gsm8k_grpo.gsm8k.problems import ProblemSet
 from gsm8k_grpo.gsm8k.prompts import Answers, Language
 from gsm8k_grpo.gsm8k.rewards import NAMES, TABLE, RewardSet
+from gsm8k_grpo.records import Method
 
 NAME = r"^[a-z][a-z0-9_]*$"
 TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")  # of MLflow; a file store it refuses
 
-Method = Literal["grpo", "sft"]
 Scheduler = Literal["constant", "constant_with_warmup", "cosine", "linear"]
 Optimizer = Literal["adamw_torch", "adamw_torch_fused", "paged_adamw_8bit", "adamw_8bit"]
 Count = Annotated[int, Field(ge=1)]

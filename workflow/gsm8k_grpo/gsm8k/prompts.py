@@ -6,9 +6,10 @@ Chinese text is the one of the published 14 GB recipe.  The example of the one-s
 
 from typing import Literal
 
+from gsm8k_grpo.records import Message
+
 Answers = Literal["gsm8k", "free"]
 Language = Literal["english", "chinese"]
-Message = dict[str, str]
 
 TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 SYSTEM: dict[Language, str] = {
@@ -47,7 +48,7 @@ def chat(question: str, language: Language, one_shot: bool) -> list[Message]:
 
 
 def prompt(question: str, answers: Answers, language: Language, one_shot: bool) -> list[Message]:
-    """The messages for a question as a recipe has it asked: free answers have no format, so the question stands alone."""
+    """The messages for a question: with free answers, which have no format, the question alone."""
     if answers == "free":
         return [{"role": "user", "content": question}]
     return chat(question, language, one_shot)

@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from gsm8k_grpo.config import layers
+from gsm8k_grpo.config.methods import METHODS
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import Method, Train
 from gsm8k_grpo.files import PipelineError
@@ -52,7 +53,8 @@ def report(params: Params, shape: Shape, size: float | None) -> str:
 def _advice(params: Params, shape: Shape, size: float) -> str:
     """Changes that save memory, those that cost least first, until it fits."""
     lines = ["Change, one after the other:"]
-    for change in _changes(params, shape) if params.method == "grpo" else _supervised_changes(params, shape):
+    rewarded = METHODS[params.method].learns_from_rewards
+    for change in _changes(params, shape) if rewarded else _supervised_changes(params, shape):
         changed = _changed(params, change)
         if changed is None or plan(changed, shape).gib >= plan(params, shape).gib:
             continue

@@ -6,6 +6,7 @@ stored, its constant stands below, by itself, to be set from measured peaks (doc
 
 from dataclasses import dataclass, replace
 
+from gsm8k_grpo.config.methods import METHODS
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import Train
 from gsm8k_grpo.memory.shapes import Shape
@@ -24,7 +25,7 @@ ADAMW_EMBEDDING_BYTES = 2 * 4
 PROMPT_TOKENS = 256
 
 # Bytes that a layer keeps of each token for the backward pass, for every unit of the hidden and of the intermediate
-# size, computed in 16 bit; keys and values come to these.  Counted on PyTorch's saved tensors (tests/unit/memory/test_plan.py).
+# size, computed in 16 bit; keys and values come to these.  tests/unit/memory/test_plan.py counts PyTorch's saved tensors.
 # Hidden: inputs of two norms in 32 bit (8), of the projections (4), queries and attention's output (4); where weights
 # are trained, outputs of the norms (4).  Intermediate: gate, its activation, up, their product.
 KEPT_HIDDEN = 16
@@ -87,12 +88,12 @@ def plan(params: Params, shape: Shape, longest: int | None = None) -> Plan:
     `longest` is the length in tokens of the longest prompt, for method sft with its answer; PROMPT_TOKENS or
     sft.max_length where it is not given.
     """
-    if params.method == "sft":
-        return _supervised(params, shape, longest or params.sft.max_length)
-    return _grpo(params, shape, longest or PROMPT_TOKENS)
+    if METHODS[params.method].learns_from_rewards:
+        return _with_generation(params, shape, longest or PROMPT_TOKENS)
+    return _supervised(params, shape, longest or params.sft.max_length)
 
 
-def _grpo(params: Params, shape: Shape, prompt: int) -> Plan:
+def _with_generation(params: Params, shape: Shape, prompt: int) -> Plan:
     generation, update = _generation(params, shape, prompt), _update(params, shape, prompt)
     if params.vllm and params.vllm.sleep:
         # The two take turns: what the smaller one needs, the larger one has given back.

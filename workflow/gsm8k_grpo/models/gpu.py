@@ -1,4 +1,4 @@
-"""The GPU: whether it is there where it must be, a limit to what a run may take of it, its peak memory and its energy."""
+"""The GPU: requiring one, limiting the memory that a run may take of it, and measuring peak memory and energy."""
 
 import os
 import resource

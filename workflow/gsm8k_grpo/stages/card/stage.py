@@ -17,6 +17,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from gsm8k_grpo.analysis.formatting import interval, percent
 from gsm8k_grpo.analysis.metrics import METRICS
 from gsm8k_grpo.analysis.verdict import format_reading, verdict
+from gsm8k_grpo.config.methods import METHODS
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import vllm_rank
 from gsm8k_grpo.files import read_json, write_text
@@ -27,7 +28,6 @@ from gsm8k_grpo.stages.card import licences
 
 TEMPLATES = Path(__file__).resolve().parent
 LANGUAGES = {"english": "en", "chinese": "zh"}
-METHODS = {"grpo": "GRPO (TRL's GRPOTrainer)", "sft": "supervised fine-tuning (TRL's SFTTrainer)"}
 SHARES = (*METRICS, "format_rate", "truncation_rate")
 
 Json = dict[str, Any]
@@ -182,7 +182,7 @@ def _training(found: Found, adapter: bool, params: Params, variant: str) -> list
         f"Learning rate {effective['learning_rate']:g}, weights of type `{params.precision}`"
         f"{f', base in {params.quantization}' if params.quantization else ''}",
     ]
-    if told["method"] == "grpo":
+    if METHODS[told["method"]].learns_from_rewards:
         rewards = params.variant_rewards(variant)
         weighted = ", ".join(f"{name} x {weight:g}" for name, weight in rewards.weights.items())
         lines.insert(2, f"Rewards, set `{rewards.set}`: {weighted}")

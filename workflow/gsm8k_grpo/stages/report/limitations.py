@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gsm8k_grpo.analysis.formatting import joined, percent
+from gsm8k_grpo.config.methods import METHODS
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.gsm8k.problems import SETS
 from gsm8k_grpo.stages.report.results import Results
@@ -82,7 +83,7 @@ def _of_seeds(found: Results) -> Iterator[Limitation]:
 
 def _of_the_rewards(found: Results, params: Params) -> Iterator[Limitation]:
     controls = [variant for variant in params.variants if not params.variant_rewards(variant).know_the_answer]
-    supervised = [variant for variant, run in found.training.items() if run["method"] == "sft"]
+    supervised = [variant for variant, run in found.training.items() if not METHODS[run["method"]].learns_from_rewards]
     if not controls and not supervised:
         yield Limitation(
             "That it took these rewards",

@@ -18,6 +18,7 @@ from gsm8k_grpo.analysis import formatting
 from gsm8k_grpo.analysis.formatting import interval, percent, points
 from gsm8k_grpo.analysis.metrics import METRICS
 from gsm8k_grpo.analysis.verdict import format_reading, headline, outcome, seeds_reading, verdict
+from gsm8k_grpo.config.methods import METHODS
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import write_text
 from gsm8k_grpo.gsm8k.problems import SETS
@@ -71,6 +72,7 @@ def render(found: Results, drawn: list[figures.Figure], params: Params) -> str:
         params=params,
         metrics=list(METRICS),
         kinds=KINDS,
+        methods=METHODS,
         headline=formatting.unbroken(
             headline(found.comparison, found.gains, found.evaluations, params.headline_variant)
         ),

@@ -141,8 +141,8 @@ def writing(run: Path, folder: Path, size: int) -> Iterator[None]:
         before = newest(run)
         raise PipelineError(
             f"{folder}: the disk is full: this takes about {_mib(size)}, {_mib(free)} were left. "
-            f"{f'{before} is whole' if before else 'There is no checkpoint yet'}. Make room (gsm8k-grpo checkpoints lists "
-            "the folders of old runs), then give the same command again: it goes on from there."
+            f"{f'{before} is whole' if before else 'There is no checkpoint yet'}. Make room (gsm8k-grpo checkpoints "
+            "lists the folders of old runs), then give the same command again: it goes on from there."
         ) from error
 
 

@@ -15,6 +15,7 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
+from gsm8k_grpo.config.methods import METHODS
 from gsm8k_grpo.files import write_bytes
 from gsm8k_grpo.stages.report.figures import bars, curves
 from gsm8k_grpo.stages.report.results import Results
@@ -72,7 +73,7 @@ def javascript() -> str:
 
 def figures(found: Results) -> list[Figure]:
     """Every figure of the report; there is none of what was not measured."""
-    supervised = [name for name, run in found.training.items() if run["method"] == "sft"]
+    supervised = [name for name, run in found.training.items() if not METHODS[run["method"]].learns_from_rewards]
     rewarded = {name: history for name, history in found.histories.items() if name not in supervised}
     return [
         _accuracy(found.evaluations),

@@ -1,0 +1,35 @@
+"""What configuration, memory plan and report need to know of a training method.
+
+How a method trains is one object per method in `stages.train.methods`; everything else asks for the traits below.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gsm8k_grpo.records import Method
+
+
+@dataclass(frozen=True)
+class MethodTraits:
+    """The traits of a training method.
+
+    Attributes:
+        title: the method and its trainer, as the model card names them.
+        label: the method in a few words, as the report names it.
+        section: the section of the configuration that holds its settings.
+        learns_from_rewards: it samples completions (`backend`, `engine`) and learns from their rewards; otherwise it
+            learns the solutions of the data, by TRL's own trainer whatever `backend` says.
+    """
+
+    title: str
+    label: str
+    section: Literal["train", "sft"]
+    learns_from_rewards: bool
+
+
+METHODS: dict[Method, MethodTraits] = {
+    "grpo": MethodTraits("GRPO (TRL's GRPOTrainer)", "GRPO", "train", learns_from_rewards=True),
+    "sft": MethodTraits(
+        "supervised fine-tuning (TRL's SFTTrainer)", "training on the solutions", "sft", learns_from_rewards=False
+    ),
+}
