@@ -6,65 +6,19 @@ names the key, the value and what is allowed; unknown keys are errors.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from gsm8k_grpo.config import errors, layers
 from gsm8k_grpo.config.methods import METHODS, MethodTraits
-from gsm8k_grpo.config.sections import (
-    NAME,
-    Base,
-    Compare,
-    Count,
-    Download,
-    Evaluate,
-    Extract,
-    Lora,
-    Method,
-    Positive,
-    Rewards,
-    Section,
-    Seed,
-    Sft,
-    Text,
-    Tracking,
-    Train,
-    Variant,
-    Vllm,
-)
+from gsm8k_grpo.config.recipes import read_recipe, recipes
+from gsm8k_grpo.config.sections import Configuration, Method, Rewards, Sft, Train
 from gsm8k_grpo.files import PipelineError
 
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
-
-class Params(Section):
-    recipe: Text
-    seed: Seed
-    seeds: list[Seed]
-    threads: Count
-    source: Literal["hub", "local", "generated"]
-    path: Text | None
-    model: Text
-    backend: Literal["trl", "unsloth"]
-    engine: Literal["transformers", "vllm"]
-    precision: Literal["float32", "mixed", "bfloat16", "float16"]
-    quantization: Literal["4bit"] | None
-    vram_gib: Positive | None
-    lora: Lora | None
-    vllm: Vllm | None
-    method: Method
-    download: Download
-    extract: Extract
-    base: Base | None
-    train: Train
-    sft: Sft
-    rewards: Rewards
-    variants: dict[Annotated[str, Field(pattern=NAME)], Variant]
-    keep_checkpoints: list[Count]
-    evaluate: Evaluate
-    compare: Compare
-    tracking: Tracking
+class Params(Configuration):
+    """The configuration, checked as a whole, and what follows from it: runs, their names, their settings."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Params":
@@ -226,10 +180,6 @@ class Params(Section):
         return ["base", *self.variants, *self.further_runs, *kept]
 
 
-def recipes() -> list[str]:
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
-
-
 def load(path: Path = Path("params.yaml"), overrides: Mapping[str, Any] = {}) -> Params:
     """The validated configuration.
 
@@ -245,7 +195,7 @@ def load(path: Path = Path("params.yaml"), overrides: Mapping[str, Any] = {}) ->
     recipe = edited.get("recipe")
     if recipe not in recipes():
         raise PipelineError(f"{path}: recipe = {errors.as_written(recipe)}: choose from {', '.join(recipes())}")
-    merged = layers.merge(layers.read(RECIPES / f"{recipe}.yaml"), edited)
+    merged = layers.merge(read_recipe(recipe), edited)
     try:
         return Params.model_validate(merged)
     except ValidationError as error:
