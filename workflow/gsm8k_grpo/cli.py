@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -36,9 +36,18 @@ Part = Annotated[
 
 
 def load(overrides: list[str]) -> params.Params:
-    """The configuration: what the workflow was given with --config counts as if given with --set, before it."""
-    given = json.loads(os.environ.get(layers.ENVIRONMENT, "{}"))
-    return params.load(overrides=given | dict(map(layers.parse_override, overrides)))
+    """The configuration; `--set` goes over the workflow's `--config`."""
+    return params.load(overrides=workflow_config() | options(overrides))
+
+
+def workflow_config() -> dict[str, Any]:
+    """The keys of Snakemake's `--config`, which the workflow hands on in the environment."""
+    return json.loads(os.environ.get(layers.ENVIRONMENT, "{}"))
+
+
+def options(overrides: list[str]) -> dict[str, Any]:
+    """The keys of `--set`."""
+    return dict(map(layers.parse_override, overrides))
 
 
 @contextmanager
@@ -50,11 +59,22 @@ def alone(stage: str, model: str = "") -> Iterator[None]:
 
 
 @app.command()
-def configure(overrides: Overrides = []) -> None:
+def configure(
+    show: Annotated[
+        bool,
+        typer.Option("--print", help="Only print it, each value with the file or option it comes from; write nothing."),
+    ] = False,
+    overrides: Overrides = [],
+) -> None:
     """Write the whole configuration, params.yaml over the recipe, into one file."""
+    settings = load(overrides)
+    if show:
+        from gsm8k_grpo.config.origins import annotated
+
+        typer.echo(annotated(settings, workflow_config(), options(overrides), Path("params.yaml")))
+        return
     from gsm8k_grpo.stages.configure.stage import configure as stage
 
-    settings = load(overrides)
     with alone("configure"):
         stage(RESULTS / "configure", settings)
 
