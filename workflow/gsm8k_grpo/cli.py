@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from gsm8k_grpo.commands.options import RESULTS, Overrides, Part, exclusive, load, require_choice
+from gsm8k_grpo.commands.options import (
+    RESULTS,
+    Overrides,
+    Part,
+    exclusive,
+    load,
+    parse_overrides,
+    require_choice,
+    workflow_config,
+)
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.runtime import interrupts, workspace
 
@@ -26,11 +35,22 @@ app = typer.Typer(
 
 
 @app.command(rich_help_panel=STAGES)
-def configure(overrides: Overrides = []) -> None:
+def configure(
+    show: Annotated[
+        bool,
+        typer.Option("--print", help="Print it, each value with the file or option it comes from, and write nothing."),
+    ] = False,
+    overrides: Overrides = [],
+) -> None:
     """Write the whole configuration, params.yaml over the recipe, into one file."""
+    settings = load(overrides)
+    if show:
+        from gsm8k_grpo.config.origins import annotated
+
+        typer.echo(annotated(settings, workflow_config(), parse_overrides(overrides), Path("params.yaml")))
+        return
     from gsm8k_grpo.stages.configure.stage import configure as stage
 
-    settings = load(overrides)
     with exclusive("configure"):
         stage(RESULTS / "configure", settings)
 

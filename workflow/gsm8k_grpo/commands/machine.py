@@ -16,7 +16,7 @@ import torch
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from gsm8k_grpo.config.params import RECIPES
+from gsm8k_grpo.config.recipes import RECIPES
 
 GIB = 2**30
 ENVIRONMENTS = RECIPES.parent.parent / "envs"

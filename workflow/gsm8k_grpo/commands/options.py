@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -32,8 +32,17 @@ Part = Annotated[
 
 def load(overrides: list[str]) -> params.Params:
     """The configuration with the overrides of `--set`, after those that the workflow was given with `--config`."""
-    workflow = json.loads(os.environ.get(layers.ENVIRONMENT, "{}"))
-    return params.load(overrides=workflow | dict(map(layers.parse_override, overrides)))
+    return params.load(overrides=workflow_config() | parse_overrides(overrides))
+
+
+def workflow_config() -> dict[str, Any]:
+    """The keys of Snakemake's `--config`, which the workflow passes on in the environment."""
+    return json.loads(os.environ.get(layers.ENVIRONMENT, "{}"))
+
+
+def parse_overrides(overrides: list[str]) -> dict[str, Any]:
+    """The keys and values of `--set`."""
+    return dict(map(layers.parse_override, overrides))
 
 
 @contextmanager

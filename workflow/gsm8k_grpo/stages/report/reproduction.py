@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gsm8k_grpo.config import layers
-from gsm8k_grpo.config.params import RECIPES, Params
+from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.config.recipes import RECIPES, read_recipe
 from gsm8k_grpo.files import sha256
 from gsm8k_grpo.stages.report.results import Results
 
@@ -47,7 +48,7 @@ class Setting:
 def settings(params: Params) -> list[Setting]:
     """Every key of the configuration and of the published recipe."""
     here = dict(_flat(params.model_dump()))
-    recipe = layers.read(RECIPES / f"{PUBLISHED}.yaml")
+    recipe = read_recipe(PUBLISHED)
     published = dict(_flat({section: keys for section, keys in recipe.items() if section not in UNPUBLISHED}))
     keys = dict.fromkeys([*here, *published])
     return [Setting(key, here.get(key, ABSENT), published.get(key, ABSENT)) for key in keys]
