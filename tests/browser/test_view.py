@@ -59,7 +59,7 @@ def runs(client: mlflow.MlflowClient) -> dict[str, mlflow.entities.Run]:
 
 def test_the_final_figures_are_a_runs_first_metrics_though_its_curves_come_before_them(client):
     metrics = runs(client)["short"].data.metrics
-    assert list(metrics)[: len(metrics.FINALS)] == [f"final_{name}" for name in metrics.FINALS]
+    assert list(metrics)[: len(metrics.FINAL_METRICS)] == [f"final_{name}" for name in metrics.FINAL_METRICS]
     assert metrics["final_strict_accuracy"] == 0.5
     assert "reward" in metrics
 

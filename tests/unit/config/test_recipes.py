@@ -59,7 +59,7 @@ def test_the_notebooks_six_completions_of_200_tokens_for_one_prompt_a_step(recip
 )
 def test_the_models_and_the_trainable_parameters_of_their_adapters(recipe, model, parameters, trainable, root):
     params = of(recipe, root)
-    shape = shapes.of(params)
+    shape = shapes.shape_of(params)
     assert params.model == model
     assert shape.parameters == parameters
     assert shape.adapter(params.lora) == trainable
@@ -69,7 +69,7 @@ def test_rtx3080_trains_all_weights_and_an_adapter_by_one_override(root):
     params = of("rtx3080", root)
     assert params.model == "meta-llama/Llama-3.2-1B-Instruct"
     assert params.lora is None
-    assert shapes.of(params).parameters == 1_235_814_400
+    assert shapes.shape_of(params).parameters == 1_235_814_400
     head = (RECIPES / "rtx3080.yaml").read_text(encoding="utf-8")
     override = head.partition("'lora=")[2].partition("'")[0]
     adapter = of("rtx3080", root, lora=yaml.safe_load(override)).lora
