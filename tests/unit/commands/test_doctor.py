@@ -40,7 +40,7 @@ def test_every_recipe_gets_its_line_and_the_chosen_one_decides(cli):
 def test_a_chosen_recipe_that_can_not_run_fails_with_its_reason(cli):
     done = cli("doctor", "--set", "recipe=rtx4090")
     assert done.returncode == 1
-    assert "* rtx4090            can't run: engine = vllm: needs a CUDA card, 18." in done.stdout
+    assert "* rtx4090            can't run: engine = vllm: needs a CUDA GPU, 18." in done.stdout
 
 
 @pytest.mark.gpu

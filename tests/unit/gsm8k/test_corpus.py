@@ -1,4 +1,4 @@
-"""The pretraining corpus: its styles, its mistakes, its habits, its drills."""
+"""The pretraining corpus: styles of answers, mistakes, favourite styles, and drills."""
 
 import random
 from collections import Counter
@@ -37,24 +37,24 @@ def write(style, slips, answered=None, seed=1):
 
 
 def style_of(text):
-    """The style of a right answer to row()."""
+    """The style of a correct answer to row()."""
     return next(style for style, rendered in RENDERED.items() if rendered == text)
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_each_style_is_rendered_to_the_letter(style):
+def test_each_style_is_rendered_exactly(style):
     assert render(style, WORK, "7") == RENDERED[style]
     assert write(style, slips=0) == RENDERED[style]
 
 
 def test_an_unknown_style_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"^style 'curt': choose from terse, plain, hurried, tagged$"):
+    with pytest.raises(ValueError, match=r"curt.*terse, plain, hurried, tagged"):
         render("curt", WORK, "7")
 
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("seed", range(20))
-def test_a_slip_makes_the_last_result_and_the_answer_wrong_alike(style, seed):
+def test_a_slip_makes_the_last_result_and_the_answer_wrong_in_the_same_way(style, seed):
     slipped = write(style, slips=1, seed=seed)
     wrongs = {7 + offset for offset in (-10, -3, -2, -1, 1, 2, 3, 10)}
     fitting = [n for n in wrongs if slipped == render(style, WORK.replace("=7>>7", f"={n}>>{n}"), str(n))]
@@ -84,7 +84,7 @@ def test_a_slip_finds_the_result_however_it_is_written(last_line, answer, slippe
     assert text == f"Day 1.\n{slipped.format(n=wrong)}\n#### {wrong}"
 
 
-def test_the_share_of_slips_is_the_one_asked_for():
+def test_the_share_of_slips_is_the_configured_one():
     rng = random.Random(1)
     texts = [completion(row(), weights(terse=1.0), 0.5, 0.25, rng) for _ in range(2000)]
     assert texts.count("The answer is 7.") == pytest.approx(1500, abs=80)
@@ -101,7 +101,7 @@ def test_a_writer_keeps_to_the_favourite_style():
     assert set().union(*habits.values()) == set(STYLES)
 
 
-def test_without_favourites_the_styles_stand_as_their_weights():
+def test_without_favourites_the_styles_occur_as_their_weights_say():
     rng = random.Random(1)
     mixed = weights(terse=1.0, plain=2.0, tagged=5.0)
     found = Counter(style_of(completion(row(), mixed, 0.0, 0.0, rng)) for _ in range(4000))
@@ -124,7 +124,7 @@ def test_a_style_of_weight_0_never_occurs(favourite, never):
 
 @pytest.fixture
 def base(small):
-    """20 documents of right, tagged answers, without drills."""
+    """20 documents of correct, tagged answers, without drills."""
     changes = {"steps": 5, "batch_size": 4, "drills": 0.0, "slips": 0.0, "styles": weights(tagged=1.0)}
     return small.base.model_copy(update=changes)
 
@@ -132,7 +132,7 @@ def base(small):
 ROWS = [row(name) for name in ("Ada", "Ben", "Cleo")]
 
 
-def test_the_rows_stand_in_the_corpus_in_turn_under_their_prompts(base):
+def test_the_rows_take_turns_in_the_corpus_with_their_prompts(base):
     documents = corpus(ROWS, base, seed=1)
     assert len(documents) == 20
     assert [document.prompt for document in documents] == [ROWS[n % 3]["prompt"] for n in range(20)]
@@ -153,7 +153,7 @@ def test_drills_are_pages_of_the_rows_own_sums_without_a_prompt(base):
     assert {line for page in lines for line in page} == {"3*4=12", "12-5=7"}
 
 
-def test_the_share_of_drills_is_the_one_asked_for(base):
+def test_the_share_of_drills_is_the_configured_one(base):
     documents = corpus(ROWS, base.model_copy(update={"drills": 0.3, "steps": 500}), seed=1)
     assert sum(not document.prompt for document in documents) == pytest.approx(600, abs=70)
 

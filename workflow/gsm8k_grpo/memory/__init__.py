@@ -1,4 +1,4 @@
-"""Does a training run fit the GPU?  The model's shape, the memory plan derived from it, and advice on what to change.
+"""Will it fit?  The memory plan of a training run, from the model's shape and the configuration, and what to change.
 
-May import `models`, `config` and `files`; imports no stage.
+May import `models`, `config`, `files` and `records`, and no stage, so that `plan` and `doctor` work before any stage.
 """

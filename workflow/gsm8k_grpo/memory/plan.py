@@ -178,7 +178,7 @@ def _training(params: Params, shape: Shape, optim: str) -> list[Part]:
     head = 0 if params.lora else shape.vocabulary * shape.hidden
     return [
         Part("adapter", trained * size / GIB if params.lora else 0.0, f"{trained:,} in float32"),
-        Part("gradients", (trained + head) * size / GIB, f"of {trained:,} weights{', twice of the head' * bool(head)}"),
+        Part("gradients", (trained + head) * size / GIB, f"of {trained:,} weights{', the head twice' * bool(head)}"),
         _optimizer(optim, trained, head, size),
     ]
 

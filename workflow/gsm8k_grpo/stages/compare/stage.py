@@ -39,8 +39,8 @@ def compare(evaluated: Path, runs: Mapping[str, Mapping[int, str]], target: Path
     models = ["base", *(run for by_seed in runs.values() for run in by_seed.values())]
     answers: Answers = {model: read_jsonl(evaluated / model / "answers.jsonl") for model in models}
     pairs = list(itertools.combinations(["base", *runs], 2))
-    attributions: list[Attribution] = [{"a": a, "b": b, **attribute(answers[a], answers[b])} for a, b in pairs]
     comparisons = _comparisons(answers, pairs, params.resamples, seed)
+    attributions: list[Attribution] = [{"a": a, "b": b, **attribute(answers[a], answers[b])} for a, b in pairs]
     write_json(target / "seeds.json", _spreads(answers, runs))
     write_json(target / "gains.json", attributions)
     write_json(target / "comparison.json", comparisons)

@@ -20,6 +20,7 @@ import numpy as np
 from scipy.stats import hypergeom
 
 from gsm8k_grpo.analysis.metrics import (
+    CURVE_SHARES,
     EXTRACTIONS,
     GREEDY_METRICS,
     GREEDY_SHARES,
@@ -29,7 +30,7 @@ from gsm8k_grpo.analysis.metrics import (
 )
 from gsm8k_grpo.analysis.significance import mean_interval, share_interval
 from gsm8k_grpo.gsm8k.answers import number, same_answer
-from gsm8k_grpo.records import GradedAnswer, GradedSamples, GreedySummary, MetricValue
+from gsm8k_grpo.records import CheckpointMetrics, GradedAnswer, GradedSamples, GreedySummary, MetricValue
 
 
 def summarise(answers: Sequence[GradedAnswer], resamples: int, seed: int) -> GreedySummary:
@@ -54,6 +55,18 @@ def shares(answers: Sequence[GradedAnswer], names: Iterable[str]) -> dict[str, A
 
 def mean_length(answers: Sequence[GradedAnswer]) -> float:
     return sum(answer["completion_tokens"] for answer in answers) / len(answers)
+
+
+def curve_point(step: int, prompts_seen: int, answers: Sequence[GradedAnswer]) -> CheckpointMetrics:
+    """The metrics of a checkpoint: `answers` are those to the validation split, `prompts_seen` is of training."""
+    point = {
+        "step": step,
+        "prompts_seen": prompts_seen,
+        "n": len(answers),
+        **shares(answers, CURVE_SHARES),
+        "mean_completion_tokens": mean_length(answers),
+    }
+    return cast(CheckpointMetrics, point)
 
 
 def greedy_metrics(summary: GreedySummary, n: int) -> list[MetricValue]:

@@ -16,19 +16,18 @@ step and one for the last step.  Base, where training starts, is step 0.
 
 import shutil
 from pathlib import Path
-from typing import cast
 
 import pandas as pd
 import torch
 
-from gsm8k_grpo.analysis.metrics import CURVE_METRICS, CURVE_SHARES, metric_value
+from gsm8k_grpo.analysis.metrics import CURVE_METRICS, metric_value
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, sha256, write_json, write_jsonl
 from gsm8k_grpo.models import gpu, loading
 from gsm8k_grpo.models.engine import Engine
 from gsm8k_grpo.records import CheckpointMetrics, Decoding, Evaluation, Example, GradedAnswer, GreedySummary
 from gsm8k_grpo.stages.evaluate.answering import TaskRunner, answer, load_engine
-from gsm8k_grpo.stages.evaluate.metrics import mean_length, shares
+from gsm8k_grpo.stages.evaluate.metrics import curve_point
 from gsm8k_grpo.stages.evaluate.requests import build_requests, require_context, with_training_prompt
 from gsm8k_grpo.stages.evaluate.tasks import Task
 from gsm8k_grpo.tracking.mlflow_runs import Run, of_results, running
@@ -127,25 +126,15 @@ def learning_curve(
         engine.use(weights(checkpoint, base, trained))
         answers[step], _ = answer(requests, engine, params, checkpoint)
     answers[max(prompts_seen)] = final
-    return [_curve_point(step, prompts_seen[step], rows) for step, rows in answers.items()]
-
-
-def _curve_point(step: int, prompts_seen: int, answers: list[GradedAnswer]) -> CheckpointMetrics:
-    point = {
-        "step": step,
-        "prompts_seen": prompts_seen,
-        "n": len(answers),
-        **shares(answers, CURVE_SHARES),
-        "mean_completion_tokens": mean_length(answers),
-    }
-    return cast(CheckpointMetrics, point)
+    return [curve_point(step, prompts_seen[step], rows) for step, rows in answers.items()]
 
 
 def _prompts_seen(model: str, trained: Path) -> dict[int, int]:
     """How many prompts each step of a model's training had seen; base is at step 0."""
     if model == "base":
         return {0: 0}
-    return pd.read_csv(trained / model / "history.csv").set_index("step")["prompts_seen"].to_dict()
+    history = pd.read_csv(trained / model / "history.csv")
+    return {int(step): int(seen) for step, seen in zip(history["step"], history["prompts_seen"], strict=True)}
 
 
 def curve_metrics(curve: list[CheckpointMetrics]) -> list[dict[str, float]]:
