@@ -137,9 +137,7 @@ class Run:
             self._last_step[column] = max((point.step for point in logged), default=-1)
         missing = [row for row in rows if _step(row) > self._last_step[column]]
         now = get_current_time_millis()
-        rows_per_call = METRICS_PER_CALL // len(
-            rows[0]
-        )  # whole rows, so that the last step of one column is that of all
+        rows_per_call = METRICS_PER_CALL // len(rows[0])  # whole rows, so that all columns have the same last step
         for start in range(0, len(missing), rows_per_call):
             batch = missing[start : start + rows_per_call]
             metrics = [
