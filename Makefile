@@ -31,8 +31,9 @@ test: check
 	$(IN) python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore $(WHOLE) \
 		tests/pipeline tests/stages tests/browser tests/commands tests/docs tests/gpu tests/unit
 
+# Without the tests that start commands, each of which imports PyTorch again.
 test-fast: check
-	$(IN) python -m pytest --numprocesses 2 --dist loadfile tests/unit
+	$(IN) python -m pytest --numprocesses 2 --dist loadfile -m 'not command and not container' tests/unit
 
 check: $(READY)
 	$(IN) ruff check .

@@ -1,4 +1,4 @@
-"""What the tests share: a valid configuration, a working folder, the command line, the real GSM8K."""
+"""Shared by the tests: a small configuration, a working folder, the command line, trained models, the real GSM8K."""
 
 import os
 import shutil
@@ -14,6 +14,8 @@ from project import COMMAND, ROOT, SECONDS
 settings.register_profile("repeatable", database=None, deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 
+STARTS_COMMANDS = {"cli", "prepared"}  # fixtures that run `gsm8k-grpo` in processes of their own, for seconds each
+
 SMALL = {
     "seed": 7,
     "download.generated": {"train_rows": 40, "test_rows": 10},
@@ -22,28 +24,35 @@ SMALL = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark the tests that start commands; `make test-fast` leaves them out."""
+    for item in items:
+        if STARTS_COMMANDS & set(item.fixturenames):
+            item.add_marker("command")
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The repository."""
+    """The folder of the repository."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def small() -> params.Params:
-    """The default configuration with 40 + 10 generated problems, 8 of them for validation."""
+    """The default configuration with 40 + 10 generated problems; 8 of the 40 are for validation."""
     return params.load(ROOT / "params.yaml", SMALL)
 
 
 @pytest.fixture
 def workdir(tmp_path: Path) -> Path:
-    """An empty folder but for params.yaml."""
+    """A folder that holds only params.yaml."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def cli(workdir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs `gsm8k-grpo` in the working folder; keyword arguments are environment variables."""
+    """Runs `gsm8k-grpo` in the working folder; keyword arguments become environment variables."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -64,21 +73,21 @@ def gsm8k() -> Path:
     """The folder of the real GSM8K."""
     folder = Path(os.environ.get("GSM8K_FOLDER", ROOT.parent / "shared" / "gsm8k"))
     if not (folder / "train.jsonl").is_file():
-        pytest.skip("GSM8K is not here: let GSM8K_FOLDER name the folder of train.jsonl and test.jsonl")
+        pytest.skip("GSM8K is missing: set GSM8K_FOLDER to the folder with its train.jsonl and test.jsonl")
     return folder
 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory) -> Path:
-    """The folder of the few rows of small_run.py, ready for training; tests copy it."""
-    from small_run import PREPARE, run  # what it imports takes seconds, and only the tests of real stages need it
+    """The folder of small_run.py after the stages before training; tests copy it."""
+    from small_run import PREPARE, run  # imports MLflow and pandas, which takes seconds; few tests need them
 
     return run(tmp_path_factory.mktemp("prepared"), *PREPARE)
 
 
 @pytest.fixture(scope="session")
 def uninterrupted(prepared, tmp_path_factory) -> Path:
-    """The same after an undisturbed training of the variant short."""
+    """The same folder after the variant short was trained without interruption."""
     from small_run import TRAIN, run
 
     return run(shutil.copytree(prepared, tmp_path_factory.mktemp("uninterrupted") / "p"), TRAIN)
@@ -86,5 +95,5 @@ def uninterrupted(prepared, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def folder(prepared, tmp_path) -> Path:
-    """A copy that is ready for training, for one test alone."""
+    """A copy of `prepared` for one test."""
     return shutil.copytree(prepared, tmp_path / "p")

@@ -5,8 +5,8 @@ import pytest
 import recipes as benchmark
 import roofline
 import speed
-from gsm8k_grpo.config import layers
-from gsm8k_grpo.config.params import RECIPES, load
+from gsm8k_grpo.config.params import load
+from gsm8k_grpo.config.recipes import read_recipe
 from gsm8k_grpo.gsm8k.problems import problems
 from gsm8k_grpo.gsm8k.prompts import chat
 from gsm8k_grpo.memory import shapes
@@ -26,7 +26,7 @@ def rows():
 def test_a_recipe_trains_its_few_steps_on_prompts_that_are_all_seen(recipe):
     settings = benchmark.settings_of(recipe, 20, None, {})
     assert settings.variants["short"].max_steps == 20
-    assert settings.vram_gib == layers.read(RECIPES / f"{recipe}.yaml")["vram_gib"]
+    assert settings.vram_gib == read_recipe(recipe)["vram_gib"]
     train = settings.train
     if settings.method == "sft":
         assert train.prompts == 20 * settings.sft.per_device_train_batch_size * settings.sft.gradient_accumulation_steps

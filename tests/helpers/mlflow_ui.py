@@ -1,4 +1,4 @@
-"""MLflow's interface as `make ui` starts it."""
+"""Start MLflow's interface as `make ui` does."""
 
 import os
 import signal
@@ -16,19 +16,19 @@ PATIENCE = 60  # seconds
 
 
 def listening(port: int) -> set[str]:
-    """Addresses that the port is open on."""
-    found = psutil.net_connections("inet")
-    return {entry.laddr.ip for entry in found if entry.status == psutil.CONN_LISTEN and entry.laddr.port == port}
+    """The addresses on which the port is open."""
+    connections = psutil.net_connections("inet")
+    return {entry.laddr.ip for entry in connections if entry.status == psutil.CONN_LISTEN and entry.laddr.port == port}
 
 
 @contextmanager
 def interface(folder: Path, port: int) -> Iterator[None]:
-    """The command of `make ui`, on the tracking store of a folder and on a port, from when it listens."""
+    """Run the command of `make ui` for `folder`'s tracking store on `port`; the block starts once it listens."""
     assert not listening(port), f"port {port} is taken"
-    told = subprocess.run(
+    dry_run = subprocess.run(
         ["make", "--no-print-directory", "-n", "-o", ".venv/.ready", "ui"], cwd=ROOT, capture_output=True, text=True
     )
-    command = told.stdout.splitlines()[-1].replace(str(ROOT / "tracking"), str(folder))
+    command = dry_run.stdout.splitlines()[-1].replace(str(ROOT / "tracking"), str(folder))
     assert "mlflow ui" in command
     assert "--port 5000" in command
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -1,4 +1,4 @@
-"""Where the project and its command are, and a server for tests that need one."""
+"""The place of the project and of its command, and a server for tests that need one."""
 
 import importlib.util
 import sys
@@ -10,13 +10,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).with_name("gsm8k-grpo")
-# Of a command.  The packages for a GPU take minutes where they are first imported.
+# The longest that a command may take.  The packages for a GPU take minutes when they are imported for the first time.
 SECONDS = 300 if importlib.util.find_spec("vllm") else 60
 
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """The address of a server on this machine that answers as `handler` does."""
+    """The address of a server on this machine that answers with `handler`, during the block."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"

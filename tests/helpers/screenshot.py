@@ -1,4 +1,4 @@
-"""Open the report, or MLflow's view of the runs, in Debian's chromium, and take a picture of it.
+"""Take a screenshot of the report, or of MLflow's view of the runs, in Debian's chromium.
 
 python tests/helpers/screenshot.py results/report/report.html docs/report.png
 python tests/helpers/screenshot.py results/report/report.html phone.png --width 390 --whole --dark
@@ -20,7 +20,7 @@ CHROMEDRIVER = Path("/usr/bin/chromedriver")
 
 @contextmanager
 def browser(width: int, height: int, dark: bool = False, offline: bool = True) -> Iterator[Chrome]:
-    """Headless chromium with a viewport of `width` by `height` pixels, without a network unless told otherwise."""
+    """Headless chromium with a viewport of `width` by `height` pixels and, unless `offline` is False, no network."""
     options = ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
@@ -41,20 +41,23 @@ def browser(width: int, height: int, dark: bool = False, offline: bool = True) -
 
 
 def resize(driver: Chrome, width: int, height: int) -> None:
-    """A headless window is at least 500 pixels wide; the emulated device is not."""
+    """Set the size of the viewport.  A headless window is at least 500 pixels wide, but an emulated device is not."""
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
 def show(driver: Chrome, page: Path) -> None:
-    """Load a report and wait until every chart is drawn."""
+    """Load a report and wait until all charts are drawn."""
     driver.get(page.resolve().as_uri())
     drawn = "return [...document.querySelectorAll('.chart')].every(chart => chart.querySelector('svg'))"
     WebDriverWait(driver, 60).until(lambda driver: driver.execute_script(drawn))
 
 
 def show_runs(driver: Chrome, address: str) -> None:
-    """Load MLflow's view of the runs, without the assistant that opens at a first visit, until charts are drawn."""
+    """Load MLflow's view of the runs and wait until its charts are drawn.
+
+    MLflow's assistant, which opens at the first visit, is turned off.
+    """
     visited = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
     driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": visited})
     driver.get(address)
@@ -63,7 +66,7 @@ def show_runs(driver: Chrome, address: str) -> None:
 
 
 def picture(driver: Chrome, whole: bool = False) -> bytes:
-    """PNG of the first screen, or of the whole page."""
+    """A PNG of the first screen, or of the whole page."""
     shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": whole})
     return base64.b64decode(shot["data"])
 
@@ -75,9 +78,9 @@ if __name__ == "__main__":
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--height", type=int, default=900)
     parser.add_argument("--dark", action="store_true")
-    parser.add_argument("--whole", action="store_true", help="the whole page, not the first screen alone")
-    asked = parser.parse_args()
-    served = asked.page.startswith("http")
-    with browser(asked.width, asked.height, asked.dark, offline=not served) as driver:
-        show_runs(driver, asked.page) if served else show(driver, Path(asked.page))
-        asked.image.write_bytes(picture(driver, asked.whole))
+    parser.add_argument("--whole", action="store_true", help="the whole page instead of the first screen")
+    options = parser.parse_args()
+    served = options.page.startswith("http")
+    with browser(options.width, options.height, options.dark, offline=not served) as driver:
+        show_runs(driver, options.page) if served else show(driver, Path(options.page))
+        options.image.write_bytes(picture(driver, options.whole))

@@ -1,4 +1,4 @@
-"""The real stages on a few rows and steps, for tests that need a trained model in seconds."""
+"""The real stages on few rows and steps, for tests that need a trained model within seconds."""
 
 import filecmp
 import os
@@ -18,7 +18,7 @@ from gsm8k_grpo.config import layers
 from gsm8k_grpo.files import read_json
 from project import COMMAND, ROOT
 
-# 8 steps an epoch, 4 steps a generation; the weights of step 9, amid the third generation, are kept.
+# 8 steps per epoch and 4 per generation; the weights of step 9, within the third generation, are kept.
 FEW = {
     "threads": 1, "download.generated.train_rows": 60, "download.generated.test_rows": 10,
     "extract.validation_rows": 10, "base.steps": 6, "train.prompts": 32, "train.per_device_train_batch_size": 32,
@@ -39,9 +39,9 @@ TRAINED_FILES = [*MODEL_FILES, "results/train/short/samples.jsonl"]
 
 
 def command(stage: str, **settings: Any) -> list[str]:
-    """`gsm8k-grpo STAGE` on the few rows; settings such as `train__learning_rate=1` go over them."""
-    given = FEW | {key.replace("__", "."): value for key, value in settings.items()}
-    return [str(COMMAND), *stage.split(), *(f"--set={key}={value}" for key, value in given.items())]
+    """`gsm8k-grpo STAGE` on few rows; settings such as `train__learning_rate=1` override the small ones."""
+    overrides = FEW | {key.replace("__", "."): value for key, value in settings.items()}
+    return [str(COMMAND), *stage.split(), *(f"--set={key}={value}" for key, value in overrides.items())]
 
 
 def stage(folder: Path, name: str, **settings: Any) -> subprocess.CompletedProcess[str]:
@@ -49,7 +49,7 @@ def stage(folder: Path, name: str, **settings: Any) -> subprocess.CompletedProce
 
 
 def run(folder: Path, *stages: str, **settings: Any) -> Path:
-    """Run stages that must succeed, in an empty folder or where earlier stages ran."""
+    """Run stages that must succeed, in an empty folder or in one where earlier stages ran."""
     if not (folder / "params.yaml").exists():
         shutil.copy(ROOT / "params.yaml", folder)
     for name in stages:
@@ -59,7 +59,10 @@ def run(folder: Path, *stages: str, **settings: Any) -> Path:
 
 
 def heeding_interrupts() -> None:
-    """For a new process: shells have theirs in the background ignore SIGINT, nohup SIGHUP; those of tests don't."""
+    """Let a new process react to signals, even if the tests run in the background of a shell or under nohup.
+
+    These make their processes ignore SIGINT and SIGHUP.
+    """
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, signal.SIG_DFL)
 
@@ -73,26 +76,27 @@ def start(folder: Path, name: str = TRAIN, **settings: Any) -> subprocess.Popen[
 
 
 def wait_for(happened: Callable[[], Any], process: subprocess.Popen, seconds: float = 240) -> None:
-    """Wait until something is so while a process runs."""
+    """Wait until `happened` returns something true, while the process runs."""
     end = time.monotonic() + seconds
     while not happened():
-        assert process.poll() is None, "the process ended before"
-        assert time.monotonic() < end, "it did not come to be"
+        assert process.poll() is None, "the process ended too early"
+        assert time.monotonic() < end, f"nothing happened in {seconds} seconds"
         time.sleep(0.01)
 
 
 def whole(folder: Path, step: int) -> Callable[[], bool]:
-    """Whether the checkpoint of a step is whole."""
+    """A function that returns whether the checkpoint of a step is complete."""
     return lambda: any(folder.glob(f"checkpoints/short-*/checkpoint-{step}/manifest.json"))
 
 
-def without_clock(folder: Path) -> dict:
+def without_clock(folder: Path) -> dict[str, Any]:
+    """metrics.json of the training without the measured times and other values that differ between runs."""
     metrics = read_json(folder / "results/train/short/metrics.json")
     return {key: value for key, value in metrics.items() if key not in WALL_CLOCK}
 
 
 def history(folder: Path) -> str:
-    """history.csv to the byte, but for the columns that a clock wrote."""
+    """history.csv to the byte, without the columns of measured times."""
     rows = pd.read_csv(folder / "results/train/short/history.csv", dtype=str)
     return rows.drop(columns=[column for column in rows if column in WALL_CLOCK]).to_csv()
 
@@ -104,20 +108,20 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def mlflow_run(folder: Path) -> mlflow.entities.Run:
-    """The one MLflow run of the variant short."""
+    """The only MLflow run of the variant short."""
     client = mlflow.MlflowClient(f"sqlite:///{folder}/tracking/mlflow.db")
-    (found,) = client.search_runs(["1"], "tags.variant = 'short'")
-    return found
+    (only,) = client.search_runs(["1"], "tags.variant = 'short'")
+    return only
 
 
 def logged_steps(folder: Path, metric: str = "reward_correctness") -> list[int]:
-    """The steps that MLflow has of a metric, as often as it has them."""
+    """The steps at which MLflow has a value of a metric; a step that was logged twice comes twice."""
     client = mlflow.MlflowClient(f"sqlite:///{folder}/tracking/mlflow.db")
     return sorted(point.step for point in client.get_metric_history(mlflow_run(folder).info.run_id, metric))
 
 
 def unprivileged(arguments: list[str | Path]) -> list[str | Path]:
-    """A command for which permissions bind, which for root they don't."""
+    """A command to which file permissions apply, even if root runs it."""
     if os.geteuid():
         return arguments
     dropped = "-dac_override,-dac_read_search"
@@ -125,7 +129,7 @@ def unprivileged(arguments: list[str | Path]) -> list[str | Path]:
 
 
 def checkout(folder: Path) -> Path:
-    """The project's files as git tracks them, in a folder of their own."""
+    """Copy the files that git tracks into a folder."""
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in tracked.stdout.splitlines():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -134,11 +138,11 @@ def checkout(folder: Path) -> Path:
 
 
 def workflow(folder: Path) -> Path:
-    """The project's files in a folder of their own, with the few rows in its params.yaml."""
+    """Copy the project's files into a folder, with few rows and steps in its params.yaml."""
     checkout(folder)
     params = folder / "params.yaml"
-    few = {key: value for key, value in FEW.items() if key != "keep_checkpoints"}
-    changed = layers.merge(layers.read(params), layers.nested(few | {"keep_checkpoints": [9]}))
+    few = FEW | {"keep_checkpoints": [9]}  # a list, as YAML has it
+    changed = layers.merge(layers.read(params), layers.nested(few))
     changed["variants"]["full"] = {"epochs": 2}
     params.write_text(yaml.safe_dump(changed))
     return folder

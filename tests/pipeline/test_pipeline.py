@@ -1,4 +1,4 @@
-"""The whole default pipeline, once, for real: Snakemake, training, MLflow, report; then what a rerun does."""
+"""The whole default pipeline with Snakemake, training, MLflow and report; then what a rerun does."""
 
 import itertools
 import json
@@ -13,7 +13,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
-import stages
+import small_run
 from gsm8k_grpo.files import read_json, read_jsonl
 
 MODELS = ["base", "short", "full"]
@@ -28,7 +28,7 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def jobs(dry_run: subprocess.CompletedProcess[str]) -> dict[str, int]:
-    """How often each rule would run."""
+    """How many jobs of each rule a dry run lists."""
     assert dry_run.returncode == 0, dry_run.stderr
     lines = re.findall(r"^(\w+) +(\d+)$", dry_run.stdout + dry_run.stderr, re.MULTILINE)
     return {rule: int(count) for rule, count in lines if rule != "total"}
@@ -36,7 +36,7 @@ def jobs(dry_run: subprocess.CompletedProcess[str]) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
-    return stages.checkout(tmp_path_factory.mktemp("checkout"))
+    return small_run.checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +55,14 @@ def difference(folder: Path, a: str, b: str, metric: str) -> dict:
     return next(row for row in rows if (row["a"], row["b"], row["metric"]) == (a, b, metric))
 
 
-def test_the_workflow_is_explained_before_it_runs(checkout):
+def test_a_dry_run_lists_every_job(checkout):
     assert jobs(snakemake(checkout, "-n", "report")) == {
         "configure": 1, "download": 1, "download_sets": 1, "extract": 1, "extract_sets": 1, "base": 1, "train": 2,
         "evaluate": 3, "compare": 1, "card": 2, "report": 1,
     }  # fmt: skip
 
 
-def test_plain_snakemake_makes_the_report(checkout):
+def test_snakemake_without_a_target_makes_the_report(checkout):
     assert jobs(snakemake(checkout, "-n")) == jobs(snakemake(checkout, "-n", "report")) | {"all": 1}
 
 
@@ -72,7 +72,7 @@ def test_lint_finds_nothing(checkout):
     assert "Congratulations, your workflow is in a good condition!" in linted.stderr
 
 
-def test_a_kept_checkpoint_is_a_target_that_needs_its_variants_training(checkout):
+def test_a_kept_checkpoint_is_a_target_that_needs_only_its_variants_training(checkout):
     target = "results/evaluate/short@100/metrics.json"
     assert jobs(snakemake(checkout, "-n", target)) == {
         "download": 1, "download_sets": 1, "extract": 1, "extract_sets": 1, "base": 1, "train": 1,
@@ -80,16 +80,17 @@ def test_a_kept_checkpoint_is_a_target_that_needs_its_variants_training(checkout
     }  # fmt: skip
 
 
-def test_a_step_that_is_not_kept_is_answered_with_the_models_there_are(checkout):
+def test_a_step_that_is_not_kept_is_an_error_that_lists_the_models(checkout):
     refused = snakemake(checkout, "-n", "results/evaluate/short@77/metrics.json")
     assert refused.returncode == 1
     assert "no model short@77: choose from base, short, full, short@50, short@100, full@50," in refused.stdout
 
 
-def test_a_typo_stops_before_any_work(checkout):
+def test_an_unknown_key_is_an_error_before_any_work(checkout):
     stopped = snakemake(checkout, "--cores", "1", "report", "--config", 'train={"learning_rat": 1e-4}')
     assert stopped.returncode == 1
-    assert "train.learning_rat: no such key; did you mean train.learning_rate?" in stopped.stderr
+    assert re.search(r"train\.learning_rat: .*train\.learning_rate\b", stopped.stderr)
+    assert not (checkout / "results").exists()
 
 
 def test_full_training_raises_strict_accuracy_by_twenty_points_and_flexible_accuracy_too(finished):
@@ -119,7 +120,7 @@ def test_every_model_answers_the_whole_test_split(finished, model):
 
 
 @pytest.mark.parametrize(("variant", "steps", "epochs"), [("short", 250, 1.25), ("full", 600, 3.0)])
-def test_a_variant_has_its_length_and_stays_small(finished, variant, steps, epochs):
+def test_a_variant_trains_for_its_length_within_its_memory(finished, variant, steps, epochs):
     trained = read_json(finished / "results/train" / variant / "metrics.json")
     assert (trained["steps"], trained["prompts_left_out_per_epoch"]) == (steps, 0)
     assert trained["epochs"] == pytest.approx(epochs, abs=0.005)
@@ -128,7 +129,7 @@ def test_a_variant_has_its_length_and_stays_small(finished, variant, steps, epoc
 
 
 @pytest.mark.parametrize("variant", ["short", "full"])
-def test_mlflow_holds_curves_finals_data_tags_and_figures_of_a_variant(finished, variant):
+def test_mlflow_has_curves_final_metrics_data_tags_and_figures_of_a_variant(finished, variant):
     client = mlflow.MlflowClient(f"sqlite:///{finished}/tracking/mlflow.db")
     run = client.get_run(read_json(finished / "results/train" / variant / "metrics.json")["mlflow_run_id"])
     history = pd.read_csv(finished / "results/train" / variant / "history.csv")
@@ -164,27 +165,27 @@ CATEGORIES = {
 
 @pytest.fixture(scope="module")
 def snakemakes_report(finished, tmp_path_factory) -> zipfile.ZipFile:
-    place = tmp_path_factory.mktemp("report") / "report.zip"
-    made = snakemake(finished, "--report", str(place))
-    assert made.returncode == 0, made.stderr
-    assert "Missing metadata" not in made.stderr
-    return zipfile.ZipFile(place)
+    archive = tmp_path_factory.mktemp("report") / "report.zip"
+    done = snakemake(finished, "--report", str(archive))
+    assert done.returncode == 0, done.stderr
+    assert "Missing metadata" not in done.stderr
+    return zipfile.ZipFile(archive)
 
 
 def shown(archive: zipfile.ZipFile, name: str) -> Any:
-    """A value that the page of Snakemake's report holds."""
+    """The value of a variable in the page of Snakemake's report."""
     page = archive.read("report/report.html").decode()
     return json.loads(re.search(rf"^ *var {name} = ([{{\"].+);$", page, re.MULTILINE)[1])
 
 
-def test_snakemakes_report_holds_the_results_in_categories_and_describes_the_workflow(snakemakes_report):
-    found = {
+def test_snakemakes_report_has_the_results_by_category_and_describes_the_workflow(snakemakes_report):
+    categories = {
         name: sorted(map(os.path.basename, parts["Other"]))
         for name, parts in shown(snakemakes_report, "categories").items()
     }
-    assert found == CATEGORIES
-    held = sorted(map(os.path.basename, snakemakes_report.namelist()))
-    assert held == sorted(["report.html", *itertools.chain(*CATEGORIES.values())])
+    assert categories == CATEGORIES
+    files = sorted(map(os.path.basename, snakemakes_report.namelist()))
+    assert files == sorted(["report.html", *itertools.chain(*CATEGORIES.values())])
     description = shown(snakemakes_report, "workflow_desc")
     assert "the recipe <em>tiny</em>" in description
     assert "short and full" in description
@@ -200,7 +201,7 @@ def test_snakemakes_report_holds_the_results_in_categories_and_describes_the_wor
     }
 
 
-def test_every_result_in_snakemakes_report_has_a_caption_and_a_label_of_its_own(snakemakes_report):
+def test_every_result_in_snakemakes_report_has_a_caption_and_a_unique_label(snakemakes_report):
     results = shown(snakemakes_report, "results")
     assert all(result["caption"].startswith("<p>") for result in results.values())
     for parts in shown(snakemakes_report, "categories").values():
@@ -210,17 +211,17 @@ def test_every_result_in_snakemakes_report_has_a_caption_and_a_label_of_its_own(
     assert "variant <em>short</em>" in results["results/train/short/history.csv"]["caption"]
 
 
-def test_nothing_runs_twice(finished):
+def test_a_second_run_does_nothing(finished):
     again = snakemake(finished, "--cores", "1", "report")
     assert "Nothing to be done" in again.stdout + again.stderr
 
 
-def test_an_evaluation_key_retrains_nothing(finished):
+def test_a_changed_evaluation_key_retrains_nothing(finished):
     changed = snakemake(finished, "-n", "report", "--config", 'evaluate={"questions": 100}')
     assert jobs(changed) == {"configure": 1, "evaluate": 3, "compare": 1, "card": 2, "report": 1}
 
 
-def test_another_test_set_retrains_nothing(finished):
+def test_a_further_test_set_retrains_nothing(finished):
     sets = '{"own": {"generated": {"problems": "rich", "rows": 20}}}'
     changed = snakemake(finished, "-n", "report", "--config", f'evaluate={{"sets": {sets}}}')
     assert jobs(changed) == {
@@ -228,6 +229,6 @@ def test_another_test_set_retrains_nothing(finished):
     }  # fmt: skip
 
 
-def test_a_variants_length_trains_that_variant_alone(finished):
+def test_a_changed_length_trains_only_that_variant(finished):
     changed = snakemake(finished, "-n", "report", "--config", 'variants={"short": {"max_steps": 8}}')
     assert jobs(changed) == {"configure": 1, "train": 1, "evaluate": 1, "compare": 1, "card": 2, "report": 1}

@@ -137,7 +137,7 @@ MISTAKES = [
     ("train.sample_prompts=17", f"train.sample_prompts = 17: must be at most 16, the prompts of one {GENERATION}"),
     ("keep_checkpoints=[100, 50]", "keep_checkpoints = [100, 50]: must be in ascending order without repeats: [50, 100]"),
     ("train.prompts=15", f"train.prompts = 15: must be at least 16, the prompts of one {GENERATION}"),
-    ("download.generated.train_rows=599", "download.generated.train_rows = 599: must be at least 600, the sum of extract.validation_rows (200) and the rows that training takes (400, see train.prompts)"),
+    ("download.generated.train_rows=599", "download.generated.train_rows = 599: must be at least 600, the sum of extract.validation_rows (200) and the rows for training (400, see train.prompts)"),
 ]  # fmt: skip
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from gsm8k_grpo.config import layers
 from gsm8k_grpo.config.layers import parse_override
-from gsm8k_grpo.config.params import RECIPES, Params, load, recipes
+from gsm8k_grpo.config.params import Params, load
+from gsm8k_grpo.config.recipes import read_recipe, recipes
 from gsm8k_grpo.config.sections import Lora
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.memory import advice, plan, shapes
@@ -277,5 +277,5 @@ def test_the_command_prints_the_table_and_the_verdict(cli):
 
 
 def test_every_published_model_is_known_without_a_network():
-    models = {layers.read(RECIPES / f"{recipe}.yaml")["model"] for recipe in recipes()}
+    models = {read_recipe(recipe)["model"] for recipe in recipes()}
     assert models - {"scratch"} <= set(shapes.PUBLISHED)

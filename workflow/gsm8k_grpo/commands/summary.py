@@ -29,7 +29,7 @@ def summary(results: Path, params: Params) -> str:
         [
             *(verdict(metric, evaluations, comparison) for metric in ACCURACIES),
             "",
-            f"Accuracy on {evaluations['base']['n']:,} questions, with 95 % intervals",
+            f"accuracy on {evaluations['base']['n']:,} questions, with 95 % intervals",
             *lines,
             "",
             f"Report: {report}",

@@ -64,7 +64,7 @@ class Params(Configuration):
         if rows - validation < prompts:
             raise ValueError(
                 f"download.generated.train_rows = {rows}: must be at least {validation + prompts}, the sum of "
-                f"extract.validation_rows ({validation}) and the rows that training takes ({prompts}, see train.prompts)"
+                f"extract.validation_rows ({validation}) and the rows for training ({prompts}, see train.prompts)"
             )
 
     def _check_machine(self) -> None:

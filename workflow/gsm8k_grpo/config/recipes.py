@@ -36,7 +36,7 @@ def read_recipe(name: str) -> dict[str, Any]:
 
 
 def chain(name: str) -> dict[str, dict[str, Any]]:
-    """The keys of each file that a recipe consists of, by its path in the project: defaults.yaml first, the recipe last.
+    """The keys of each file that makes up a recipe, by its path in the project; defaults.yaml comes first.
 
     Raises:
         PipelineError: see `read_recipe`.

@@ -22,11 +22,11 @@ HEAD = f"""\
 
 <!-- `make docs` writes this page from the fields in workflow/gsm8k_grpo/config/sections: change those. -->
 
-A recipe ([`workflow/recipes/`](../workflow/recipes)) holds the keys whose values differ from those of the file that its
-key `extends` names; the last of these files is [`defaults.yaml`](../workflow/recipes/defaults.yaml), which has every key.
-[`params.yaml`](../params.yaml) names the recipe and may set any key: its values replace those of the recipe, and those of
-`--config` and `--set` replace both.  Sections merge key by key, but `weights` of rewards and `evaluate.sets` are replaced
-as a whole.  `gsm8k-grpo configure --print` shows every value with the file or option that it comes from.
+A recipe ([`workflow/recipes/`](../workflow/recipes)) holds the keys whose values differ from those of the file that it
+extends; the last of these files is [`defaults.yaml`](../workflow/recipes/defaults.yaml), which has every key.
+[`params.yaml`](../params.yaml) names the recipe and may set any key: its values replace those of the recipe, and those
+of `--config` and `--set` replace both.  Sections merge key by key, but `weights` of rewards and `evaluate.sets` are
+replaced as a whole.  `gsm8k-grpo configure --print` shows every value with the file or option that it comes from.
 
 `{ANY_NAME}` is a name that you choose.
 """

@@ -23,7 +23,7 @@ from gsm8k_grpo.analysis import palette
 from gsm8k_grpo.analysis.metrics import FINAL_METRICS, metric_value
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError, first_line, sha256
-from gsm8k_grpo.records import Evaluation, TrainingMetrics
+from gsm8k_grpo.records import Evaluation, GreedySummary, TrainingMetrics
 from gsm8k_grpo.runtime import git
 from gsm8k_grpo.runtime.interrupts import Interrupted
 from gsm8k_grpo.tracking.store import KEY, UNREACHABLE, connect, existing_id, newest_with_key
@@ -137,9 +137,7 @@ class Run:
             self._last_step[column] = max((point.step for point in logged), default=-1)
         missing = [row for row in rows if _step(row) > self._last_step[column]]
         now = get_current_time_millis()
-        rows_per_call = METRICS_PER_CALL // len(
-            rows[0]
-        )  # whole rows, so that the last step of one column is that of all
+        rows_per_call = METRICS_PER_CALL // len(rows[0])  # whole rows, so that all columns have the same last step
         for start in range(0, len(missing), rows_per_call):
             batch = missing[start : start + rows_per_call]
             metrics = [
@@ -152,7 +150,7 @@ class Run:
             self._last_step[column] = _step(batch[-1])
 
     @_tolerant
-    def log_finals(self, evaluation: Evaluation) -> None:
+    def log_finals(self, evaluation: GreedySummary) -> None:
         """Log the metrics of an evaluation as `final_<name>`."""
         self._log_changed([{"step": 0} | {f"final_{name}": metric_value(evaluation, name) for name in FINAL_METRICS}])
 

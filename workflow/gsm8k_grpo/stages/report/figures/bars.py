@@ -67,7 +67,7 @@ def gains(attribution: Sequence[Attribution]) -> Panel:
         for counts, result, sign in ((pair["fixed"], "newly correct", 1), (pair["broken"], "newly wrong", -1))
         for kind in KINDS
     ]
-    pairs = list(dict.fromkeys(row["models"] for row in rows))
+    pairs = [f"{pair['b']} vs. {pair['a']}" for pair in attribution]
     chart = alt.Chart(pd.DataFrame(rows)).encode(
         y=alt.Y("models:N", title=None, sort=pairs, axis=alt.Axis(labelFontSize=12, labelLimit=170)),
         x=alt.X("share:Q", title="share of questions", axis=alt.Axis(format="%", tickCount=6)),

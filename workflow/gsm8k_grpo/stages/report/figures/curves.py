@@ -91,11 +91,12 @@ def pass_at_k_curve(metrics: Mapping[str, Sequence[TaskMetric]], extraction: str
         for metric in of_model
         if metric["metric"].startswith(prefix)
     ]
+    ks = sorted({int(name.removeprefix(prefix)) for name in _names(metrics) if name.startswith(prefix)})
     axis = alt.X(
         "k:Q",
         title="samples per question, k (log scale)",
         scale=alt.Scale(type="log", base=2, nice=False, padding=12),
-        axis=alt.Axis(values=sorted({row["k"] for row in rows}), grid=False),
+        axis=alt.Axis(values=ks, grid=False),
     )
     chart = alt.Chart(pd.DataFrame(rows)).encode(x=axis, color=_colour("model", list(metrics), palette.MODELS))
     tooltip = [alt.Tooltip("model:N"), alt.Tooltip("k:Q"), *share_tooltip("pass@k")]
@@ -160,3 +161,7 @@ def _nearest(name: str) -> alt.Parameter:
 
 def _colour(field: str, names: Sequence[str], colours: Sequence[str]) -> alt.Color:
     return alt.Color(f"{field}:N", title=None, scale=alt.Scale(domain=list(names), range=list(colours)))
+
+
+def _names(metrics: Mapping[str, Sequence[TaskMetric]]) -> set[str]:
+    return {metric["metric"] for of_model in metrics.values() for metric in of_model}

@@ -104,7 +104,7 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
         generated = self._generate_and_score_completions(generation_batch)
         return generated | {"old_per_token_logps": generated["sampling_per_token_logps"]}
 
-    def _get_per_token_logps_and_entropies(  # type: ignore[override]  # TRL's further arguments are for images
+    def _get_per_token_logps_and_entropies(
         self,
         model: nn.Module,
         input_ids: Tensor,
