@@ -49,7 +49,7 @@ class Work:
         return 4 * self.shape.parameters * (prompts * self.prompt + self.completions * self.completion)
 
     def decoded_bytes(self) -> float:
-        """Bytes read in decoding: per token the weights, once per wave of sequences, and all earlier keys and values."""
+        """Bytes read in decoding: per token the weights, once per wave of sequences, and earlier keys and values."""
         waves = math.ceil(self.sequences / self.at_once)
         weights = waves * self.completion * self.shape.parameters * SIZE
         before = self.prompt + self.completion / 2

@@ -6,8 +6,8 @@ Each runs `gsm8k-grpo train` with the model shape of the recipe rtx4090 and rand
 all of which reach the limit of 200 tokens, and adapters of rank 32.  Rewards are drawn at random, because random
 weights never earn one and a group whose rewards are all equal is not computed.  FOLDER holds train.jsonl and
 test.jsonl as GSM8K publishes them.  The first generations, which compile, are left out of the seconds.  The results
-also give the share of the GPU's arithmetic that the update reaches (MFU) and the share of its bandwidth that decoding reaches, see
-roofline.py.
+also give the share of the GPU's arithmetic that the update reaches (MFU) and the share of its bandwidth that decoding
+reaches, see roofline.py.
 """
 
 import argparse
