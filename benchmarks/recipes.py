@@ -24,6 +24,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 from gsm8k_grpo.config import layers, params
+from gsm8k_grpo.config.recipes import read_recipe
 from gsm8k_grpo.files import read_json, read_jsonl, write_jsonl
 from gsm8k_grpo.memory import plan, shapes
 from gsm8k_grpo.stages.base.corpus import Document
@@ -49,12 +50,12 @@ SMALL = {
 
 def published() -> list[str]:
     """The recipes of a published model's shape."""
-    return [name for name in params.recipes() if layers.read(params.RECIPES / f"{name}.yaml")["model"] != "scratch"]
+    return [name for name in params.recipes() if read_recipe(name)["model"] != "scratch"]
 
 
 def settings_of(recipe: str, steps: int, path: Path | None, given: dict[str, Any]) -> params.Params:
     """The recipe for `steps` steps of the variant short, on as many prompts as they take."""
-    supervised = layers.read(params.RECIPES / f"{recipe}.yaml")["method"] == "sft"
+    supervised = read_recipe(recipe)["method"] == "sft"
     settings = {
         "recipe": recipe,
         "source": "local" if path else "generated",

@@ -77,7 +77,7 @@ def measured(name: str, folder: Path, left_out: int, settings: params.Params, ca
         history["prompts_seen"].iloc[-1] - history["prompts_seen"].iloc[0] + history["prompts_seen"].diff().iloc[-1]
     )
     seconds = {key: history[f"seconds_{key}"].sum() / prompts for key in ("generate", "score", "update")}
-    took = work(settings, shapes.of(settings), prompt, completion)
+    took = work(settings, shapes.shape_of(settings), prompt, completion)
     figures = {
         "name": name, "steps": len(history), "prompts_per_s": 1 / sum(seconds.values()), **seconds,
         "completion_tokens_per_s": settings.train.num_generations * completion / sum(seconds.values()),

@@ -5,8 +5,8 @@ import pytest
 import recipes as benchmark
 import roofline
 import speed
-from gsm8k_grpo.config import layers
-from gsm8k_grpo.config.params import RECIPES, load
+from gsm8k_grpo.config.params import load
+from gsm8k_grpo.config.recipes import read_recipe
 from gsm8k_grpo.gsm8k.problems import problems
 from gsm8k_grpo.gsm8k.prompts import chat
 from gsm8k_grpo.memory import shapes
@@ -26,7 +26,7 @@ def rows():
 def test_a_recipe_trains_its_few_steps_on_prompts_that_are_all_seen(recipe):
     settings = benchmark.settings_of(recipe, 20, None, {})
     assert settings.variants["short"].max_steps == 20
-    assert settings.vram_gib == layers.read(RECIPES / f"{recipe}.yaml")["vram_gib"]
+    assert settings.vram_gib == read_recipe(recipe)["vram_gib"]
     train = settings.train
     if settings.method == "sft":
         assert train.prompts == 20 * settings.sft.per_device_train_batch_size * settings.sft.gradient_accumulation_steps
@@ -92,7 +92,7 @@ def test_the_split_of_the_time_is_told_pass_by_pass():
 
 
 def test_the_arithmetic_of_an_update_and_the_bytes_of_decoding_are_those_computed_by_hand():
-    shape = shapes.of(load(ROOT / "params.yaml", {"recipe": "rtx4090"}))
+    shape = shapes.shape_of(load(ROOT / "params.yaml", {"recipe": "rtx4090"}))
     took = roofline.Work(shape, 105, 200, 6, shared=True, sequences=282, at_once=282)
     assert took.update_flop() == 4 * 3_085_938_688 * (105 + 6 * 200)
     weights, cache = 200 * 3_085_938_688 * 2, 282 * 200 * 205 * 36 * 512 * 2
@@ -104,7 +104,7 @@ def test_the_arithmetic_of_an_update_and_the_bytes_of_decoding_are_those_compute
 
 
 def test_sequences_that_take_turns_read_the_weights_for_each_turn():
-    shape = shapes.of(load(ROOT / "params.yaml", {"recipe": "rtx4090"}))
+    shape = shapes.shape_of(load(ROOT / "params.yaml", {"recipe": "rtx4090"}))
     one, two = (roofline.Work(shape, 0, 100, 6, False, sequences=12, at_once=turn) for turn in (12, 6))
     assert (two.decoded_bytes() - one.decoded_bytes()) * 2 == 100 * 3_085_938_688 * 2
 

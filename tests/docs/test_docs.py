@@ -15,7 +15,6 @@ import dvc.cli
 import pytest
 import sample_results
 import typer
-import yaml
 from gsm8k_grpo.cli import app
 from gsm8k_grpo.commands.summary import summary
 from gsm8k_grpo.config import layers, params
@@ -178,7 +177,7 @@ def test_every_block_is_of_a_kind_that_is_checked(page):
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")])
 def test_every_piece_of_configuration_loads(page):
     for block in blocks(page, "yaml"):
-        assert check_configuration(yaml.load(block, layers.Loader)), block
+        assert check_configuration(layers.parse(block)), block
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "json")])

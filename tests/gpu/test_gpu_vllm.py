@@ -1,4 +1,4 @@
-"""vLLM and packed batches on a CUDA card, on small models; what was seen there stands in docs/gpu-checks.md."""
+"""vLLM and packed batches on a CUDA GPU, with small models; docs/gpu-checks.md has the results."""
 
 import importlib.util
 import shutil
@@ -16,15 +16,15 @@ from gsm8k_grpo.models import loading, transformers_engine, vllm_engine
 from gsm8k_grpo.stages.train.grpo import packing
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.rollouts import merged_weights
+from packed_update import gradients, tokens_per_forward
 from project import ROOT
 from safetensors.torch import load_file
 from small_run import FEW, STEPS, TRAIN, logged_steps, mlflow_run, run, start, wait_for
-from test_packed_grpo import gradients, passes
 from trl import GRPOConfig
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA card"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU"),
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="there is no vLLM"),
 ]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -39,7 +39,7 @@ QUESTION = "A farmer has 12 hens and buys 5 more. How many hens does he have?"
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """A base model of heads that every kernel has, that ends its answers."""
+    """A base model with attention heads of a size that every kernel supports, which learned to end its answers."""
     folder = tmp_path_factory.mktemp("base")
     shape = {"base__architecture__hidden": 256, "base__architecture__heads": 4, "base__steps": 200}
     return run(folder, "download", "extract", "base", **shape)
@@ -54,14 +54,14 @@ def prompt_logprobs(llm, ids: list[int], **options) -> torch.Tensor:
     """vLLM's log-probability of each token after the first."""
     from vllm import SamplingParams
 
-    asked = SamplingParams(max_tokens=1, prompt_logprobs=0)
-    answer = llm.generate([{"prompt_token_ids": ids}], asked, use_tqdm=False, **options)[0]
-    given = zip(answer.prompt_logprobs[1:], ids[1:], strict=True)
-    return torch.tensor([entry[token].logprob for entry, token in given])
+    sampling = SamplingParams(max_tokens=1, prompt_logprobs=0)
+    answer = llm.generate([{"prompt_token_ids": ids}], sampling, use_tqdm=False, **options)[0]
+    logprobs = zip(answer.prompt_logprobs[1:], ids[1:], strict=True)
+    return torch.tensor([entry[token].logprob for entry, token in logprobs])
 
 
 def question_and_answer(tokenizer) -> list[int]:
-    """Tokens of a question in its chat template, and of the beginning of an answer."""
+    """Tokens of a question in the chat template and of the start of an answer."""
     ids = tokenizer.apply_chat_template(chat(QUESTION, "english", False), add_generation_prompt=True)["input_ids"]
     return ids + tokenizer("<reasoning>\n12 + 5 = 17 hens\n</reasoning>", add_special_tokens=False)["input_ids"]
 
@@ -69,9 +69,9 @@ def question_and_answer(tokenizer) -> list[int]:
 @torch.no_grad()
 def logprobs(model, ids: list[int]) -> torch.Tensor:
     """transformers' log-probability of each token after the first."""
-    given = torch.tensor(ids, device="cuda")
-    logits = model(given[None]).logits[0, :-1].float()
-    return logits.log_softmax(-1).gather(-1, given[1:, None])[:, 0].cpu()
+    tokens = torch.tensor(ids, device="cuda")
+    logits = model(tokens[None]).logits[0, :-1].float()
+    return logits.log_softmax(-1).gather(-1, tokens[1:, None])[:, 0].cpu()
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +86,12 @@ def test_a_run_with_vllm_learns_adapters_and_is_evaluated_by_it(trained):
     assert (effective["use_vllm"], effective["trainer"], effective["dtype"]) == (True, "PackedGRPOTrainer", "bfloat16")
     weights = load_file(trained / "results/train/short/model/adapter_model.safetensors")
     assert len(weights) == 2 * 2 * len(TARGETS)
-    assert all(tensor.any() for tensor in weights.values())  # the matrices B begin as zeros: a gradient came to each
+    assert all(tensor.any() for tensor in weights.values())  # the matrices B start as zeros, so each has had a gradient
     assert len(read_jsonl(trained / "results/evaluate/short/answers.jsonl")) == 10
 
 
 def test_vllm_samples_with_the_trainers_weights_for_every_target(trained):
-    """For each target alone: its adapter moves vLLM's log-probabilities, and to where the trainer's are."""
+    """For each target by itself: its adapter moves vLLM's log-probabilities to where the trainer's are."""
     params = settings()
     network, tokenizer = loading.load(loading.Source(str(trained / "results/base/model")), params, packing.ATTENTION)
     adapted = loading.adapt(network, params.lora).to("cuda")
@@ -127,7 +127,7 @@ def test_vllm_samples_with_the_trainers_weights_for_every_target(trained):
 
 
 def test_a_packed_batch_gives_the_log_probabilities_of_a_padded_one(trained):
-    """The kernel of the card against a dense mask, forward and backward, for prompts and completions of any length."""
+    """The GPU's kernel against a dense mask, forward and backward, for prompts and completions of any length."""
     params = settings(precision="mixed")
     model, _ = loading.load(loading.Source(str(trained / "results/base/model")), params, packing.ATTENTION)
     torch.manual_seed(0)
@@ -137,7 +137,7 @@ def test_a_packed_batch_gives_the_log_probabilities_of_a_padded_one(trained):
         ids[row, :40], mask[row, : 7 * (row // 4)] = ids[row // 4 * 4, :40], 0
         mask[row, 90 - 4 * row :] = 0
     packed = packing.pack(ids, mask, 50, 4)
-    found = []
+    computed = []
     for attention in (packing.ATTENTION, "sdpa"):
         model.set_attn_implementation(attention)
         model.zero_grad()
@@ -146,8 +146,8 @@ def test_a_packed_batch_gives_the_log_probabilities_of_a_padded_one(trained):
             logits = model.lm_head(states).float()
         logps = logits.log_softmax(-1).gather(-1, packed.targets[:, None])
         (logps * torch.linspace(-1, 1, len(logps), device="cuda")[:, None]).sum().backward()
-        found.append((logps.detach(), model.model.layers[0].self_attn.k_proj.weight.grad.clone()))
-    for ours, dense in zip(*found, strict=True):
+        computed.append((logps.detach(), model.model.layers[0].self_attn.k_proj.weight.grad.clone()))
+    for ours, dense in zip(*computed, strict=True):
         assert ((ours - dense).norm() / dense.norm()).item() < 0.01
 
 
@@ -181,20 +181,20 @@ def test_a_compiled_update_without_a_group_of_equal_rewards_has_the_gradient_of_
         "completion_mask": ended, "num_items_in_batch": ended.sum(), "old_per_token_logps": old,
         "advantages": torch.tensor([1.0, -1.0, 0.5, -0.5, 0.0, 0.0, 0.0, 0.0], device="cuda"),
     }  # fmt: skip
-    # An advantage this small has the second group computed, and no part in the gradient that 16 bit can tell.
+    # With so small an advantage the second group is computed, but does not change the gradient in 16 bit.
     whole = inputs | {"advantages": torch.tensor([1.0, -1.0, 0.5, -0.5, 1e-6, 1e-6, 1e-6, 1e-6], device="cuda")}
-    assert passes(trainer, inputs) == [40 + 50 + 45 + 40 + 35]
-    assert passes(trainer, whole) == [2 * 40 + 50 + 45 + 40 + 35 + 30 + 25 + 20 + 15]
-    expected, found = (
+    assert tokens_per_forward(trainer, inputs) == [40 + 50 + 45 + 40 + 35]
+    assert tokens_per_forward(trainer, whole) == [2 * 40 + 50 + 45 + 40 + 35 + 30 + 25 + 20 + 15]
+    expected, without = (
         {name: gradient.clone() for name, gradient in gradients(trainer, one).items()} for one in (whole, inputs)
     )
-    apart = {name: ((found[name] - one).norm() / one.norm()).item() for name, one in expected.items()}
+    apart = {name: ((without[name] - one).norm() / one.norm()).item() for name, one in expected.items()}
     print(f"gradients are apart by {max(apart.values()):.4f} at most")
     assert max(apart.values()) < 0.02, apart
 
 
 def test_vllm_and_transformers_answer_alike(trained):
-    """Greedy answers in 32 bit: the same but where two tokens are as good."""
+    """Greedy answers in 32 bit are the same, except where two tokens are equally likely."""
     folder = str(trained / "results/base/model")
     prompts = [row["prompt"] for row in read_jsonl(trained / "results/extract/train.jsonl")[:40]]
     whole = settings(precision="float32", lora="null")
@@ -225,8 +225,8 @@ def test_vllm_samples_by_the_seed_and_ends_before_a_text(trained):
             assert stopped.tokens < whole.tokens or whole.text.endswith(stop)
 
 
-def test_an_engine_goes_on_to_other_weights(trained):
-    """The whole weights of a run replace those of the base model in vLLM, later on or at its start."""
+def test_an_engine_changes_to_other_weights(trained):
+    """The weights of a run without adapters replace those of the base model in vLLM, later or when it starts."""
     folder = run(shutil.copytree(trained, trained.parent / "whole"), TRAIN, **(VLLM | {"lora": "null"}))
     base, final = (str(folder / path) for path in ("results/base/model", "results/train/short/model"))
     prompts = [row["prompt"] for row in read_jsonl(trained / "results/extract/train.jsonl")[:20]]
@@ -262,16 +262,16 @@ def test_the_exported_adapter_means_the_same_in_peft_and_in_vllm(trained):
     folder = str(trained / "results/base/model")
     base, adapted = (loading.source(folder, path) for path in (None, trained / "results/train/short/model"))
     ids = question_and_answer(loading.load_tokenizer(folder))
-    given = [logprobs(loading.load(source, params)[0], ids) for source in (base, adapted)]
+    in_peft = [logprobs(loading.load(source, params)[0], ids) for source in (base, adapted)]
     engine = vllm_engine.VllmEngine(adapted, params)
     by_vllm = prompt_logprobs(engine.llm, ids, lora_request=engine.adapter)
-    moved, apart = ((one - given[1]).abs().mean() for one in (given[0], by_vllm))
+    moved, apart = ((one - in_peft[1]).abs().mean() for one in (in_peft[0], by_vllm))
     print(f"the adapter moved {moved:.4f}, vLLM is apart {apart:.4f}")
     assert apart < moved / 3
 
 
-def test_a_base_model_that_gives_another_end_token_stops(trained, tmp_path):
-    """As Qwen2.5: its tokenizer ends with <|endoftext|>, its chat template ends a turn with <|im_end|>."""
+def test_a_base_model_whose_tokenizer_names_another_end_token_stops(trained, tmp_path):
+    """As with Qwen2.5, whose tokenizer ends with <|endoftext|> and whose chat template ends a turn with <|im_end|>."""
     folder = shutil.copytree(trained / "results/base/model", tmp_path / "model")
     written = (folder / "tokenizer_config.json").read_text()
     (folder / "tokenizer_config.json").write_text(
@@ -284,13 +284,13 @@ def test_a_base_model_that_gives_another_end_token_stops(trained, tmp_path):
     assert sum(not answer.truncated for answer in answers) > len(prompts) / 2
 
 
-def test_a_stopped_run_with_vllm_goes_on(base, trained, tmp_path):
+def test_a_stopped_run_with_vllm_resumes(base, trained, tmp_path):
     folder = shutil.copytree(base, tmp_path / "p")
     process = start(folder, TRAIN, **VLLM)
     wait_for(lambda: any(folder.glob("checkpoints/short-*/kept/9")), process)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate()[0]
-    assert process.returncode == 128 + signal.SIGTERM, said
+    output = process.communicate()[0]
+    assert process.returncode == 128 + signal.SIGTERM, output
     stopped = mlflow_run(folder)
     run(folder, TRAIN, **VLLM)
     assert logged_steps(folder) == STEPS

@@ -23,7 +23,7 @@ def listening(port: int) -> set[str]:
 
 @contextmanager
 def interface(folder: Path, port: int) -> Iterator[None]:
-    """Run the command of `make ui` on the tracking store of `folder`; the block starts once `port` is open."""
+    """Run the command of `make ui` for `folder`'s tracking store on `port`; the block starts once it listens."""
     assert not listening(port), f"port {port} is taken"
     dry_run = subprocess.run(
         ["make", "--no-print-directory", "-n", "-o", ".venv/.ready", "ui"], cwd=ROOT, capture_output=True, text=True

@@ -24,12 +24,12 @@ from small_run import (
 @pytest.fixture
 def small_disk(folder):
     """A file system of 10 MiB in the place of checkpoints: room for a checkpoint and the weights of a step."""
-    (folder / "scratch").mkdir(exist_ok=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", folder / "scratch"], check=False)
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", folder / "checkpoints"], check=False)
     if mounted.returncode:
         pytest.skip("a file system can only be mounted by root")
     yield folder
-    subprocess.run(["umount", folder / "scratch"], check=True)
+    subprocess.run(["umount", folder / "checkpoints"], check=True)
 
 
 def test_a_full_disk_is_said_with_the_room_needed_and_the_run_goes_on_once_there_is_room(small_disk, uninterrupted):
@@ -37,15 +37,15 @@ def test_a_full_disk_is_said_with_the_room_needed_and_the_run_goes_on_once_there
     assert stopped.returncode == 1
     said = stopped.stderr.splitlines()[-1]
     (place,) = [path.relative_to(small_disk) for path in small_disk.glob("checkpoints/short-*")]
-    assert said.startswith(f"error: {place}/checkpoint-8: the disk is full: this takes about 5.")
-    assert f"{place}/checkpoint-4 is whole. Make room" in said
+    assert said.startswith(f"error: {place}/checkpoint-8: the disk is full: writing it takes about 5.")
+    assert f"{place}/checkpoint-4 is intact. Free some space" in said
     assert [path.name for path in (small_disk / place).glob("checkpoint-*")] == ["checkpoint-4"]
     assert mlflow_run(small_disk).info.status == "FAILED"
 
-    subprocess.run(["mount", "-o", "remount,size=64m", small_disk / "scratch"], check=True)
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk / "checkpoints"], check=True)
     done = stage(small_disk, TRAIN)
     assert done.returncode == 0, done.stderr
-    assert f"going on from {place}/checkpoint-4" in done.stderr
+    assert f"resuming from {place}/checkpoint-4" in done.stderr
     assert_same_run(uninterrupted, small_disk)
     assert logged_steps(small_disk) == STEPS
 
@@ -109,7 +109,7 @@ def test_training_continues_with_a_read_only_tracking_store_and_a_resumed_run_se
         path.chmod(0o700)
     done = stage(folder, TRAIN)
     assert done.returncode == 0, done.stderr
-    assert "going on from" in done.stderr
+    assert "resuming from" in done.stderr
     assert logged_steps(folder) == STEPS
     assert history(folder) == history(uninterrupted)
 

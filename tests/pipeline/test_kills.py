@@ -54,7 +54,7 @@ def trained(tmp_path_factory) -> Path:
 def prepared(trained, tmp_path) -> Path:
     """The workflow's folder before training."""
     folder = shutil.copytree(trained, tmp_path / "p")
-    for left in ("results/train", "scratch", "tracking"):
+    for left in ("results/train", "checkpoints", "tracking"):
         shutil.rmtree(folder / left)
     return folder
 
@@ -96,7 +96,7 @@ def test_when_snakemake_ends_its_training_saves_and_ends_and_the_same_command_re
     again = snakemake(prepared, WEIGHTS)
     said = again.communicate()[0]
     assert again.returncode == 0, said
-    assert "going on from checkpoints/short-" in (prepared / "logs/train/short.log").read_text()
+    assert "resuming from checkpoints/short-" in (prepared / "logs/train/short.log").read_text()
     assert_same_run(trained, prepared)
     assert logged_steps(prepared) == list(range(1, 13))
 
@@ -154,7 +154,7 @@ def test_twenty_one_kills_at_random_moments_end_in_the_same_bytes(tmp_path):
             continue
         assert process.returncode == 0, said
         assert_same_results(tmp_path / "undisturbed", folder)
-        for left in ("results", "scratch"):
+        for left in ("results", "checkpoints"):
             shutil.rmtree(folder / left)
     last = snakemake(folder, "report")
     said = last.communicate()[0]

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from gsm8k_grpo import UNREPORTED
+from gsm8k_grpo import TELEMETRY_OFF
 from mlflow_ui import PATIENCE, interface
 from project import serving
 from small_run import TRAIN, run, snakemake, workflow
@@ -37,7 +37,7 @@ def requested_addresses(**variables: str) -> Iterator[list[str]]:
     with serving(Proxy) as address, pytest.MonkeyPatch.context() as environment:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
             environment.setenv(name, address)
-        for name in ("NO_PROXY", "no_proxy", *OF_TESTS, *UNREPORTED):
+        for name in ("NO_PROXY", "no_proxy", *OF_TESTS, *TELEMETRY_OFF):
             environment.delenv(name, raising=False)
         for name, value in variables.items():
             environment.setenv(name, value)

@@ -1,4 +1,4 @@
-"""`python -m gsm8k_grpo` is the command `gsm8k-grpo`."""
+"""Makes `python -m gsm8k_grpo` the same as the command `gsm8k-grpo`."""
 
 from gsm8k_grpo.cli import main
 

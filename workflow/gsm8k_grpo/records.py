@@ -26,7 +26,7 @@ class PublishedProblem(TypedDict):
 
     question: str
     answer: str
-    """The solution, which ends in `#### 72`; in further test sets also a number by itself."""
+    """The solution, which ends in `#### 72`; in further test sets it may be a number alone."""
 
 
 class FileDigest(TypedDict):
@@ -34,25 +34,27 @@ class FileDigest(TypedDict):
     sha256: str
 
 
-class Source(TypedDict):
+class Origin(TypedDict):
+    """Where problems come from."""
+
+    origin: str
+    """Name of the data set, of the folder or file, or of the generator."""
+    revision: str | None
+    """Commit of the data set, or seed of the generator; None for a local folder or file."""
+    licence: str
+
+
+class Source(Origin):
     """results/download/source.json: where the problems of both splits come from."""
 
     source: Literal["hub", "local", "generated"]
-    origin: str
-    """Name of the data set, of the folder, or of the generator."""
-    revision: str | None
-    """Commit of the data set, or seed of the generator."""
-    licence: str
     files: dict[str, FileDigest]
     """By file name: `train.jsonl` and `test.jsonl`."""
 
 
-class SetSource(TypedDict):
+class SetSource(Origin):
     """results/download/sets/source.json has one of these per further test set, by its name."""
 
-    origin: str
-    revision: str | None
-    licence: str
     rows: int
     sha256: str
 
@@ -61,7 +63,7 @@ class SetSource(TypedDict):
 
 
 class Example(TypedDict):
-    """results/extract/{train,validation,test}.jsonl and sets/<set>.jsonl: a problem, ready to be asked."""
+    """results/extract/{train,validation,test}.jsonl and sets/<set>.jsonl: a problem with its prompt."""
 
     id: str
     """`test-17`: the split or set it was downloaded as, and its line there, counted from 0."""
@@ -94,7 +96,7 @@ class SetMetrics(TypedDict):
 
 
 class Overlap(TypedDict):
-    """results/extract/overlap.json: what a test set shares with the train split."""
+    """A row of results/extract/overlap.json: what a test set shares with the downloaded train split."""
 
     set: str
     n: int
@@ -102,7 +104,7 @@ class Overlap(TypedDict):
     exact: int
     """Questions that are also in train."""
     ngram: int
-    """Questions that share at least `size` consecutive words with a question of train, the exact ones included."""
+    """Questions that share `size` consecutive words with one of train; the exact ones too if they are that long."""
     size: int
     examples: list[str]
     """Ids of at most ten of both kinds, exact ones first."""
@@ -121,7 +123,7 @@ class BaseModelFile(TypedDict):
 
 
 class BaseMetrics(TypedDict):
-    """results/base/metrics.json, which only a model made here has."""
+    """results/base/metrics.json, which only a model from scratch (`model: scratch`) has."""
 
     parameters: int
     vocabulary: int
@@ -211,7 +213,7 @@ class GradedAnswer(TypedDict):
     """Correct by its filter flexible-extract."""
     format_ok: bool
     truncated: bool
-    """The completion reached the token limit before it ended."""
+    """The completion was cut off by the token limit."""
     completion_tokens: int
 
 
@@ -229,7 +231,7 @@ class GradedSamples(TypedDict):
 
 
 class Probe(TypedDict):
-    """results/evaluate/<model>/probes.jsonl: the answer to a question of `evaluate.probes`, which is not graded."""
+    """results/evaluate/<model>/probes.jsonl: the greedy answer to a question of `evaluate.probes`, not graded."""
 
     question: str
     completion: str
@@ -246,7 +248,7 @@ class MetricValue(TypedDict):
 
 
 class TaskInfo(TypedDict):
-    """What was asked, and how it was decoded."""
+    """Which questions were answered with which prompt, and how the answers were decoded."""
 
     set: str
     """`test` or a name of `evaluate.sets`."""
@@ -299,7 +301,7 @@ class Evaluation(GreedySummary):
     """results/evaluate/<model>/metrics.json."""
 
     n: int
-    """Questions of the test split that were asked."""
+    """Questions of the test split that were answered."""
     n_available: int
     measures: list[TaskMetric]
     decoding: Decoding
@@ -358,11 +360,9 @@ ChangeKind = Literal["format", "answer", "both"]
 """What changed on a question that only one of two models answers right: see `stages.compare.attribution`."""
 
 
-class Attribution(TypedDict):
-    """A row of results/compare/gains.json: the strict difference of two models by what changed."""
+class Changes(TypedDict):
+    """The strict difference of two models by what changed."""
 
-    a: str
-    b: str
     n: int
     fixed: dict[ChangeKind, int]
     broken: dict[ChangeKind, int]
@@ -370,13 +370,25 @@ class Attribution(TypedDict):
     """Each kind's part of the difference, as a share; the parts add up to it."""
 
 
-class SeedSpread(TypedDict):
-    """A row of results/compare/seeds.json: an accuracy of a variant over its seeds."""
+class Attribution(Changes):
+    """A row of results/compare/gains.json."""
 
-    variant: str
-    metric: str
+    a: str
+    b: str
+
+
+class Spread(TypedDict):
+    """A metric over several seeds."""
+
     seeds: list[int]
     values: list[float]
     mean: float
     sd: float | None
     """Sample standard deviation; None with one seed."""
+
+
+class SeedSpread(Spread):
+    """A row of results/compare/seeds.json: an accuracy of a variant over its seeds."""
+
+    variant: str
+    metric: str

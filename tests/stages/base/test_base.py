@@ -1,4 +1,4 @@
-"""What the base model is pretrained with: tokens and labels, and batches for a card."""
+"""What the base model is pretrained with: tokens, labels, and batches for a GPU."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from gsm8k_grpo.config.sections import Architecture
 from gsm8k_grpo.gsm8k.prompts import chat
 from gsm8k_grpo.stages.base.corpus import Document
 from gsm8k_grpo.stages.base.pretraining import new_model, padded_right
-from gsm8k_grpo.stages.base.tokenizer import END, tokenize, train_tokenizer
+from gsm8k_grpo.stages.base.tokenizer import END, tokenize_documents, train_tokenizer
 from transformers import DataCollatorForSeq2Seq
 
 SHAPE = Architecture(vocabulary=400, hidden=32, intermediate=64, layers=2, heads=2, context=256)
@@ -25,27 +25,27 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def sequences(tokenizer):
-    return tokenize(DOCUMENTS, tokenizer, SHAPE.context)
+    return tokenize_documents(DOCUMENTS, tokenizer, SHAPE.context)
 
 
-def test_the_labels_of_a_chat_are_its_completion_and_those_of_a_drill_all_of_it(tokenizer, sequences):
+def test_a_chat_has_labels_on_its_completion_and_a_drill_on_all_of_it(tokenizer, sequences):
     for document, tokens in zip(DOCUMENTS, sequences, strict=True):
         labelled = [label for label in tokens["labels"] if label != -100]
         assert tokenizer.decode(labelled) == document.completion + END
         assert tokens["input_ids"][-len(labelled) :] == labelled
         turns = [f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in document.prompt]
-        asked = "".join([*turns, "<|im_start|>assistant\n"] if turns else [])
-        assert tokenizer.decode(tokens["input_ids"][: -len(labelled)]) == asked
+        prompt = "".join([*turns, "<|im_start|>assistant\n"] if turns else [])
+        assert tokenizer.decode(tokens["input_ids"][: -len(labelled)]) == prompt
 
 
 def test_a_document_is_cut_to_the_context(tokenizer, sequences):
-    cut = tokenize(DOCUMENTS, tokenizer, 12)
+    cut = tokenize_documents(DOCUMENTS, tokenizer, 12)
     assert [tokens["input_ids"] for tokens in cut] == [tokens["input_ids"][:12] for tokens in sequences]
     assert [tokens["labels"] for tokens in cut] == [tokens["labels"][:12] for tokens in sequences]
 
 
-def test_a_batch_for_a_card_has_the_loss_that_a_masked_one_has(tokenizer, sequences):
-    """Of chats: a drill's first token is predicted from padding where that stands on the left."""
+def test_a_batch_for_a_gpu_has_the_same_loss_as_a_masked_one(tokenizer, sequences):
+    """For chats only: with padding on the left, the first token of a drill is predicted from padding."""
     torch.manual_seed(0)
     model, chats = new_model(SHAPE, tokenizer), [sequences[0], sequences[2]]
     masked = DataCollatorForSeq2Seq(tokenizer, padding=True)([dict(tokens) for tokens in chats])

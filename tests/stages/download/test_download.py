@@ -1,8 +1,9 @@
-"""The stage download: generated problems, a local folder, the hub, and the hub out of reach."""
+"""The stage download: generated problems, a local folder, the hub, and an unreachable hub."""
 
 import hashlib
 import itertools
 import json
+import re
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
@@ -32,7 +33,7 @@ def files(folder):
 # generated
 
 
-def test_generated_problems_come_in_the_numbers_asked_for(small, tmp_path):
+def test_as_many_problems_are_generated_as_the_configuration_says(small, tmp_path):
     download(tmp_path, small)
     train, test = (read_jsonl(tmp_path / f"{split}.jsonl") for split in ("train", "test"))
     assert (len(train), len(test)) == (40, 10)
@@ -48,7 +49,7 @@ def test_a_seed_fixes_every_byte(small, tmp_path):
         assert first != other
 
 
-def test_the_source_of_generated_problems_is_told(small, tmp_path):
+def test_the_source_of_generated_problems_is_recorded(small, tmp_path):
     download(tmp_path, small)
     assert read_json(tmp_path / "source.json") == {
         "source": "generated",
@@ -62,7 +63,7 @@ def test_the_source_of_generated_problems_is_told(small, tmp_path):
     }
 
 
-def test_the_set_of_problems_is_the_one_chosen(small, tmp_path):
+def test_the_configured_set_of_problems_is_generated(small, tmp_path):
     generated = small.download.generated.model_copy(update={"problems": "rich"})
     download(
         tmp_path, small.model_copy(update={"download": small.download.model_copy(update={"generated": generated})})
@@ -85,7 +86,7 @@ def local(tmp_path, small):
     return folder, small.model_copy(update={"source": "local", "path": str(folder)})
 
 
-def test_local_rows_are_taken_as_published(local, tmp_path):
+def test_local_rows_are_copied_without_further_columns(local, tmp_path):
     download(tmp_path / "out", local[1])
     assert read_jsonl(tmp_path / "out" / "train.jsonl") == TRAIN
     assert read_jsonl(tmp_path / "out" / "test.jsonl") == TEST
@@ -104,7 +105,7 @@ def test_the_source_of_a_local_folder_has_rows_and_digests_of_the_files_written(
 def test_a_local_folder_without_a_file_is_explained(local, tmp_path, missing):
     folder, settings = local
     (folder / missing).unlink()
-    with pytest.raises(PipelineError, match=f"^path = .*own data: there is no {missing}; the folder must hold"):
+    with pytest.raises(PipelineError, match=rf"^path = .*own data: .*no {missing}.*train\.jsonl and test\.jsonl"):
         download(tmp_path / "out", settings)
     assert files(tmp_path / "out") == []
 
@@ -112,12 +113,12 @@ def test_a_local_folder_without_a_file_is_explained(local, tmp_path, missing):
 def test_by_hand_a_missing_folder_is_explained_without_a_traceback(cli, workdir):
     done = cli("download", "--set", "source=local", "--set", "path=nowhere")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: path = nowhere: there is no train.jsonl; the folder must hold")
+    assert re.match(r"error: path = nowhere: .*no train\.jsonl", done.stderr)
     assert "Traceback" not in done.stderr
     assert not (workdir / "results").exists()
 
 
-# hub: a server of one data set stands in for it; the client is the real one
+# hub: the real client, and a server with one data set in place of the hub
 
 PUBLISHED = {
     "README.md": b"---\nconfigs:\n- config_name: main\n  data_files:\n  - {split: train, path: main/train.jsonl}\n"
@@ -136,8 +137,8 @@ class Hub(BaseHTTPRequestHandler):
             self._file(path.partition(f"{REVISION}/")[2])
         elif path.startswith(f"/api/datasets/tests/sums/tree/{REVISION}/"):
             folder = path.partition(f"{REVISION}/")[2]
-            found = [name for name in PUBLISHED if name.startswith(f"{folder}/")]
-            self._json([{"type": "file", "path": n, "size": len(PUBLISHED[n]), "oid": "0" * 40} for n in found])
+            names = [name for name in PUBLISHED if name.startswith(f"{folder}/")]
+            self._json([{"type": "file", "path": n, "size": len(PUBLISHED[n]), "oid": "0" * 40} for n in names])
         elif path == f"/api/datasets/tests/sums/revision/{REVISION}":
             self._json({"id": "tests/sums", "sha": REVISION, "siblings": [{"rfilename": name} for name in PUBLISHED]})
         else:
@@ -183,7 +184,7 @@ def from_hub(revision=REVISION, dataset="tests/sums", **keys):
     ]
 
 
-def test_the_hub_fills_a_cache_that_serves_the_pinned_revision_without_it(cli, workdir, tmp_path, hub):
+def test_a_cache_filled_from_the_hub_gives_the_pinned_revision_offline(cli, workdir, tmp_path, hub):
     home, written = str(tmp_path / "cache"), workdir / "results" / "download"
 
     online = cli(*from_hub(), HF_HUB_OFFLINE="0", HF_ENDPOINT=hub, HF_HOME=home)
@@ -202,15 +203,15 @@ def test_the_hub_fills_a_cache_that_serves_the_pinned_revision_without_it(cli, w
 
     other = cli(*from_hub(revision=OTHER), HF_HUB_OFFLINE="1", HF_HOME=home)
     assert other.returncode == 1
-    assert f"error: download.hub.revision = {OTHER}: without the hub, the cache gives tests/sums at" in other.stderr
+    assert re.search(rf"error: download\.hub\.revision = {OTHER}: .*tests/sums at {REVISION}", other.stderr)
     assert {path.name: path.read_bytes() for path in written.iterdir()} == before
 
 
-def test_a_hub_out_of_reach_names_the_remedies_and_leaves_nothing(cli, workdir, tmp_path):
+def test_an_unreachable_hub_is_an_error_with_remedies_that_writes_nothing(cli, workdir, tmp_path):
     (tmp_path / "cache").mkdir()
     done = cli(*from_hub(), HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "cache"))
     assert done.returncode == 1
-    assert f"error: download: tests/sums at revision {REVISION} could not be had from the hub (" in done.stderr
+    assert re.search(rf"error: download: tests/sums at revision {REVISION} .*\(\w+: ", done.stderr)
     for remedy in ("--config source=local path=FOLDER", "HF_HUB_OFFLINE=1 and HF_HOME=CACHE", "source=generated"):
         assert remedy in done.stderr
     assert "Traceback" not in done.stderr
@@ -219,7 +220,7 @@ def test_a_hub_out_of_reach_names_the_remedies_and_leaves_nothing(cli, workdir, 
 
 @pytest.fixture
 def published(tmp_path, small, monkeypatch):
-    """A folder that load_dataset takes for a data set, and the stage run on it with changed settings."""
+    """A folder that load_dataset reads as a data set, and a function that runs the stage on it."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     folder = tmp_path / "published"
     folder.mkdir()
@@ -227,8 +228,8 @@ def published(tmp_path, small, monkeypatch):
     (folder / "test.jsonl").write_bytes(lines([row | {"question_zh-cn": "八"} for row in TEST]))
 
     def run(**keys):
-        own = small.download.hub.model_copy(update={"dataset": str(folder), "configuration": None} | keys)
-        changes = {"source": "hub", "download": small.download.model_copy(update={"hub": own})}
+        hub = small.download.hub.model_copy(update={"dataset": str(folder), "configuration": None} | keys)
+        changes = {"source": "hub", "download": small.download.model_copy(update={"hub": hub})}
         download(tmp_path / "out", small.model_copy(update=changes))
         return read_jsonl(tmp_path / "out" / "train.jsonl")
 
@@ -239,23 +240,22 @@ def test_other_columns_can_be_named(published):
     assert published[1](question_key="question_zh-cn") == [{"question": "七", "answer": row["answer"]} for row in TRAIN]
 
 
-def test_a_column_that_is_not_there_names_those_that_are(published, tmp_path):
+def test_an_unknown_column_is_an_error_that_lists_the_columns(published, tmp_path):
     with pytest.raises(PipelineError) as stopped:
         published[1](answer_key="solution")
-    assert str(stopped.value) == (
-        "download.hub.answer_key = solution: no such column; choose from question, answer, question_zh-cn"
-    )
+    assert str(stopped.value).startswith("download.hub.answer_key = solution: ")
+    assert str(stopped.value).endswith("choose from question, answer, question_zh-cn")
     assert files(tmp_path / "out") == []
 
 
 def test_a_data_set_without_a_test_split_is_refused(published, tmp_path):
     (published[0] / "test.jsonl").unlink()
-    with pytest.raises(PipelineError, match=r"^download\.hub\.dataset = .*: no split 'test' in train$"):
+    with pytest.raises(PipelineError, match=r"^download\.hub\.dataset = .*: .*no split 'test'; .* train$"):
         published[1]()
     assert files(tmp_path / "out") == []
 
 
-def test_code_beside_published_data_is_not_run(published, tmp_path):
+def test_code_next_to_published_data_is_not_run(published, tmp_path):
     marker = tmp_path / "marker"
     (published[0] / "published.py").write_text(f"from pathlib import Path\nPath({str(marker)!r}).touch()\n")
     with pytest.raises(PipelineError, match=r"\(RuntimeError: Dataset scripts are no longer supported"):
@@ -273,9 +273,9 @@ def test_a_published_row_without_an_answer_is_named(published, tmp_path):
 
 
 def test_an_error_of_the_hub_without_a_message_is_explained_too(published, monkeypatch):
-    def no_answer(*arguments, **options):
+    def time_out(*arguments, **options):
         raise TimeoutError
 
-    monkeypatch.setattr("datasets.load_dataset", no_answer)
-    with pytest.raises(PipelineError, match=r"could not be had from the hub \(TimeoutError: \)"):
+    monkeypatch.setattr("datasets.load_dataset", time_out)
+    with pytest.raises(PipelineError, match=r"from the hub \(TimeoutError"):
         published[1]()

@@ -1,4 +1,4 @@
-"""The stage evaluate on a few questions, for real: checkpoints by name, and the learning curve."""
+"""The stage evaluate, run on a few questions: tasks, kept checkpoints, and the learning curve."""
 
 import json
 import os
@@ -17,8 +17,8 @@ from gsm8k_grpo.stages.evaluate.grading import trained_format
 from gsm8k_grpo.stages.evaluate.stage import evaluate, trained_weights
 from project import COMMAND, ROOT
 
-# A base model that is taught the short tagged answers alone has some of them right in format after a few steps; twice
-# the learning rate of training unteaches them within its 8, on some processors and not on others.
+# A base model that learns only short tagged answers has the format of some of them after a few steps.  With twice this
+# learning rate the 8 steps of training would unlearn it, on some processors and not on others.
 FEW = [
     "threads=1", "download.generated.train_rows=60", "download.generated.test_rows=12", "extract.validation_rows=12",
     "base.steps=60", "base.styles={terse: 0, plain: 0, hurried: 1, tagged: 0}", "base.drills=0",
@@ -34,11 +34,11 @@ COMPARED = ("n", "strict_accuracy", "flexible_accuracy", "format_rate", "mean_co
 
 
 def attempt(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Settings among the arguments go over the few."""
+    """Run the command; settings among the arguments override FEW."""
     shutil.copy(ROOT / "params.yaml", folder)
     stage = [word for word in arguments if "=" not in word]
-    given = [*FEW, *(word for word in arguments if "=" in word)]
-    command = [COMMAND, *stage, *(word for one in given for word in ("--set", one))]
+    settings = [*FEW, *(word for word in arguments if "=" in word)]
+    command = [COMMAND, *stage, *(word for setting in settings for word in ("--set", setting))]
     return subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True, check=False)
 
 
@@ -49,7 +49,7 @@ def run(folder: Path, *arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory) -> Path:
-    """Base, short and short@4 have answered; the test questions asked are those of the validation split."""
+    """Base, short and short@4 are evaluated; the first test questions are those of the validation split."""
     folder = tmp_path_factory.mktemp("evaluated")
     run(folder, "download")
     run(folder, "extract")
@@ -70,19 +70,17 @@ def metrics(folder: Path, model: str) -> dict:
     return read_json(folder / "results/evaluate" / model / "metrics.json")
 
 
-def test_free_answers_are_judged_by_the_mark_that_the_data_has_and_others_by_the_tags(small):
+def test_free_answers_are_graded_by_the_mark_of_the_data_and_others_by_the_tags(small):
     free = trained_format(small.extract.model_copy(update={"answers": "free"}))
-    assert free.strict("It is 5.\n#### 5") == "5"
-    assert free.strict("<answer>\n5\n</answer>") is None
+    assert free.strict_answer("It is 5.\n#### 5") == "5"
+    assert free.strict_answer("<answer>\n5\n</answer>") is None
     assert (free.well_formed("#### 5"), free.well_formed("5")) == (True, False)
-    assert trained_format(small.extract).strict("<answer>\n5\n</answer>\n#### 6") == "5"
+    assert trained_format(small.extract).strict_answer("<answer>\n5\n</answer>\n#### 6") == "5"
 
 
-def test_without_an_answer_to_judge_by_nothing_is_evaluated_and_what_to_do_is_said(small, tmp_path):
+def test_without_a_gold_answer_nothing_is_evaluated_and_the_error_shows_how_to_write_one(small, tmp_path):
     (tmp_path / "test.jsonl").write_text("")
-    with pytest.raises(
-        PipelineError, match=r"test\.jsonl: no question has an answer with a number behind '####'.*#### 72"
-    ):
+    with pytest.raises(PipelineError, match=r"test\.jsonl: .*'####'.*'#### 72'"):
         evaluate("base", tmp_path, tmp_path, tmp_path, tmp_path / "base", small)
     assert not (tmp_path / "base").exists()
 
@@ -102,12 +100,12 @@ def test_a_row_has_every_share_with_its_interval(evaluated):
         assert row["format_rate_ci95"][0] <= row["format_rate"] <= row["format_rate_ci95"][1]
 
 
-def test_a_row_says_what_the_evaluation_of_its_model_says_of_the_same_questions(evaluated):
+def test_a_point_of_the_curve_equals_the_evaluation_of_its_model_on_the_same_questions(evaluated):
     rows = {row["step"]: row for model in ("base", "short") for row in curve(evaluated, model)}
     for model, step in STEP_OF.items():
-        found = metrics(evaluated, model)
-        assert found["n_available"] == 24
-        assert {key: rows[step][key] for key in COMPARED} == {key: found[key] for key in COMPARED}
+        evaluation = metrics(evaluated, model)
+        assert evaluation["n_available"] == 24
+        assert {key: rows[step][key] for key in COMPARED} == {key: evaluation[key] for key in COMPARED}
     assert len({tuple(row[key] for key in COMPARED) for row in rows.values()}) == 3  # the models differ
 
 
@@ -139,12 +137,11 @@ def test_without_a_validation_split_the_curve_is_empty(evaluated, tmp_path):
 
 
 @pytest.mark.parametrize(("model", "folder"), [("short@4", "checkpoints/4"), ("short", "model")])
-def test_weights_that_are_not_there_are_named_with_the_command_that_writes_them(tmp_path, model, folder):
+def test_missing_weights_are_named_with_the_command_that_writes_them(tmp_path, model, folder):
     with pytest.raises(PipelineError) as stopped:
         trained_weights(model, tmp_path)
-    assert str(stopped.value) == (
-        f"{tmp_path / 'short' / folder}: no such folder; it is written by `gsm8k-grpo train --variant short`"
-    )
+    assert str(stopped.value).startswith(f"{tmp_path / 'short' / folder}: ")
+    assert "`gsm8k-grpo train --variant short`" in str(stopped.value)
 
 
 # Further prompts, further sets, samples
@@ -154,26 +151,26 @@ def rows(folder: Path, model: str, name: str) -> list[dict]:
     return read_jsonl(folder / "results/evaluate" / model / name)
 
 
-def test_every_pass_has_its_file_with_rows_as_those_of_the_answers(evaluated):
+def test_every_task_has_its_file_with_rows_like_those_of_the_answers(evaluated):
     answers = rows(evaluated, "short", "answers.jsonl")
     for name, ids in {
         "prompts/plain.jsonl": [row["id"] for row in answers],
         "prompts/4-shot.jsonl": [row["id"] for row in answers],
         "sets/longer.jsonl": [f"longer-{n}" for n in range(6)],
     }.items():
-        found = rows(evaluated, "short", name)
-        assert [row["id"] for row in found] == ids
-        assert list(found[0]) == list(answers[0])
+        graded = rows(evaluated, "short", name)
+        assert [row["id"] for row in graded] == ids
+        assert list(graded[0]) == list(answers[0])
 
 
-def test_behind_shots_the_strict_answer_is_the_one_at_the_mark_and_the_answer_ends_before_the_next_question(evaluated):
+def test_few_shot_answers_are_graded_by_the_mark_and_end_before_another_question(evaluated):
     for row in rows(evaluated, "base", "prompts/4-shot.jsonl"):
         assert row["strict_correct"] == same_answer(strict_answer(row["completion"]), row["gold"])
         assert row["format_ok"] == (strict_answer(row["completion"]) is not None)
         assert "Question:" not in row["completion"]
 
 
-def test_a_sampled_row_has_four_answers_read_and_judged(evaluated):
+def test_a_sampled_row_has_four_graded_answers(evaluated):
     sampled = rows(evaluated, "short", "sampled.jsonl")
     assert [row["id"] for row in sampled] == [row["id"] for row in rows(evaluated, "short", "answers.jsonl")[:6]]
     for row in sampled:
@@ -182,36 +179,36 @@ def test_a_sampled_row_has_four_answers_read_and_judged(evaluated):
             "completion_tokens",
         ]  # fmt: skip
         for kind in ("strict", "flexible"):
-            read = [same_answer(answer, row["gold"]) for answer in row[f"{kind}_answers"]]
-            assert row[f"{kind}_correct"] == read
-            assert len(read) == 4
+            correct = [same_answer(answer, row["gold"]) for answer in row[f"{kind}_answers"]]
+            assert row[f"{kind}_correct"] == correct
+            assert len(correct) == 4
     assert len({json.dumps(row["strict_answers"]) for row in sampled}) > 1
 
 
-def test_measures_are_those_of_the_files(evaluated):
-    found = {
+def test_the_metrics_of_every_task_agree_with_its_answers(evaluated):
+    by_task = {
         (row["set"], row["prompt"], row["decoding"], row["metric"]): row
         for row in metrics(evaluated, "short")["measures"]
     }
-    assert {key[:3] for key in found} == {
+    assert {key[:3] for key in by_task} == {
         ("test", "trained", "greedy"), ("test", "plain", "greedy"), ("test", "4-shot", "greedy"),
         ("longer", "trained", "greedy"), ("test", "trained", "sampled"),
     }  # fmt: skip
     whole = metrics(evaluated, "short")
-    strict = found["test", "trained", "greedy", "strict_accuracy"]
+    strict = by_task["test", "trained", "greedy", "strict_accuracy"]
     assert (strict["value"], strict["ci95"], strict["n"]) == (
         whole["strict_accuracy"], whole["strict_accuracy_ci95"], 12,
     )  # fmt: skip
     longer = rows(evaluated, "short", "sets/longer.jsonl")
-    assert found["longer", "trained", "greedy", "format_rate"]["value"] == sum(row["format_ok"] for row in longer) / 6
+    assert by_task["longer", "trained", "greedy", "format_rate"]["value"] == sum(row["format_ok"] for row in longer) / 6
     sampled = rows(evaluated, "short", "sampled.jsonl")
     right = [answer for row in sampled for answer in row["strict_correct"]]
-    assert found["test", "trained", "sampled", "strict_mean@4"]["value"] == pytest.approx(sum(right) / 24)
-    some = found["test", "trained", "sampled", "strict_pass@4"]
-    assert (some["value"], some["n"]) == (sum(any(row["strict_correct"]) for row in sampled) / 6, 6)
+    assert by_task["test", "trained", "sampled", "strict_mean@4"]["value"] == pytest.approx(sum(right) / 24)
+    pass_at_4 = by_task["test", "trained", "sampled", "strict_pass@4"]
+    assert (pass_at_4["value"], pass_at_4["n"]) == (sum(any(row["strict_correct"]) for row in sampled) / 6, 6)
 
 
-def test_the_time_and_the_tokens_of_each_pass_are_told(evaluated):
+def test_the_time_and_the_tokens_of_each_task_are_recorded(evaluated):
     timing = {(row["set"], row["prompt"], row["decoding"]): row for row in metrics(evaluated, "short")["timing"]}
     sampled = rows(evaluated, "short", "sampled.jsonl")
     row = timing["test", "trained", "sampled"]
@@ -227,7 +224,7 @@ def test_the_same_seed_gives_the_same_bytes(evaluated, tmp_path):
         assert ours.read_bytes() == theirs.read_bytes()
 
 
-def test_without_samples_prompts_and_sets_only_the_test_split_is_asked(evaluated, tmp_path):
+def test_without_samples_prompts_and_sets_only_the_test_split_is_answered(evaluated, tmp_path):
     shutil.copytree(evaluated / "results", tmp_path / "results")
     run(tmp_path, "evaluate", "--model", "base", "evaluate.samples=0", "evaluate.prompts=[]", "evaluate.sets={}")
     folder = tmp_path / "results/evaluate/base"
@@ -238,7 +235,7 @@ def test_without_samples_prompts_and_sets_only_the_test_split_is_asked(evaluated
     }
 
 
-def test_shots_that_the_context_has_no_room_for_are_refused_before_anything_is_asked(evaluated, tmp_path):
+def test_few_shot_prompts_that_exceed_the_context_are_refused_before_any_is_answered(evaluated, tmp_path):
     shutil.copytree(evaluated / "results", tmp_path / "results")
     shutil.rmtree(tmp_path / "results/evaluate")
     refused = attempt(
@@ -246,9 +243,8 @@ def test_shots_that_the_context_has_no_room_for_are_refused_before_anything_is_a
     )
     assert refused.returncode == 1
     assert re.search(
-        r"error: evaluate: the longest prompt of test, 8-shot has \d+ tokens, and with an answer of "
-        r"evaluate\.max_completion_length \(600\) more than the 1024 that the model takes; "
-        r"take 8-shot out of evaluate\.prompts, or raise base\.architecture\.context\n",
+        r"error: evaluate: .*test, 8-shot has \d+ tokens.*evaluate\.max_completion_length \(600\).*1024; "
+        r".*8-shot.*evaluate\.prompts.*base\.architecture\.context\n",
         refused.stderr,
     )
     assert not (tmp_path / "results/evaluate").exists()

@@ -1,4 +1,4 @@
-"""The data of the browser of answers: what changed on a question, and the differences of two texts."""
+"""The data of the answer browser: what changed on a question, and the differences of two texts."""
 
 import base64
 import gzip
@@ -38,7 +38,7 @@ IN_WORDS = answer("so 20", flexible=True)
         (WRONG, IN_WORDS, "wrong", None),
     ],
 )
-def test_what_became_of_a_question(before, after, result, by):
+def test_the_change_of_an_answer_has_its_result_and_its_kind(before, after, result, by):
     change = answer_browser.change(before, after)
     assert (change["result"], change["by"]) == (result, by)
 
@@ -58,40 +58,40 @@ def test_differences_are_whole_words_and_tags():
 
 
 @given(st.text(), st.text())
-def test_differences_hold_both_texts_whole(before, after):
+def test_differences_contain_both_texts_completely(before, after):
     pieces = answer_browser.differences(before, after)
     assert "".join(text for sign, text in pieces if sign != "+") == before
     assert "".join(text for sign, text in pieces if sign != "-") == after
 
 
 @pytest.fixture(scope="module")
-def browsed(root, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("browsed")
+def browser_data(root, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("browser_data")
     settings = params.load(root / "params.yaml", {"compare.resamples": 200})
     write_results(folder, settings, samples=8)
     return answer_browser.browser_data(read_results(folder, settings))
 
 
-def test_every_question_has_every_models_answer_and_every_variants_change(browsed):
-    assert browsed["models"] == ["base", "short", "full"]
-    assert [one["name"] for one in browsed["passes"]] == ["test", "test, plain", "longer"]
-    questions = browsed["passes"][0]["questions"]
+def test_every_question_has_every_models_answer_and_every_variants_change(browser_data):
+    assert browser_data["models"] == ["base", "short", "full"]
+    assert [task["name"] for task in browser_data["tasks"]] == ["test", "test, plain", "longer"]
+    questions = browser_data["tasks"][0]["questions"]
     assert [question["id"] for question in questions] == [f"test-{index}" for index in range(40)]
     for question in questions:
         assert len(question["answers"]) == 3
         assert len(question["changes"]) == 2
-    assert [given["strict"] for given in questions[4]["answers"]] == [False, True, True]
+    assert [answer["strict"] for answer in questions[4]["answers"]] == [False, True, True]
     assert [change["result"] for change in questions[4]["changes"]] == ["fixed", "fixed"]
 
 
-def test_answers_tell_their_samples(browsed):
-    test, plain, longer = (one["questions"] for one in browsed["passes"])
-    assert [test[index]["answers"][0]["drawn"] for index in (0, 4)] == [[4, 8], [0, 8]]
-    assert not any("drawn" in answer for other in (plain, longer) for answer in other[0]["answers"])
+def test_only_answers_to_the_first_task_have_the_counts_of_their_samples(browser_data):
+    test, plain, longer = (task["questions"] for task in browser_data["tasks"])
+    assert [test[index]["answers"][0]["samples"] for index in (0, 4)] == [[4, 8], [0, 8]]
+    assert not any("samples" in answer for other in (plain, longer) for answer in other[0]["answers"])
     assert longer[0]["answers"][0]["text"].startswith("longer: ")
 
 
-def test_what_is_compressed_comes_back_and_holds_no_markup():
+def test_compressed_data_decompress_to_the_same_and_contain_no_markup():
     data = {"text": f"{HOSTILE} ü 数"}
     text = answer_browser.compressed(data)
     assert json.loads(gzip.decompress(base64.b64decode(text))) == data

@@ -1,7 +1,8 @@
-"""What the report says the run does not show: each doubt where the results leave it open, none where they don't."""
+"""What the report says the run does not show: each limitation appears only if the results have it."""
 
 import pytest
 from gsm8k_grpo.config import params
+from gsm8k_grpo.gsm8k.problems import SETS
 from gsm8k_grpo.stages.report import stage as report_stage
 from gsm8k_grpo.stages.report.limitations import limitations
 from gsm8k_grpo.stages.report.results import read_results
@@ -9,102 +10,103 @@ from sample_results import HOSTILE, write_results
 
 CONTROL = {"variants.control": {"max_steps": 50, "rewards": {"set": "control", "weights": {"random": 1.0}}}}
 SEVERAL = {"samples": 8, "more_tests": True}
+ONE_SEED = "How results vary between runs"
+NO_CONTROL = "That the rewards caused the difference"
+TRUNCATED = "Answers longer than 80 tokens"
+OVERLAP = "That the questions of svamp differ from those trained on"
 
 
 @pytest.fixture
-def said(tmp_path, root):
-    """What is said of results with some settings changed, and with some of their figures."""
+def limits(tmp_path, root):
+    """The limitations of results after changes to settings and figures: `why` by `what`."""
 
-    def of(overrides={}, changed=lambda found: None, **results):
+    def of(overrides={}, change=lambda results: None, **kinds):
         settings = params.load(root / "params.yaml", {"compare.resamples": 200} | overrides)
         right = {"base": (4, 25)} | dict.fromkeys(settings.variants, (30, 30))
-        write_results(tmp_path / "results", settings, right, **results)
-        found = read_results(tmp_path / "results", settings)
-        changed(found)
-        return {limit.what: limit.why for limit in limitations(found, settings)}
+        write_results(tmp_path / "results", settings, right, **kinds)
+        results = read_results(tmp_path / "results", settings)
+        change(results)
+        return {limitation.what: limitation.why for limitation in limitations(results, settings)}
 
     return of
 
 
-def test_the_default_run_leaves_these_open(said):
-    assert list(said()) == [
+def test_the_default_run_leaves_these_open(limits):
+    assert list(limits()) == [
         "Accuracy on GSM8K",
         "Reasoning beyond these templates",
-        "How another run would end",
-        "That it took these rewards",
-        "Answers longer than 80 tokens",
-        "Answers drawn by chance",
+        ONE_SEED,
+        NO_CONTROL,
+        TRUNCATED,
+        "Accuracy of sampled answers",
         "Other kinds of problem",
     ]
 
 
-def test_what_was_done_is_no_longer_open(said):
-    told = said({"source": "hub", "model": "Qwen/Qwen2.5-3B", "seeds": [43, 44]} | CONTROL, validated=False, **SEVERAL)
-    assert set(told) == {
+def test_a_run_with_seeds_control_samples_and_test_sets_leaves_less_open(limits):
+    overrides = {"source": "hub", "model": "Qwen/Qwen2.5-3B", "seeds": [43, 44]} | CONTROL
+    assert set(limits(overrides, validated=False, **SEVERAL)) == {
         "That the test questions were new to the model",
-        "Answers longer than 80 tokens",
-        "That the questions of svamp are unlike those trained on",
+        TRUNCATED,
+        OVERLAP,
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "sums"),
-    [
-        ("simple", "one-digit operands and results to 20"),
-        ("rich", "whole numbers and results to 1000"),
-    ],
-)
-def test_a_small_model_is_said_to_learn_the_sums_of_its_problems(said, name, sums):
-    why = said({"download.generated.problems": name})["Reasoning beyond these templates"]
-    assert (
-        why
-        == f"a model of 1,234 parameters, made from scratch, learns sums with {sums}, not word problems like GSM8K's."
-    )
+@pytest.mark.parametrize("name", ["simple", "rich"])
+def test_a_small_model_learns_only_the_sums_of_its_problems(limits, name):
+    why = limits({"download.generated.problems": name})["Reasoning beyond these templates"]
+    assert "1,234 parameters" in why
+    assert SETS[name].SUMS in why
+    assert "not word problems like GSM8K's" in why
 
 
-def test_a_small_model_on_other_problems_is_said_to_learn_the_format_at_most(said):
-    told = said({"source": "local", "path": "problems"})
-    assert told["That these are GSM8K's problems"] == f"they come from a local folder, “{HOSTILE}”, unchecked."
-    assert told["Reasoning"].endswith("what training can change is the answers' format.")
+def test_a_small_model_on_other_problems_learns_the_format_at_most(limits):
+    by_what = limits({"source": "local", "path": "problems"})
+    assert HOSTILE in by_what["That these are GSM8K's problems"]
+    assert "only change its answers' format" in by_what["Reasoning"]
 
 
-def test_a_model_from_elsewhere_is_named_with_its_size(tmp_path, root):
+def test_a_model_from_the_hub_is_named_with_its_size(tmp_path, root):
     settings = params.load(root / "params.yaml", {"model": "Qwen/Qwen2.5-3B"})
     write_results(tmp_path / "results", settings)
-    found = read_results(tmp_path / "results", settings)
-    assert report_stage.describe_model(found, settings) == "Qwen/Qwen2.5-3B, 1,234 parameters"
+    results = read_results(tmp_path / "results", settings)
+    assert report_stage.describe_model(results, settings) == "Qwen/Qwen2.5-3B, 1,234 parameters"
 
 
-def test_subsets_are_stated_with_who_used_them(said):
-    def subset(found):
-        for run in found.training.values():
+def test_subsets_are_stated_with_the_variants_that_used_them(limits):
+    def subset(results):
+        for run in results.training.values():
             run["prompts"] = 16
-        found.evaluations["base"]["n_available"] = 1319
+        results.evaluations["base"]["n_available"] = 1319
 
-    told = said(changed=subset)
-    assert told["Training on all the data"] == "short and full used 16 of 32 problems."
-    assert told["Accuracy on the whole test split"] == "the first 40 of 1,319 were asked."
-
-
-def test_one_seed_is_named_and_several_are_not_a_limit(said):
-    assert "one seed (7)" in said({"seed": 7})["How another run would end"]
-    assert "How another run would end" not in said({"seed": 7, "seeds": [8]})
+    by_what = limits(change=subset)
+    assert by_what["Training on all the data"] == "short and full used 16 of 32 problems."
+    why = by_what["Accuracy on the whole test split"]
+    assert "first 40 of" in why
+    assert "1,319" in why
 
 
-def test_rewards_for_the_format_alone_are_a_control(said):
+def test_one_seed_is_a_limitation_and_several_are_not(limits):
+    assert "one seed (7)" in limits({"seed": 7})[ONE_SEED]
+    assert ONE_SEED not in limits({"seed": 7, "seeds": [8]})
+
+
+def test_rewards_for_the_format_alone_are_a_control(limits):
     format_alone = {"max_steps": 50, "rewards": {"set": "robust", "weights": {"strict_format": 1.0, "int": 1.0}}}
-    assert "That it took these rewards" not in said({"variants.format": format_alone})
+    assert NO_CONTROL not in limits({"variants.format": format_alone})
 
 
-def test_supervised_training_is_a_control_too(said):
-    assert "That it took these rewards" not in said(supervised=("short",))
+def test_supervised_training_is_a_control_too(limits):
+    assert NO_CONTROL not in limits(supervised=("short",))
 
 
-def test_few_cut_answers_are_no_limit(said):
-    assert "Answers longer than 80 tokens" not in said(questions=100)  # one of 100
-    assert said()["Answers longer than 80 tokens"].startswith("2.5 % of base's, 2.5 % of short's")
+def test_few_truncated_answers_are_no_limitation(limits):
+    assert TRUNCATED not in limits(questions=100)  # one of 100
+    why = limits()[TRUNCATED]
+    assert "2.5 % of base's" in why
+    assert "2.5 % of short's" in why
 
 
-def test_questions_shared_with_train_are_counted(said):
-    told = said(more_tests=True)["That the questions of svamp are unlike those trained on"]
-    assert told == "of 40, 0 also stand in train, 1 share 13 words in a row with it."
+def test_questions_shared_with_train_are_counted(limits):
+    why = limits(more_tests=True)[OVERLAP]
+    assert all(count in why for count in ("40", "0 are also in the train split", "1 share", "13 consecutive words"))

@@ -1,4 +1,4 @@
-"""What the report says of making the run again: command, digests, and what differs from the published recipe."""
+"""How the report says a run is reproduced: command, digests, and differences from the published recipe."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from sample_results import write_results
 
 
 @pytest.fixture
-def found(tmp_path, root):
+def results(tmp_path, root):
     settings = params.load(root / "params.yaml", {"compare.resamples": 200})
     write_results(tmp_path, settings)
     return read_results(tmp_path, settings)
@@ -46,23 +46,23 @@ def test_keys_that_the_published_recipe_leaves_open_do_not_differ(root):
         assert not keys[key].differs, key
 
 
-def test_the_published_recipe_differs_from_itself_in_nothing(root):
+def test_the_published_recipe_does_not_differ_from_itself(root):
     assert [key for key, setting in settings(root, recipe=reproduction.PUBLISHED).items() if setting.differs] == []
 
 
-def test_the_command_gives_what_config_gave(monkeypatch):
+def test_the_command_repeats_the_settings_of_config(monkeypatch):
     monkeypatch.delenv(layers.ENVIRONMENT, raising=False)
     assert reproduction.command() == "snakemake --cores 1 report"
     monkeypatch.setenv(layers.ENVIRONMENT, json.dumps({"recipe": "rtx4090", "train": {"learning_rate": 1e-4}}))
-    given = shlex.split(reproduction.command())
-    assert given[:6] == ["snakemake", "--cores", "1", "report", "--config", "recipe=rtx4090"]
-    assert layers.parse_override(given[6]) == ("train", {"learning_rate": 1e-4})
+    words = shlex.split(reproduction.command())
+    assert words[:6] == ["snakemake", "--cores", "1", "report", "--config", "recipe=rtx4090"]
+    assert layers.parse_override(words[6]) == ("train", {"learning_rate": 1e-4})
 
 
-def test_digests_of_lock_data_and_image(found, root, monkeypatch):
+def test_digests_of_lock_data_and_image(results, root, monkeypatch):
     monkeypatch.setenv(reproduction.IMAGE, "sha256:1234")
     lock = hashlib.sha256((root / "envs/cpu.txt").read_bytes()).hexdigest()
-    assert reproduction.identities(found, "c0ffee") == {
+    assert reproduction.identities(results, "c0ffee") == {
         "git commit": "c0ffee",
         "envs/cpu.txt": f"sha256 {lock}",
         "train.jsonl": f"sha256 {'0' * 64}",
@@ -71,7 +71,7 @@ def test_digests_of_lock_data_and_image(found, root, monkeypatch):
     }
 
 
-def test_a_run_on_a_card_has_the_lock_file_of_the_card(found):
-    for run in found.training.values():
+def test_a_run_on_a_gpu_has_the_lock_file_of_gpus(results):
+    for run in results.training.values():
         run["effective_config"]["device"] = "NVIDIA H100"
-    assert reproduction.lock(found).name == "cuda.txt"
+    assert reproduction.lock(results).name == "cuda.txt"

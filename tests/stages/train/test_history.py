@@ -1,8 +1,14 @@
-"""history.csv: what the trainer logs, a row a step, in this project's terms."""
+"""history.csv: what the trainer logs, one row per step, under this project's names."""
 
 import pandas as pd
 import pytest
-from gsm8k_grpo.stages.train.history import COLUMNS, reward_columns, rows
+from gsm8k_grpo.stages.train.history import (
+    COLUMNS,
+    HistoryFormat,
+    prompts_seen_by_epoch,
+    prompts_seen_by_generation,
+    reward_columns,
+)
 
 REWARDS = ("int", "correctness")
 SUMMARY = {"train_runtime": 60.0, "train_loss": 0.1, "step": 4, "epoch": 0.5}
@@ -54,6 +60,11 @@ def train(small):
     return shaped(small.train, 32, 1, 8, 4, 1)
 
 
+def rows(log_history, train, rewards):
+    """The rows of a GRPO run."""
+    return HistoryFormat(lambda step: prompts_seen_by_generation(step, train), rewards).rows(log_history)
+
+
 def shaped(train, batch, accumulation, generations, steps_per_generation, iterations):
     return train.model_copy(
         update={
@@ -66,7 +77,7 @@ def shaped(train, batch, accumulation, generations, steps_per_generation, iterat
     )
 
 
-def test_a_logged_step_becomes_a_row_in_this_projects_terms(train):
+def test_a_logged_step_becomes_a_row_with_this_projects_names(train):
     assert rows([generated(2, reward=2.5)], train, REWARDS) == [
         {
             "step": 2,
@@ -93,9 +104,9 @@ def test_a_logged_step_becomes_a_row_in_this_projects_terms(train):
 
 
 def test_the_columns_are_the_same_in_every_row(train):
-    found = rows([generated(1, 1.0), trained(2), generated(3, 2.0, kl=0.1)], train, REWARDS)
+    steps = rows([generated(1, 1.0), trained(2), generated(3, 2.0, kl=0.1)], train, REWARDS)
     expected = ["step", "prompts_seen", "epoch", *COLUMNS, "reward_int", "reward_correctness"]
-    assert [list(row) for row in found] == [expected] * 3
+    assert [list(row) for row in steps] == [expected] * 3
 
 
 def test_a_step_without_a_generation_carries_the_last_generations_values(train):
@@ -143,6 +154,19 @@ def test_a_run_without_a_reference_model_has_no_kl(train):
 def test_prompts_seen_follow_from_batch_accumulation_generations_and_iterations(small, shape, seen):
     log = [generated(step, 1.0) for step in range(1, 6)]
     assert [row["prompts_seen"] for row in rows(log, shaped(small.train, *shape), REWARDS)] == seen
+
+
+@pytest.mark.parametrize(
+    ("shape", "seen"),
+    [
+        ((32, 4, 1), [4, 8, 12, 16, 20, 24, 28, 32, 36]),
+        # 11 batches of 3, the last one of 2; the sixth step has the last batch only
+        ((32, 3, 2), [6, 12, 18, 24, 30, 32, 38, 44, 50]),
+        ((3, 8, 1), [3, 6, 9, 12, 15, 18, 21, 24, 27]),
+    ],
+)
+def test_prompts_seen_by_epoch_count_every_row_once_per_epoch(shape, seen):
+    assert [prompts_seen_by_epoch(step, *shape) for step in range(1, 10)] == seen
 
 
 def test_the_summary_at_the_end_of_a_run_is_no_step(train):

@@ -1,4 +1,4 @@
-"""Training adapters, with the real stages: what is trained, what is kept, and what answers."""
+"""Training adapters with the real stages: what is trained, saved and evaluated."""
 
 import shutil
 
@@ -35,7 +35,7 @@ def test_adapters_alone_are_trained_and_kept(trained):
     assert effective["trainable_parameters"] == 2 * 4 * ((128 + 128) + 2 * (128 + 384))
     assert effective["trainable_parameters"] == sum(tensor.numel() for tensor in weights.values())
     assert all(tensor.dtype == torch.float32 for tensor in weights.values())
-    assert all(tensor.any() for tensor in weights.values())  # the matrices B begin as zeros: a gradient came to each
+    assert all(tensor.any() for tensor in weights.values())  # the matrices B start as zeros, so each has had a gradient
 
 
 def test_every_step_has_its_row_and_its_gradient(trained):
@@ -118,7 +118,7 @@ def test_the_kl_term_is_to_the_model_that_training_began_with(prepared, tmp_path
     assert kl[8:].min() > 1e-6
 
 
-def test_a_killed_run_of_adapters_goes_on_to_the_same_bytes(prepared, tmp_path):
+def test_a_killed_run_of_adapters_resumes_to_the_same_bytes(prepared, tmp_path):
     settings = SETTINGS | {"train__beta": "0.01"}
     whole_run, killed = (shutil.copytree(prepared, tmp_path / name) for name in ("whole", "killed"))
     run(whole_run, TRAIN, **settings)

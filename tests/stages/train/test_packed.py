@@ -1,4 +1,6 @@
-"""The update on packed batches: TRL's gradient, without computing what has none."""
+"""The update on packed batches: TRL's gradient, without the forward passes of groups that have none."""
+
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from gsm8k_grpo.files import read_jsonl
 from gsm8k_grpo.models import loading
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
+from packed_update import gradients, tokens_per_forward
 from project import ROOT
 from torch import Tensor
 from trl import GRPOConfig
@@ -22,25 +25,34 @@ VARIED, SECOND_VARIED, EQUAL = [0.7, -0.7, 1.2, -1.2], [0.0, 0.0, 1.2, -1.2], [0
 LORA = Lora(rank=4, alpha=8, targets=["q_proj", "up_proj", "down_proj"])
 
 
-@pytest.fixture(params=[None, LORA], ids=["all weights", "adapters"])
-def trainers(prepared, tmp_path, request) -> tuple[ResumableGRPOTrainer, PackedGRPOTrainer]:
-    """TRL's update and the packed one, of the same model."""
+def settings(prepared, folder, lora: Lora | None = None, **options) -> dict[str, Any]:
+    """The arguments of a trainer, with TRL's `options`."""
+    torch.manual_seed(0)  # of the adapters
     base = loading.Source(str(prepared / "results/base/model"))
     network, tokenizer = loading.load(base, load(ROOT / "params.yaml"))
-    if request.param:
-        network = loading.adapt(network, request.param)
+    if lora:
+        network = loading.adapt(network, lora)
         for name, weight in network.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.02)
     rows = read_jsonl(prepared / "results/extract/train.jsonl")[:4]
-    args = GRPOConfig(
-        output_dir=str(tmp_path), use_cpu=True, bf16=False, max_steps=1, per_device_train_batch_size=4,
-        num_generations=2, max_completion_length=3, loss_type="dapo", report_to="none", gradient_checkpointing=False,
-    )  # fmt: skip
     common = {
-        "model": network, "processing_class": tokenizer, "reward_funcs": lambda completions, **unused: [0.0, 1.0],
-        "args": args, "train_dataset": Dataset.from_list([{"prompt": row["prompt"]} for row in rows]),
+        "output_dir": str(folder), "use_cpu": True, "bf16": False, "max_steps": 1, "per_device_train_batch_size": 4,
+        "num_generations": 2, "max_completion_length": 3, "loss_type": "dapo", "report_to": "none",
+        "gradient_checkpointing": False,
     }  # fmt: skip
+    return {
+        "model": network, "processing_class": tokenizer,
+        "reward_funcs": lambda completions, **unused: [float(index % 2) for index in range(len(completions))],
+        "args": GRPOConfig(**common | options),
+        "train_dataset": Dataset.from_list([{"prompt": row["prompt"]} for row in rows]),
+    }  # fmt: skip
+
+
+@pytest.fixture(params=[None, LORA], ids=["all weights", "adapters"])
+def trainers(prepared, tmp_path, request) -> tuple[ResumableGRPOTrainer, PackedGRPOTrainer]:
+    """TRL's update and the packed one, of the same model."""
+    common = settings(prepared, tmp_path, request.param)
     return ResumableGRPOTrainer(**common), PackedGRPOTrainer(**common, compiled=False, sampled=False)
 
 
@@ -51,24 +63,6 @@ def batch(advantages: list[float]) -> dict[str, Tensor]:
         "completion_mask": COMPLETION_MASK, "advantages": torch.tensor(advantages),
         "old_per_token_logps": -5 * torch.rand(4, 3), "num_items_in_batch": COMPLETION_MASK.sum(),
     }  # fmt: skip
-
-
-def gradients(trainer: ResumableGRPOTrainer, inputs: dict[str, Tensor]) -> dict[str, Tensor | None]:
-    trainer.current_gradient_accumulation_steps = 1
-    trainer.model.zero_grad()
-    trainer.model.train()
-    trainer._compute_loss(trainer.model, inputs).backward()
-    return {name: weight.grad for name, weight in trainer.model.named_parameters() if weight.requires_grad}
-
-
-def passes(trainer: ResumableGRPOTrainer, inputs: dict[str, Tensor]) -> list[int]:
-    """How many tokens the model is given, each time that it is."""
-    tokens: list[int] = []
-    embeddings = trainer.model.get_input_embeddings()
-    hook = embeddings.register_forward_hook(lambda module, given, result: tokens.append(given[0].numel()))
-    gradients(trainer, inputs)
-    hook.remove()
-    return tokens
 
 
 @pytest.mark.parametrize("advantages", [VARIED, SECOND_VARIED, EQUAL], ids=["varied", "second varied", "equal"])
@@ -82,33 +76,97 @@ def test_the_gradient_is_that_of_trl(trainers, advantages):
 
 def test_a_group_without_advantage_is_not_computed(trainers):
     _, packed = trainers
-    assert passes(packed, batch(VARIED)) == [2 + 3 + 3 + 5]
-    assert passes(packed, batch(SECOND_VARIED)) == [3 + 5]
-    assert passes(packed, batch(EQUAL)) == []
+    assert tokens_per_forward(packed, batch(VARIED)) == [2 + 3 + 3 + 5]
+    assert tokens_per_forward(packed, batch(SECOND_VARIED)) == [3 + 5]
+    assert tokens_per_forward(packed, batch(EQUAL)) == []
 
 
-def test_a_weight_that_nothing_is_computed_of_has_a_gradient_of_zero_rather_than_none(trainers):
-    """An optimizer moves it by its momentum, as it does where the gradient was computed."""
+def test_without_a_forward_pass_the_weights_have_a_gradient_of_zero_rather_than_none(trainers):
+    """So that the optimizer moves them by momentum, as it does after a computed gradient."""
     _, packed = trainers
-    found = gradients(packed, batch(EQUAL))
-    assert all(gradient is not None and not gradient.any() for gradient in found.values())
+    computed = gradients(packed, batch(EQUAL))
+    assert all(gradient is not None and not gradient.any() for gradient in computed.values())
 
 
-def test_all_is_computed_where_the_kl_term_has_a_gradient(trainers):
+def test_every_group_is_computed_if_there_is_a_kl_term(trainers):
     _, packed = trainers
     packed.beta = 0.1
-    assert passes(packed, batch(EQUAL) | {"ref_per_token_logps": torch.zeros(4, 3)}) == [2 + 3 + 3 + 5]
+    assert tokens_per_forward(packed, batch(EQUAL) | {"ref_per_token_logps": torch.zeros(4, 3)}) == [2 + 3 + 3 + 5]
 
 
-def test_all_is_computed_where_the_old_probabilities_are_those_of_the_update(trainers):
+def test_every_group_is_computed_if_there_are_no_old_probabilities(trainers):
     _, packed = trainers
-    assert passes(packed, batch(EQUAL) | {"old_per_token_logps": None}) == [2 + 3 + 3 + 5]
+    assert tokens_per_forward(packed, batch(EQUAL) | {"old_per_token_logps": None}) == [2 + 3 + 3 + 5]
 
 
 @pytest.mark.parametrize("advantages", [VARIED, SECOND_VARIED, EQUAL], ids=["varied", "second varied", "equal"])
-def test_the_entropy_is_what_the_probabilities_of_the_sampled_tokens_say(trainers, advantages):
+def test_the_logged_entropy_is_estimated_from_the_sampled_tokens(trainers, advantages):
     _, packed = trainers
     inputs = batch(advantages)
     gradients(packed, inputs)
     sampled = inputs["old_per_token_logps"][COMPLETION_MASK.bool()]
     assert packed._metrics["train"]["entropy"] == [pytest.approx(-sampled.mean().item())]
+
+
+@pytest.mark.parametrize(
+    "option", [{"top_entropy_quantile": 0.2}, {"entropy_coef": 0.01}, {"use_adaptive_entropy": True}], ids=str
+)
+def test_an_option_that_needs_exact_entropies_is_refused(prepared, tmp_path, option):
+    with pytest.raises(ValueError, match=next(iter(option))):
+        PackedGRPOTrainer(**settings(prepared, tmp_path, **option), compiled=False, sampled=False)
+
+
+# Old log-probabilities from the engine that sampled
+
+
+class FixedRollouts:
+    """In the place of vLLM: one fixed completion per prompt, with log-probabilities that no model gave."""
+
+    def sync_weights(self) -> None:
+        pass
+
+    def generate(self, prompts, images, num_generations, profiler=None):
+        completions = [[21 + index, 22, 23] for index in range(len(prompts))]
+        logprobs = [[[-1.0 - index], [-2.0], [-3.0]] for index in range(len(prompts))]
+        return prompts, completions, logprobs, None
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.04], ids=["without reference", "with reference"])
+@pytest.mark.parametrize("lora", [None, LORA], ids=["all weights", "adapters"])
+def test_the_sampled_probabilities_are_the_old_ones_without_a_forward_pass_of_their_own(prepared, tmp_path, lora, beta):
+    """Two batches per generation, so that TRL asks for old log-probabilities."""
+    common, other = (settings(prepared, tmp_path, lora, steps_per_generation=2, beta=beta) for _ in range(2))
+    of_trl, packed = ResumableGRPOTrainer(**other), PackedGRPOTrainer(**common, compiled=False, sampled=True)
+    packed.generate_with(FixedRollouts(), corrected=False)
+    tokens: list[int] = []
+    embeddings = {id(model): model.get_input_embeddings() for model in (packed.model, packed.ref_model) if model}
+    for layer in embeddings.values():
+        layer.register_forward_hook(lambda module, args, result: tokens.append(args[0].numel()))
+    prompts = [row for row in common["train_dataset"] for _ in range(2)]
+
+    packed.model.train()
+    first = packed._prepare_inputs(prompts)
+    assert len(tokens) == (0 if beta == 0 else 2)  # the reference, once per batch
+    assert first["old_per_token_logps"].tolist() == [[-1.0 - index, -2.0, -3.0] for index in range(4)]
+    assert ("ref_per_token_logps" in first) == (beta != 0)
+    packed._step = 1
+    second = packed._prepare_inputs(prompts)
+    assert second["old_per_token_logps"][:, 0].tolist() == [-5.0, -6.0, -7.0, -8.0]
+
+    for inputs in (first, second):
+        expected, computed = gradients(of_trl, inputs), gradients(packed, inputs)
+        for name, gradient in expected.items():
+            torch.testing.assert_close(computed[name], gradient, rtol=1e-3, atol=1e-6)
+        assert any(gradient.any() for gradient in computed.values())
+
+
+def test_the_old_probabilities_are_computed_if_the_sampled_ones_are_not_used(prepared, tmp_path):
+    common = settings(prepared, tmp_path, steps_per_generation=2)
+    packed = PackedGRPOTrainer(**common, compiled=False, sampled=False)
+    packed.generate_with(FixedRollouts(), corrected=True)
+    packed.model.train()
+    inputs = packed._prepare_inputs([row for row in common["train_dataset"] for _ in range(2)])
+    ids, mask = (torch.cat([inputs[f"prompt_{kind}"], inputs[f"completion_{kind}"]], 1) for kind in ("ids", "mask"))
+    with torch.no_grad():
+        logps = ResumableGRPOTrainer._get_per_token_logps_and_entropies(packed, packed.model, ids, mask, 3)[0]
+    torch.testing.assert_close(inputs["old_per_token_logps"], logps, rtol=1e-4, atol=1e-4)

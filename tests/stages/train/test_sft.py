@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: what is learned, to the token; real runs of a few steps on the CPU, cut off and resumed."""
+"""Supervised fine-tuning: the tokens that are learned, and real runs of a few steps, interrupted and resumed."""
 
 import filecmp
 import os
@@ -24,7 +24,7 @@ ROW = {
     "solution": "2 and 3 are 2+3=<<2+3=5>>5.\n#### 5",
     "answer": "5",
 }
-# As that of DeepSeek-R1: the prompt opens a thought, and an answer that is rendered has lost its own.
+# Like DeepSeek-R1's: the prompt opens a thought, and a rendered answer has lost its thoughts.
 REASONING = (
     "{% for message in messages %}{{ '<|im_start|>' + message['content'].split('</think>')[-1] + '<|im_end|>' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|><think>\n' }}{% endif %}"
@@ -42,7 +42,7 @@ def configured(root, **overrides):
 
 def learned(row, tokenizer, params) -> str:
     """The text that the loss is on."""
-    (tokens,) = sft.tokenize([row], tokenizer, params)
+    (tokens,) = sft.tokenize_solutions([row], tokenizer, params)
     return tokenizer.decode([label for label in tokens["labels"] if label != sft.IGNORED])
 
 
@@ -58,7 +58,7 @@ def test_a_solution_is_learned_in_the_tags_with_its_end_and_the_question_is_not(
     assert learned(ROW, tokenizer, configured(root)) == (
         "<reasoning>\n2 and 3 are 2+3=5.\n</reasoning>\n<answer>\n5\n</answer>\n<|im_end|>"
     )
-    (tokens,) = sft.tokenize([ROW], tokenizer, configured(root))
+    (tokens,) = sft.tokenize_solutions([ROW], tokenizer, configured(root))
     whole_text = tokenizer.decode(tokens["input_ids"])
     assert whole_text.startswith(
         "<|im_start|>user\nHow many are 2 and 3?<|im_end|>\n<|im_start|>assistant\n<reasoning>"
@@ -68,7 +68,7 @@ def test_a_solution_is_learned_in_the_tags_with_its_end_and_the_question_is_not(
     assert tokens["labels"][masked:] == tokens["input_ids"][masked:]
 
 
-def test_a_free_answer_is_learned_as_it_was_given(tokenizer, root):
+def test_a_free_answer_is_learned_unchanged(tokenizer, root):
     free = configured(root, **{"extract.answers": "free"})
     assert learned(ROW, tokenizer, free) == "2 and 3 are 2+3=<<2+3=5>>5.\n#### 5<|im_end|>"
 
@@ -81,7 +81,7 @@ def test_a_free_answer_is_learned_as_it_was_given(tokenizer, root):
         ("Two, three.\n</think>\nFive.", "Two, three.\n</think>\nFive.<|im_end|>"),
     ],
 )
-def test_where_the_prompt_opens_a_thought_the_answer_goes_on_from_there(prepared, root, answer, expected):
+def test_if_the_prompt_opens_a_thought_the_answer_continues_it(prepared, root, answer, expected):
     tokenizer = load_tokenizer(str(prepared / "results/base/model"))
     tokenizer.chat_template = REASONING
     assert learned(ROW | {"solution": answer}, tokenizer, configured(root, **{"extract.answers": "free"})) == expected
@@ -94,7 +94,7 @@ def test_the_loss_is_that_of_the_answers_tokens_alone(trained, tokenizer, root):
     params = configured(root)
     settings = {**SFT, "variants__short__max_steps": 1, "keep_checkpoints": "[]", "sft.per_device_train_batch_size": 32}
     one_step = run(shutil.copytree(trained, trained.parent / "one"), TRAIN, **settings)
-    batch = DataCollatorForLanguageModeling(tokenizer.pad_token_id)(sft.tokenize(rows, tokenizer, params))
+    batch = DataCollatorForLanguageModeling(tokenizer.pad_token_id)(sft.tokenize_solutions(rows, tokenizer, params))
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.log_softmax(-1)
     chosen = logits[:, :-1].gather(-1, batch["input_ids"][:, 1:, None])[..., 0]
     by_hand = -chosen[batch["labels"][:, 1:] != sft.IGNORED].mean()
@@ -102,14 +102,14 @@ def test_the_loss_is_that_of_the_answers_tokens_alone(trained, tokenizer, root):
     assert history["loss"].iloc[0] == pytest.approx(by_hand.item(), rel=1e-5)
 
 
-def test_a_long_answer_is_cut_and_said_and_a_prompt_without_room_is_refused(tokenizer, root, capsys):
-    (tokens,) = sft.tokenize([ROW], tokenizer, configured(root))
+def test_a_long_answer_is_cut_with_a_message_and_a_prompt_without_room_is_refused(tokenizer, root, capsys):
+    (tokens,) = sft.tokenize_solutions([ROW], tokenizer, configured(root))
     prompt, length = tokens["labels"].count(sft.IGNORED), len(tokens["labels"])
-    (cut,) = sft.tokenize([ROW], tokenizer, configured(root, **{"sft.max_length": length - 1}))
+    (cut,) = sft.tokenize_solutions([ROW], tokenizer, configured(root, **{"sft.max_length": length - 1}))
     assert cut["labels"] == tokens["labels"][:-1]
     assert capsys.readouterr().err == f"sft.max_length = {length - 1}: 1 of 1 answers are longer and were cut\n"
     with pytest.raises(PipelineError) as refused:
-        sft.tokenize([ROW], tokenizer, configured(root, **{"sft.max_length": prompt}))
+        sft.tokenize_solutions([ROW], tokenizer, configured(root, **{"sft.max_length": prompt}))
     assert str(refused.value) == (
         f"sft.max_length = {prompt}: the prompt of train-0 alone has {prompt} tokens; give more, or take the row out"
     )
@@ -123,7 +123,7 @@ def test_a_run_writes_the_files_of_any_training_and_the_loss_falls(trained):
     metrics, rows = read_json(folder / "metrics.json"), pd.read_csv(folder / "history.csv")
     assert (metrics["method"], metrics["steps"], metrics["prompts_seen"], metrics["epochs"]) == ("sft", 12, 48, 1.5)
     assert (metrics["prompts"], metrics["prompts_left_out_per_epoch"]) == (32, 0)
-    assert metrics["effective_config"]["trainer"] == "SFTTrainer"
+    assert metrics["effective_config"]["trainer"] == "ResumableSFTTrainer"
     assert list(rows["step"]) == list(range(1, 13))
     assert list(rows["prompts_seen"]) == list(range(4, 49, 4))
     assert metrics["tokens"] == rows["tokens"].iloc[-1]
@@ -150,20 +150,20 @@ def test_mlflow_has_its_curves_and_settings(trained):
     assert not any(name.startswith(("train.", "rewards.")) for name in logged)
 
 
-def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(trained, folder):
+def test_a_killed_run_resumes_and_ends_in_the_same_bytes(trained, folder):
     process = start(folder, TRAIN, **SFT)
     wait_for(whole(folder, 4), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     done = stage(folder, TRAIN, **SFT)
     assert done.returncode == 0, done.stderr
-    assert "going on from checkpoints/short-" in done.stderr
+    assert "resuming from checkpoints/short-" in done.stderr
     assert_same_run(trained, folder)
     assert logged_steps(folder, "loss") == list(range(1, 13))
     assert read_json(folder / "results/train/short/metrics.json")["sessions"] == 2
 
 
-def test_a_signal_amid_an_epoch_saves_and_the_run_ends_in_the_same_bytes(trained, folder):
+def test_a_signal_during_an_epoch_saves_and_the_run_ends_in_the_same_bytes(trained, folder):
     process = start(folder, TRAIN, **SFT)
     wait_for(lambda: any(folder.glob("checkpoints/short-*/kept/9")), process)  # one step into the second epoch
     process.send_signal(signal.SIGTERM)
@@ -179,7 +179,7 @@ def test_chunks_of_the_loss_change_nothing_but_rounding(trained, folder):
     assert losses[1].to_numpy() == pytest.approx(losses[0].to_numpy(), rel=1e-4)
 
 
-def test_an_adapter_is_trained_and_the_last_step_of_an_epoch_takes_what_is_left(folder):
+def test_an_adapter_is_trained_and_the_last_step_of_an_epoch_takes_the_remaining_rows(folder):
     lora = "{rank: 4, alpha: 4, targets: [q_proj, v_proj]}"
     settings = {**SFT, "lora": lora, "sft.per_device_train_batch_size": 3, "sft.gradient_accumulation_steps": 2}
     run(folder, TRAIN, **settings, sft__gradient_checkpointing="true")
@@ -189,7 +189,7 @@ def test_an_adapter_is_trained_and_the_last_step_of_an_epoch_takes_what_is_left(
     assert (folder / "results/train/short/model/adapter_model.safetensors").exists()
 
 
-def test_settings_of_the_other_method_do_not_start_a_run_anew(trained, tmp_path):
+def test_settings_of_the_other_method_do_not_start_a_new_run(trained, tmp_path):
     again = shutil.copytree(trained, tmp_path / "again")
     done = stage(again, TRAIN, **SFT, train__learning_rate=1e-5, rewards__set="published")
     assert done.returncode == 0, done.stderr
@@ -199,7 +199,7 @@ def test_settings_of_the_other_method_do_not_start_a_run_anew(trained, tmp_path)
     assert "steps, " in other.stderr
 
 
-def test_a_loss_that_is_no_number_stops_the_run_with_what_may_help(folder):
+def test_a_loss_that_is_not_finite_stops_the_run_with_advice(folder):
     stopped = stage(folder, TRAIN, **SFT | {"sft.learning_rate": 1e30})
     assert stopped.returncode == 1
     assert stopped.stderr.splitlines()[-1].endswith("A lower sft.learning_rate or sft.max_grad_norm may help")

@@ -1,4 +1,4 @@
-"""Base and GRPO on a few steps, for real: what the stages write, that a seed gives bytes."""
+"""Base and GRPO on a few steps with the real stages: what they write, and that the same seed gives the same bytes."""
 
 import filecmp
 import shutil
@@ -16,12 +16,12 @@ def trained(uninterrupted, tmp_path_factory) -> Path:
     return run(shutil.copytree(uninterrupted, tmp_path_factory.mktemp("trained") / "p"), "evaluate --model short")
 
 
-def test_a_run_writes_a_row_a_step_and_what_it_ran_with(trained):
+def test_a_run_writes_one_row_per_step_and_its_effective_configuration(trained):
     metrics = read_json(trained / "results/train/short/metrics.json")
     rows = pd.read_csv(trained / "results/train/short/history.csv")
     assert list(rows["step"]) == list(range(1, 13))
     assert (metrics["steps"], metrics["prompts_seen"], metrics["epochs"]) == (12, 48, 1.5)
-    assert metrics["energy_kwh"] is None  # no card counts it
+    assert metrics["energy_kwh"] is None  # there is no GPU with a counter
     assert metrics["effective_config"] | {
         "max_steps": 12, "num_generations": 8, "generation_batch_size": 128, "loss_type": "dapo", "beta": 0.0,
         "dtype": "float32", "device": "cpu",

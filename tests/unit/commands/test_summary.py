@@ -78,13 +78,13 @@ def test_the_verdict_says_what_the_comparison_shows(short, full, expected):
 @pytest.mark.parametrize(
     ("strict", "flexible", "expected"),
     [
-        ("rose", "rose", "also answered right when the format is disregarded"),
+        ("rose", "rose", "also answered correctly when the format is ignored"),
         (
             "rose",
             "same",
-            "the gain is in the format: read without regard to it, the answers are not significantly more",
+            "the gain is in the format: when the format is ignored, the answers are not significantly more",
         ),
-        ("rose", "fell", "the gain is in the format: read without regard to it, the answers are less often right"),
+        ("rose", "fell", "the gain is in the format: when the format is ignored, the answers are less often"),
     ],
 )
 def test_a_gain_is_told_from_a_gain_in_format(strict, flexible, expected):

@@ -1,12 +1,12 @@
-"""Mistakes that people make in the configuration: each is told before any work, with key, value and what is allowed."""
-# ruff: noqa: E501 - a row is what is given and the whole line that answers it
+"""Mistakes that people make in the configuration: an error before any work names key, value and what is allowed."""
+# ruff: noqa: E501 - each row is an override and the whole line of its error
 
 import re
 
 import pytest
-import yaml
 from gsm8k_grpo.config.layers import parse_override
-from gsm8k_grpo.config.params import RECIPES, load, recipes
+from gsm8k_grpo.config.params import load
+from gsm8k_grpo.config.recipes import read_recipe, recipes
 from gsm8k_grpo.files import PipelineError
 
 TRACKED = "must begin with one of http://, https://, sqlite://, postgresql://, mysql://, mssql://"
@@ -16,22 +16,22 @@ PASSWORD = (
 )
 GENERATION = "generation (per_device_train_batch_size * steps_per_generation / num_generations)"
 ROBUST = "xmlcount, soft_format, strict_format, int, correctness, format, accuracy"
-NAME = "a name must be of a-z, 0-9 and _ and begin with a letter"
-TINY = yaml.safe_load((RECIPES / "tiny.yaml").read_text(encoding="utf-8"))
+NAME = "a name must consist of a-z, 0-9 and _ and begin with a letter"
+TINY = read_recipe("tiny")
 
 
 def keys(section: str) -> str:
     return ", ".join(sorted(TINY[section]))
 
 
-# What is given with --set, and the line that answers it.
+# What --set has, and the line of the error.
 MISTAKES = [
     # a key that is not there
     ("train.learning_rat=1e-4", f"train.learning_rat: no such key; did you mean train.learning_rate? allowed: {keys('train')}"),
     ("learning_rate=1e-4", "learning_rate: no such key; allowed: backend, base, compare, download, engine, evaluate, extract, keep_checkpoints, lora, method, model, path, precision, quantization, recipe, rewards, seed, seeds, sft, source, threads, tracking, train, variants, vllm, vram_gib"),
     ("seeds=43", "seeds = 43: must be a list, each a whole number, at least 0, below 4294967296"),
-    ("seeds=[42]", "seeds = [42]: each seed once, and not 42, which is the first (seed)"),
-    ("seeds=[7, 7]", "seeds = [7, 7]: each seed once, and not 42, which is the first (seed)"),
+    ("seeds=[42]", "seeds = [42]: must hold each seed once, and not 42, the first (seed)"),
+    ("seeds=[7, 7]", "seeds = [7, 7]: must hold each seed once, and not 42, the first (seed)"),
     ("compare.resample=500", "compare.resample: no such key; did you mean compare.resamples? allowed: resamples"),
     ("download.hub.datset=a/b", "download.hub.datset: no such key; did you mean download.hub.dataset? allowed: answer_key, configuration, dataset, licence, question_key, revision"),
     ("base.architecture.width=8", "base.architecture.width: no such key; allowed: context, heads, hidden, intermediate, layers, vocabulary"),
@@ -66,10 +66,10 @@ MISTAKES = [
     ("evaluate.prompts=[plain, plain]", 'evaluate.prompts = ["plain", "plain"]: must hold no prompt twice'),
     ("evaluate.samples=-1", "evaluate.samples = -1: must be a whole number, at least 0"),
     ("evaluate.temperature=0", "evaluate.temperature = 0: must be a number, above 0"),
-    ("evaluate.sets={test: {path: a.jsonl}}", "evaluate.sets.test: is the test split itself; give the further set another name"),
+    ("evaluate.sets={test: {path: a.jsonl}}", "evaluate.sets.test: is the test split itself; choose another name for the further set"),
     ("evaluate.sets={My-set: {path: a.jsonl}}", f"evaluate.sets.My-set: {NAME}"),
-    ("evaluate.sets={own: {}}", "evaluate.sets.own.hub, path, generated: 0 of them are given; give exactly one"),
-    ("evaluate.sets={own: {path: a.jsonl, generated: {problems: rich, rows: 5}}}", "evaluate.sets.own.hub, path, generated: 2 of them are given; give exactly one"),
+    ("evaluate.sets={own: {}}", "evaluate.sets.own.hub, path, generated: 0 of them are set; set exactly one"),
+    ("evaluate.sets={own: {path: a.jsonl, generated: {problems: rich, rows: 5}}}", "evaluate.sets.own.hub, path, generated: 2 of them are set; set exactly one"),
     ("evaluate.sets={own: {file: a.jsonl}}", "evaluate.sets.own.file: no such key; allowed: generated, hub, only_numbers, path"),
     ("evaluate.sets={own: {generated: {problems: hard, rows: 5}}}", 'evaluate.sets.own.generated.problems = "hard": must be one of simple, rich, longer'),
     ("keep_checkpoints=50", "keep_checkpoints = 50: must be a list, each a whole number, at least 1"),
@@ -92,7 +92,7 @@ MISTAKES = [
     ("train.adam_beta2=1", "train.adam_beta2 = 1: must be a number, at least 0, below 1"),
     ("base.slips=-0.1", "base.slips = -0.1: must be a number, at least 0, at most 1"),
     ("compare.resamples=10", "compare.resamples = 10: must be a whole number, at least 100"),
-    # a value that is none of the words allowed
+    # a value that is not one of the choices
     ("source=web", 'source = "web": must be one of hub, local, generated'),
     ("download.generated.problems=easy", 'download.generated.problems = "easy": must be one of simple, rich, longer'),
     ("extract.language=French", 'extract.language = "French": must be one of english, chinese'),
@@ -110,34 +110,34 @@ MISTAKES = [
     ("tracking.uri=postgresql+psycopg2://me:pass@host/db", PASSWORD),
     # values that don't fit each other
     ("source=local", "path = null: source 'local' needs the folder that holds train.jsonl and test.jsonl, each line "
-     '{"question": ..., "answer": ...}; give path=FOLDER'),
+     '{"question": ..., "answer": ...}; set path=FOLDER'),
     ("method=dpo", 'method = "dpo": must be one of grpo, sft'),
-    ("variants.short={method: sft, rewards: {set: control, weights: {random: 1}}}", "variants.short.rewards: method sft learns the answers and has no rewards; leave them out, or give method: grpo"),
-    ("extract.answers=free", "extract.answers = free: variant short is of method grpo, whose rewards need a number to each question; give answers: gsm8k, or method: sft"),
-    ("extract={answers: free, one_shot: true}", "extract.one_shot = true: the example is in tags, which answers: free are not asked in; give false"),
+    ("variants.short={method: sft, rewards: {set: control, weights: {random: 1}}}", "variants.short.rewards: method sft learns the answers and has no rewards; leave them out, or set method: grpo"),
+    ("extract.answers=free", "extract.answers = free: variant short is of method grpo, whose rewards need a number as the answer to each question; set answers: gsm8k, or method: sft"),
+    ("extract={answers: free, one_shot: true}", "extract.one_shot = true: the worked example is in tags, which answers: free does not ask for; set it to false"),
     ("sft.loss_type=dapo", 'sft.loss_type = "dapo": must be one of nll, chunked_nll'),
-    ("base=null", "base = null: model 'scratch' needs the section base; see workflow/recipes/tiny.yaml"),
-    ("variants.base={epochs: 1}", "variants: name at least one, such as short: {max_steps: 250}; 'base' is taken"),
-    ("variants.short={max_steps: 9, epochs: 2}", "variants.short.max_steps = 9, epochs = 2.0: give one of the two"),
-    ("variants.short.max_steps=null", "variants.short.max_steps = null, epochs = null: give one of the two"),
+    ("base=null", "base = null: model 'scratch' needs the section base; see workflow/recipes/defaults.yaml"),
+    ("variants.base={epochs: 1}", "variants: name at least one, such as short: {max_steps: 250}; the name base is taken"),
+    ("variants.short={max_steps: 9, epochs: 2}", "variants.short.max_steps = 9, epochs = 2.0: set exactly one of the two"),
+    ("variants.short.max_steps=null", "variants.short.max_steps = null, epochs = null: set exactly one of the two"),
     ("base.architecture={hidden: 100, heads: 8}", "base.architecture.hidden = 100: must be a multiple of 2 * heads (16)"),
     ("base.styles={terse: 0, plain: 0, hurried: 0, tagged: 0}", "base.styles.terse, plain, hurried, tagged = 0: at least one must be above 0"),
     ("engine=vllm", "vllm = null: engine 'vllm' needs it, for example {max_model_length: 512, max_num_seqs: 256, kv_cache_gib: 4, sleep: false}"),
     ("engine=cuda", 'engine = "cuda": must be one of transformers, vllm'),
-    ("train.old_log_probs=sampled", "train.old_log_probs = sampled: they come from engine 'vllm'; give computed"),
-    ("train.compile=true", "train.compile = true: needs engine 'vllm'; layers that also generate would be compiled for every length"),
-    ("quantization=4bit", "quantization = 4bit: all weights can't be trained so; give the section lora"),
-    ("precision=float16", "precision = float16: all weights can't be trained so; give the section lora"),
-    ("backend=unsloth", "backend = unsloth: trains adapters; give the section lora, or backend trl"),
+    ("train.old_log_probs=sampled", "train.old_log_probs = sampled: needs engine 'vllm', which returns them; set computed"),
+    ("train.compile=true", "train.compile = true: needs engine 'vllm'; with engine 'transformers' the layers also generate, and would be compiled again for every length"),
+    ("quantization=4bit", "quantization = 4bit: only adapters can be trained in it; set the section lora"),
+    ("precision=float16", "precision = float16: only adapters can be trained in it; set the section lora"),
+    ("backend=unsloth", "backend = unsloth: only trains adapters; set the section lora, or backend: trl"),
     ("lora={rank: 600, alpha: 4, targets: [q_proj]}", "lora.rank = 600: must be a whole number, at least 1, at most 512"),
     ("lora={rank: 4, alpha: 4}", "lora.targets: the key is missing; it must be a list, each a text, not empty"),
-    ("train={share_prompts: true, per_device_train_batch_size: 4, gradient_accumulation_steps: 2}", "train.share_prompts = true: takes whole groups in a batch; per_device_train_batch_size (4) must be a multiple of num_generations (8)"),
+    ("train={share_prompts: true, per_device_train_batch_size: 4, gradient_accumulation_steps: 2}", "train.share_prompts = true: needs whole groups in a batch; per_device_train_batch_size (4) must be a multiple of num_generations (8)"),
     ("train.num_generations=6", "train.per_device_train_batch_size * gradient_accumulation_steps = 16: must be a multiple of num_generations (6)"),
     ("train={gradient_accumulation_steps: 2, steps_per_generation: 3}", "train.steps_per_generation = 3: must be a multiple of gradient_accumulation_steps (2)"),
     ("train.sample_prompts=17", f"train.sample_prompts = 17: must be at most 16, the prompts of one {GENERATION}"),
-    ("keep_checkpoints=[100, 50]", "keep_checkpoints = [100, 50]: must rise and hold no step twice: [50, 100]"),
-    ("train.prompts=15", f"train.prompts = 15: must be at least 16, what one generation takes {GENERATION.removeprefix('generation ')}"),
-    ("download.generated.train_rows=599", "download.generated.train_rows = 599: must be at least 600, extract.validation_rows (200) and what training takes (400, see train.prompts)"),
+    ("keep_checkpoints=[100, 50]", "keep_checkpoints = [100, 50]: must be in ascending order without repeats: [50, 100]"),
+    ("train.prompts=15", f"train.prompts = 15: must be at least 16, the prompts of one {GENERATION}"),
+    ("download.generated.train_rows=599", "download.generated.train_rows = 599: must be at least 600, the sum of extract.validation_rows (200) and the rows for training (400, see train.prompts)"),
 ]  # fmt: skip
 
 
@@ -148,7 +148,7 @@ def default(root):
 
 @pytest.fixture
 def edited(workdir):
-    """Writes another params.yaml; gives its path."""
+    """A function that writes another params.yaml and returns its path."""
 
     def write(content):
         (workdir / "params.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -163,20 +163,20 @@ def message(path, overrides={}):
     return str(stopped.value)
 
 
-@pytest.mark.parametrize(("given", "line"), MISTAKES, ids=[given for given, _ in MISTAKES])
-def test_a_mistake_is_answered_with_key_value_and_what_is_allowed(default, given, line):
-    assert message(default, dict([parse_override(given)])).splitlines() == [
+@pytest.mark.parametrize(("override", "line"), MISTAKES, ids=[override for override, _ in MISTAKES])
+def test_an_error_names_key_value_and_what_is_allowed(default, override, line):
+    assert message(default, dict([parse_override(override)])).splitlines() == [
         f"the configuration ({default}, recipe tiny) is not valid:",
         f"  {line}",
     ]
 
 
-def test_all_mistakes_are_told_at_once(default):
+def test_all_errors_are_reported_at_once(default):
     lines = message(default, {"sed": 1, "threads": 0, "train.optim": "sgd"}).splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["threads", "train.optim", "sed:"]
 
 
-def test_a_section_without_its_keys_says_what_each_must_be(edited):
+def test_missing_keys_are_named_with_what_each_must_be(edited):
     lines = message(edited("recipe: tiny\n")).splitlines()
     assert "  seed: the key is missing; it must be a whole number, at least 0, below 4294967296" in lines
     assert "  evaluate.probes: the key is missing; it must be a list, each a text, not empty" in lines
@@ -193,14 +193,14 @@ def test_an_unknown_recipe_names_the_known_ones(default, recipe, shown):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", ": keys and values are expected"),
-        ("# recipe: tiny\n", ": keys and values are expected"),
-        ("- recipe\n- tiny\n", ": keys and values are expected"),
+        ("", ": the file must hold keys with values, such as seed: 42"),
+        ("# recipe: tiny\n", ": the file must hold keys with values, such as seed: 42"),
+        ("- recipe\n- tiny\n", ": the file must hold keys with values, such as seed: 42"),
         ("recipe: [tiny\n", ":2: not valid YAML: expected ',' or ']', but got '<stream end>'"),
         ("recipe: tiny\ntrain:\n\tprompts: 9\n", ":3: not valid YAML: found character '\\t' that cannot start any token: "
          "indent with spaces, not with tabs"),
-        ("recipe: tiny\nseed: 1\nrecipe: tiny\n", ":3: not valid YAML: the key 'recipe' stands twice"),
-        ("train: {prompts: 9, prompts: 10}\n", ":1: not valid YAML: the key 'prompts' stands twice"),
+        ("recipe: tiny\nseed: 1\nrecipe: tiny\n", ":3: not valid YAML: found duplicate key \"recipe\""),
+        ("train: {prompts: 9, prompts: 10}\n", ":1: not valid YAML: found duplicate key \"prompts\""),
         ("path: {{folder}}\n", ":1: not valid YAML: found unhashable key"),
         ("recipe: tiny\nseed 3\n", ":3: not valid YAML: could not find expected ':'"),
         ("path: 2026-13-45\n", ": not valid YAML: month must be in 1..12"),
@@ -234,7 +234,7 @@ def test_a_missing_params_file_says_where_to_run(tmp_path):
          "'<stream end>'\n"),
     ],
 )  # fmt: skip
-def test_by_hand_a_mistake_stops_before_any_work_without_a_traceback(cli, workdir, arguments, stderr):
+def test_a_command_stops_at_an_error_before_any_work_and_without_a_traceback(cli, workdir, arguments, stderr):
     done = cli(*arguments)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", stderr)
     assert not (workdir / "results").exists()

@@ -1,11 +1,12 @@
-"""The configuration: its layers and its types; the mistakes are in test_bad_params.py."""
+"""The configuration: its layers and its types; errors are in test_bad_params.py."""
 
 import re
 
 import pytest
 import yaml
 from gsm8k_grpo.config.layers import parse_override
-from gsm8k_grpo.config.params import RECIPES, load, recipes
+from gsm8k_grpo.config.params import load
+from gsm8k_grpo.config.recipes import read_recipe, recipes
 from gsm8k_grpo.config.sections import Variant, vllm_rank
 from gsm8k_grpo.files import PipelineError
 
@@ -41,8 +42,8 @@ def test_every_recipe_is_valid_under_the_default_params(default, recipe):
     assert load(default, {"recipe": recipe, "path": "data"}).recipe == recipe
 
 
-def test_params_go_over_the_recipe_and_overrides_over_both(edited):
-    recipe = yaml.safe_load((RECIPES / "tiny.yaml").read_text(encoding="utf-8"))["train"]
+def test_params_replace_values_of_the_recipe_and_overrides_replace_both(edited):
+    recipe = read_recipe("tiny")["train"]
     path = edited({"train": {"temperature": 0.7, "weight_decay": 0.25}})
     train = load(path, {"train.temperature": 0.9}).train
     assert train.temperature == 0.9
@@ -66,7 +67,7 @@ def test_weights_replace_the_recipes_weights_as_a_whole(edited):
     assert load(path).rewards.weights == {"format": 1.0, "accuracy": 1.0}
 
 
-def test_weights_given_one_by_one_stand_together(default):
+def test_weights_set_one_by_one_are_used_together(default):
     weights = load(default, {"rewards.weights.int": 0.5, "rewards.weights.correctness": 2}).rewards.weights
     assert weights == {"int": 0.5, "correctness": 2.0}
 
@@ -106,7 +107,7 @@ def test_an_override_is_read_as_yaml(text, parsed):
 
 
 @pytest.mark.parametrize("text", ["train.learning_rate", "", "train={a", "train=a: b: c", "path=[1"])
-def test_an_override_that_is_none_is_explained(text):
+def test_text_that_is_not_an_override_is_an_error(text):
     with pytest.raises(
         PipelineError, match=f"^{re.escape(repr(text))}: (an override is written key=value|the value is not)"
     ):
@@ -133,10 +134,10 @@ def test_a_variant_keeps_the_steps_below_its_length_and_each_is_a_model(default)
     ]  # fmt: skip
 
 
-def test_no_checkpoint_need_be_kept(default):
+def test_without_kept_checkpoints_the_models_are_base_and_the_variants(default):
     assert load(default, {"keep_checkpoints": []}).model_names() == ["base", "short", "full"]
 
 
 @pytest.mark.parametrize(("rank", "room"), [(1, 1), (4, 8), (8, 8), (12, 16), (24, 32), (33, 64), (512, 512)])
-def test_vllm_is_given_a_rank_that_it_has_room_for(rank, room):
+def test_vllm_reserves_the_smallest_rank_that_holds_the_adapter(rank, room):
     assert vllm_rank(rank) == room

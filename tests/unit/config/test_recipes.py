@@ -1,9 +1,12 @@
-"""The recipes: each loads, and has the figures that its source publishes."""
+"""The recipes: each extends another file, loads, and has the figures that its source publishes."""
+
+from functools import reduce
 
 import pytest
 import yaml
 from gsm8k_grpo.config import layers
-from gsm8k_grpo.config.params import RECIPES, Params, load, recipes
+from gsm8k_grpo.config.params import Params, load
+from gsm8k_grpo.config.recipes import BASES, DEFAULTS, RECIPES, chain, files, read_recipe, recipes
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.memory import shapes
 
@@ -25,9 +28,103 @@ def test_every_published_set_up_is_a_recipe():
 
 @pytest.mark.parametrize("recipe", recipes())
 def test_a_recipe_holds_every_key_that_params_yaml_leaves_to_it(recipe, root):
-    own = layers.read(RECIPES / f"{recipe}.yaml")
     edited = layers.read(root / "params.yaml")
-    assert set(own) == set(Params.model_fields) - (set(edited) - {"evaluate"})
+    assert set(read_recipe(recipe)) == set(Params.model_fields) - (set(edited) - {"evaluate"})
+
+
+def test_the_defaults_with_params_yaml_are_a_valid_configuration(root):
+    merged = layers.merge(read_recipe(DEFAULTS), layers.read(root / "params.yaml"))
+    assert Params.model_validate(merged).model == "scratch"
+
+
+def keys(section: dict, above: str = "") -> dict:
+    """The values of a section by dotted key; a section that is replaced as a whole is one value."""
+    values = {}
+    for key, value in section.items():
+        inner = isinstance(value, dict) and not layers.replaced(f"{above}{key}")
+        values |= keys(value, f"{above}{key}.") if inner else {f"{above}{key}": value}
+    return values
+
+
+@pytest.mark.parametrize("name", [name for name in files() if name != DEFAULTS])
+def test_a_file_holds_only_what_differs_from_the_file_it_extends(name):
+    *below, own = chain(name).values()
+    assert keys(own).items() & keys(reduce(layers.merge, below)).items() == set()
+
+
+def test_recipes_extend_each_other_down_to_the_defaults():
+    assert list(chain("rtx4090")) == [
+        "workflow/recipes/defaults.yaml",
+        "workflow/recipes/unsloth-notebook.yaml",
+        "workflow/recipes/rtx4090-published.yaml",
+        "workflow/recipes/rtx4090.yaml",
+    ]
+
+
+def test_a_file_for_others_to_extend_is_not_a_recipe_to_choose(root):
+    assert set(BASES) <= set(files())
+    for name in BASES:
+        with pytest.raises(PipelineError, match=f'recipe = "{name}": choose from phi4, '):
+            of(name, root)
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A function that writes files into a copy of the recipes' folder."""
+    for file in RECIPES.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    monkeypatch.setattr("gsm8k_grpo.config.recipes.RECIPES", tmp_path)
+
+    def write(**contents: str) -> None:
+        for name, content in contents.items():
+            (tmp_path / f"{name}.yaml").write_text(content)
+
+    return write
+
+
+def test_a_recipe_without_extends_goes_over_the_defaults(own, root):
+    own(mine="threads: 3\n")
+    assert of("mine", root).threads == 3
+    assert read_recipe("mine") == read_recipe(DEFAULTS) | {"threads": 3}
+
+
+def test_null_goes_over_a_section_and_a_section_over_null(own):
+    own(
+        mine="extends: vram7gb\nlora: null\n",
+        back="extends: mine\nlora: {rank: 4, alpha: 8, targets: [q_proj]}\n",
+    )
+    assert read_recipe("mine")["lora"] is None
+    assert read_recipe("back")["lora"] == {"rank": 4, "alpha": 8, "targets": ["q_proj"]}
+
+
+def test_weights_and_test_sets_replace_those_below_as_a_whole(own):
+    own(mine="extends: vram7gb\nrewards: {weights: {int: 2}}\nevaluate: {sets: {}}\n")
+    assert read_recipe("mine")["rewards"] == {"set": "published", "weights": {"int": 2}}
+    assert read_recipe("mine")["evaluate"]["sets"] == {}
+
+
+@pytest.mark.parametrize("extended", ["vram8gb", "null", "[tiny]", "mine", "../recipes/tiny"])
+def test_extends_with_an_unknown_name_names_file_key_and_choices(own, extended):
+    own(mine=f"extends: {extended}\n")
+    with pytest.raises(PipelineError) as stopped:
+        read_recipe("mine")
+    choices = [name for name in files() if name != "mine"]
+    assert str(stopped.value).startswith("workflow/recipes/mine.yaml: extends = ")
+    assert str(stopped.value).endswith(f"choose from {', '.join(choices)}")
+
+
+def test_extends_in_a_circle_names_file_key_and_circle(own):
+    own(one="extends: two\n", two="extends: three\n", three="extends: one\n")
+    with pytest.raises(PipelineError) as stopped:
+        read_recipe("one")
+    assert str(stopped.value).startswith(
+        'workflow/recipes/three.yaml: extends = "one": one extends two extends three extends one is a circle; choose '
+    )
+
+
+def test_extends_is_a_key_of_recipe_files_only(root):
+    with pytest.raises(PipelineError, match="extends: no such key"):
+        of("tiny", root, extends="vram7gb")
 
 
 @pytest.mark.parametrize("recipe", PUBLISHED)
@@ -38,7 +135,7 @@ def test_the_published_optimizer_and_schedule(recipe, root):
 
 
 @pytest.mark.parametrize("recipe", NOTEBOOK)
-def test_the_notebooks_six_completions_of_200_tokens_for_one_prompt_a_step(recipe, root):
+def test_the_notebooks_six_completions_of_200_tokens_for_one_prompt_per_step(recipe, root):
     params = of(recipe, root)
     assert (params.train.num_generations, params.train.max_completion_length) == (6, 200)
     assert params.train.per_device_train_batch_size * params.train.gradient_accumulation_steps == 6
@@ -59,7 +156,7 @@ def test_the_notebooks_six_completions_of_200_tokens_for_one_prompt_a_step(recip
 )
 def test_the_models_and_the_trainable_parameters_of_their_adapters(recipe, model, parameters, trainable, root):
     params = of(recipe, root)
-    shape = shapes.of(params)
+    shape = shapes.shape_of(params)
     assert params.model == model
     assert shape.parameters == parameters
     assert shape.adapter(params.lora) == trainable
@@ -69,7 +166,7 @@ def test_rtx3080_trains_all_weights_and_an_adapter_by_one_override(root):
     params = of("rtx3080", root)
     assert params.model == "meta-llama/Llama-3.2-1B-Instruct"
     assert params.lora is None
-    assert shapes.of(params).parameters == 1_235_814_400
+    assert shapes.shape_of(params).parameters == 1_235_814_400
     head = (RECIPES / "rtx3080.yaml").read_text(encoding="utf-8")
     override = head.partition("'lora=")[2].partition("'")[0]
     adapter = of("rtx3080", root, lora=yaml.safe_load(override)).lora
@@ -120,12 +217,12 @@ def test_r1_distill_learns_the_answers_of_a_folder_in_4_bit_by_plain_trl(root):
     assert (params.quantization, params.vram_gib) == ("4bit", 23.65)
     assert (params.sft.optim, params.sft.gradient_checkpointing) == ("paged_adamw_8bit", True)
     assert params.lora.targets == ALL_SEVEN
-    with pytest.raises(PipelineError, match=r"path = null: .*train\.jsonl and test\.jsonl, each line {.*}; give path="):
+    with pytest.raises(PipelineError, match=r"path = null: .*train\.jsonl and test\.jsonl, each line {.*}; set path="):
         of(SUPERVISED, root, path=None)
 
 
 @pytest.mark.parametrize(("recipe", "gib"), [("vram7gb", 7.0), ("phi4", 16.0), ("rtx3080", 15.73), ("rtx4090", 23.65)])
-def test_a_recipe_is_held_to_its_card(recipe, gib, root):
+def test_a_recipe_is_limited_to_the_memory_of_its_gpu(recipe, gib, root):
     assert of(recipe, root).vram_gib == gib
 
 

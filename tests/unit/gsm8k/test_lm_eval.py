@@ -1,4 +1,4 @@
-"""Agreement with lm-evaluation-harness: its own filters and metric, of its task gsm8k, on the same completions."""
+"""Agreement with lm-evaluation-harness: the filters and the metric of its task gsm8k on the same completions."""
 
 import random
 from itertools import islice
@@ -22,13 +22,13 @@ from lm_eval.filters import build_filter_ensemble
 
 TASK = yaml.safe_load((Path(lm_eval.__file__).parent / "tasks/gsm8k/gsm8k.yaml").read_text())
 FILTERS = {"strict-match": readings.strict_answer, "flexible-extract": readings.flexible_answer}
-NOTHING = "[invalid]"  # what its filters give where they find nothing
+NOTHING = "[invalid]"  # the result of its filters if nothing matches
 SOLUTION = "Mia has 8*9=<<8*9=72>>72 pens.\n#### 72"
 STYLES = tuple(Styles.model_fields)
 
 
 def theirs(name, texts):
-    """What a filter of the task takes out of each text."""
+    """What a filter of the harness extracts from each text."""
     (steps,) = [entry["filter"] for entry in TASK["filter_list"] if entry["name"] == name]
     components = [(step["function"], {key: step[key] for key in step if key != "function"}) for step in steps]
     instances = [Instance("generate_until", {}, (), index, resps=[text]) for index, text in enumerate(texts)]
@@ -37,25 +37,25 @@ def theirs(name, texts):
 
 
 def matches(answer, solution):
-    """The task's metric on one answer."""
+    """The harness's metric of one answer."""
     (metric,) = TASK["metric_list"]
     options = {key: metric[key] for key in ("regexes_to_ignore", "ignore_case", "ignore_punctuation")}
     return exact_match_fn(predictions=[answer], references=[solution], **options)["exact_match"] == 1.0
 
 
 def assert_agreement(texts, solutions):
-    """Answer for answer and verdict for verdict, on both filters; the number of right answers of each filter."""
-    right = {}
+    """Assert that all answers and grades agree, by both filters; returns each filter's number of correct answers."""
+    correct = {}
     for name, ours in FILTERS.items():
         answers = theirs(name, texts)
         assert [ours(text) or NOTHING for text in texts] == answers
-        verdicts = [matches(*pair) for pair in zip(answers, solutions, strict=True)]
-        assert [readings.same_answer(ours(text), of) for text, of in zip(texts, solutions, strict=True)] == verdicts
-        right[name] = sum(verdicts)
-    return right
+        grades = [matches(*pair) for pair in zip(answers, solutions, strict=True)]
+        assert [readings.same_answer(ours(text), of) for text, of in zip(texts, solutions, strict=True)] == grades
+        correct[name] = sum(grades)
+    return correct
 
 
-def test_the_task_is_the_one_that_this_agrees_with():
+def test_the_installed_task_is_the_version_that_is_reproduced():
     assert (TASK["task"], TASK["metadata"]["version"], TASK["repeats"]) == ("gsm8k", 3.0, 1)
     assert [entry["name"] for entry in TASK["filter_list"]] == list(FILTERS)
     assert [metric["metric"] for metric in TASK["metric_list"]] == ["exact_match"]
@@ -63,7 +63,7 @@ def test_the_task_is_the_one_that_this_agrees_with():
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_generated_solutions_in_every_style_are_read_and_judged_alike(name):
+def test_generated_solutions_in_every_style_are_graded_alike(name):
     solutions = [row["answer"] for row in islice(problems(name, seed=1), 200)]
     texts = [
         render(style, solution.split("####")[0].strip(), gold_answer(solution))
@@ -74,13 +74,13 @@ def test_generated_solutions_in_every_style_are_read_and_judged_alike(name):
     assert assert_agreement(texts, solutions * len(STYLES))["strict-match"] == 200  # those of style plain
 
 
-def test_generated_solutions_with_slips_are_read_and_judged_alike():
+def test_generated_solutions_with_slips_are_graded_alike():
     rng, even = random.Random(1), Styles(**dict.fromkeys(STYLES, 1.0))
     solutions = [row["answer"] for row in islice(problems("rich", seed=2), 800)]
     rows = [{"question": "Who?", "solution": text, "answer": gold_answer(text)} for text in solutions]
     texts = [completion(row, even, favourite=0.0, slips=0.5, rng=rng) for row in rows]
-    right = assert_agreement(texts, solutions)
-    assert 50 < right["strict-match"] < right["flexible-extract"] < 600
+    correct = assert_agreement(texts, solutions)
+    assert 50 < correct["strict-match"] < correct["flexible-extract"] < 600
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_generated_solutions_with_slips_are_read_and_judged_alike():
         ("\n\n", None, None),
     ],
 )
-def test_an_adversarial_completion_is_read_alike(text, strict, flexible):
+def test_an_adversarial_completion_is_graded_alike(text, strict, flexible):
     assert (readings.strict_answer(text), readings.flexible_answer(text)) == (strict, flexible)
     assert_agreement([text], [SOLUTION])
 
@@ -125,7 +125,7 @@ PIECES = [
 
 @settings(max_examples=1500)
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), st.sampled_from(["72", "1,072", "-72", "$72.00"]))
-def test_any_mixture_of_what_makes_reading_hard_is_read_and_judged_alike(text, gold):
+def test_any_mixture_of_difficult_pieces_is_graded_alike(text, gold):
     assert_agreement([text], [f"8*9=<<8*9=72>>72\n#### {gold}"])
 
 
@@ -138,14 +138,14 @@ def test_any_mixture_of_what_makes_reading_hard_is_read_and_judged_alike(text, g
         ("seventy-two", False, False),
     ],
 )
-def test_a_completion_is_right_by_each_reading_of_its_own(text, strict, flexible):
-    assert readings.right(text, "72") == {"harness_strict": strict, "harness_flexible": flexible}
+def test_a_completion_is_graded_by_each_filter_separately(text, strict, flexible):
+    assert (readings.strict_correct(text, "72"), readings.flexible_correct(text, "72")) == (strict, flexible)
 
 
 ANSWERS = ["72", "-72", "0.5", "1072", "1,072", "$1,072.50", "72.0", "72.", "(72)", "", NOTHING]
 
 
-def assert_gold_stands_for_the_solution(solutions):
+def assert_gold_is_equivalent_to_the_solution(solutions):
     for solution in solutions:
         gold = gold_answer(solution)
         for answer in [gold, *ANSWERS]:
@@ -153,19 +153,19 @@ def assert_gold_stands_for_the_solution(solutions):
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_the_normalised_gold_answer_may_stand_for_a_generated_solution(name):
-    assert_gold_stands_for_the_solution(row["answer"] for row in islice(problems(name, seed=3), 200))
+def test_the_normalised_gold_answer_is_equivalent_to_a_generated_solution(name):
+    assert_gold_is_equivalent_to_the_solution(row["answer"] for row in islice(problems(name, seed=3), 200))
 
 
-def test_the_normalised_gold_answer_may_stand_for_the_solutions_of_gsm8k(gsm8k):
+def test_the_normalised_gold_answer_is_equivalent_to_the_solutions_of_gsm8k(gsm8k):
     solutions = [row["answer"] for row in read_jsonl(gsm8k / "test.jsonl")]
     assert len(solutions) == 1319
-    assert_gold_stands_for_the_solution(solutions)
+    assert_gold_is_equivalent_to_the_solution(solutions)
 
 
-# Where our flexible reading differs from the harness's, it is for a reason; everywhere else of these they agree.
+# Our flexible extraction differs from the harness's only where the same number is written in another way.
 @pytest.mark.parametrize(
-    ("text", "ours", "of_the_harness"),
+    ("text", "ours", "harness"),
     [
         ("The answer is 72.", True, True),
         ("The answer is $72", True, True),
@@ -178,6 +178,6 @@ def test_the_normalised_gold_answer_may_stand_for_the_solutions_of_gsm8k(gsm8k):
         ("The answer is 7e72", True, True),
     ],
 )
-def test_our_flexible_reading_differs_where_the_same_number_is_written_in_another_way(text, ours, of_the_harness):
+def test_our_flexible_extraction_also_accepts_other_ways_to_write_the_number(text, ours, harness):
     assert answers.same_answer(answers.last_number(text), "72") == ours
-    assert readings.same_answer(readings.flexible_answer(text), SOLUTION) == of_the_harness
+    assert readings.same_answer(readings.flexible_answer(text), SOLUTION) == harness

@@ -43,7 +43,7 @@ def test_the_trainer_finds_each_function_under_its_published_name():
 
 @pytest.mark.parametrize("reward_set", ["published", "robust"])
 @pytest.mark.parametrize("name", SEVEN)
-def test_a_function_takes_what_the_trainer_passes_and_gives_a_float_a_completion(reward_set, name):
+def test_a_function_takes_what_the_trainer_passes_and_returns_a_float_per_completion(reward_set, name):
     values = TABLE[reward_set][name](
         prompts=[[{"role": "user", "content": "Three and four?"}]] * 3,
         completions=completions(ONE_LINE, "", FLAT),
@@ -54,7 +54,7 @@ def test_a_function_takes_what_the_trainer_passes_and_gives_a_float_a_completion
     assert [type(value) for value in values] == [float] * 3
 
 
-# The published run on 24 GB: what its functions scored, and the figures of its last logged step
+# The published run on 24 GB: the scores of a logged sample, and the figures of the last logged step
 
 LEGOS = tagged("She starts with 380 bricks, 57 get lost and 24 go to her sister, so 380 - 57 - 24 = 299.", "299")
 LOGGED = {"xmlcount": 0.5, "soft_format": 0.0, "strict_format": 0.5, "int": 0.5, "correctness": 2.0}
@@ -65,7 +65,7 @@ def test_the_published_sample_scores_as_in_the_published_log(name, value):
     assert score("published", name, LEGOS, "299") == value
 
 
-def test_five_right_of_six_give_the_mean_and_deviation_of_the_published_log():
+def test_five_correct_of_six_have_the_mean_and_deviation_of_the_published_log():
     batch = completions(*[LEGOS] * 5, LEGOS.replace("\n299\n", "\n323\n"))
     columns = {name: TABLE["published"][name](completions=batch, answer=["299"] * 6) for name in LOGGED}
     totals = [sum(values) for values in zip(*columns.values(), strict=True)]
@@ -80,12 +80,12 @@ def test_five_right_of_six_give_the_mean_and_deviation_of_the_published_log():
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
-        # one line of reasoning, as asked
+        # one line of reasoning, as requested
         ("strict_format", ONE_LINE, 0.5), ("format", ONE_LINE, 0.5), ("xmlcount", ONE_LINE, 0.5),
         # `.` matches no line break: two lines of reasoning or of answer earn nothing
         ("strict_format", TWO_LINES, 0.0), ("format", TWO_LINES, 0.0), ("soft_format", TWO_LINES, 0.0),
         ("strict_format", tagged("a", "7\npens"), 0.0), ("xmlcount", TWO_LINES, 0.5),
-        # soft_format wants what the prompt doesn't ask for, and doesn't mind what follows
+        # soft_format requires what the prompt does not request, and ignores what follows
         ("soft_format", ONE_LINE, 0.0), ("soft_format", FLAT, 0.5), ("soft_format", FLAT + " and more", 0.5),
         ("soft_format", "<reasoning>a</reasoning>\n\n<answer>7</answer>", 0.5), ("soft_format", " " + FLAT, 0.0),
         # one line break at the end, or two, and nothing else
@@ -94,7 +94,7 @@ def test_five_right_of_six_give_the_mean_and_deviation_of_the_published_log():
         ("strict_format", ONE_LINE + "<|im_end|>", 0.0), ("strict_format", "\n" + ONE_LINE, 0.0),
         # empty blocks and lines are a format too
         ("strict_format", tagged("", ""), 0.5), ("soft_format", "<reasoning></reasoning><answer></answer>", 0.5),
-        # xmlcount: 0.125 a tag, twice 0.001 off for every character behind the answer
+        # xmlcount: 0.125 per tag, less twice 0.001 for every character after the answer
         ("xmlcount", "", 0.0), ("xmlcount", FLAT, 0.0), ("xmlcount", "<reasoning>\n", 0.125),
         ("xmlcount", "<reasoning>\na\n</reasoning>\n", 0.25), ("xmlcount", ONE_LINE + "a" * 10, 0.48),
         ("xmlcount", "<reasoning>\n" * 2, 0.0), ("xmlcount", "7\n</answer>\n", 0.125),
@@ -136,7 +136,7 @@ GOOD = {
 
 @pytest.mark.parametrize("text", GOOD.values(), ids=list(GOOD))
 @pytest.mark.parametrize("name", SEVEN)
-def test_a_right_answer_in_the_asked_format_earns_full_robust_marks(name, text):
+def test_a_correct_answer_in_the_requested_format_earns_full_robust_marks(name, text):
     assert score("robust", name, text) == FULL[name]
 
 
@@ -175,17 +175,17 @@ def test_other_formats_earn_their_part_of_the_robust_marks(text, values):
         ("0.50", "0.5"), ("50%", "50"), ("７", "7"), ("\n\n7\n", "7"),
     ],
 )  # fmt: skip
-def test_robust_correctness_and_int_take_any_way_to_write_the_number(answer, gold):
+def test_robust_correctness_and_int_accept_any_way_to_write_the_number(answer, gold):
     assert score("robust", "correctness", tagged("a", answer), gold) == 2.0
     assert score("robust", "int", tagged("a", answer), gold) == 0.5
 
 
-def test_well_formed_is_what_strict_format_pays():
+def test_well_formed_texts_are_those_that_strict_format_rewards():
     assert [well_formed(text) for text in (ONE_LINE, TWO_LINES, FLAT, "")] == [True, True, False, False]
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 7473), ("test", 1319)])
-def test_every_gold_of_gsm8k_earns_full_marks_in_the_asked_format(gsm8k, split, count):
+def test_every_gold_of_gsm8k_earns_full_marks_in_the_requested_format(gsm8k, split, count):
     rows = read_jsonl(gsm8k / f"{split}.jsonl")
     golds = [gold_answer(row["answer"]) for row in rows]
     works = [ANNOTATION.sub("", row["answer"].split("####")[0].strip()) for row in rows]
@@ -199,17 +199,17 @@ def test_every_gold_of_gsm8k_earns_full_marks_in_the_asked_format(gsm8k, split, 
 # The control
 
 
-def tosses(step, *texts):
+def random_rewards(step, *texts):
     return TABLE["control"]["random"](completions=completions(*texts), trainer_state=SimpleNamespace(global_step=step))
 
 
 def test_random_rewards_depend_on_the_step_and_not_on_the_text():
-    assert tosses(3, *[ONE_LINE] * 64) == tosses(3, *[""] * 64)
-    assert tosses(3, *[ONE_LINE] * 64) != tosses(4, *[ONE_LINE] * 64)
+    assert random_rewards(3, *[ONE_LINE] * 64) == random_rewards(3, *[""] * 64)
+    assert random_rewards(3, *[ONE_LINE] * 64) != random_rewards(4, *[ONE_LINE] * 64)
 
 
-def test_random_rewards_are_nothing_or_full_marks_about_half_of_the_time():
-    values = tosses(1, *[ONE_LINE] * 1000)
+def test_random_rewards_are_zero_or_full_marks_with_equal_frequency():
+    values = random_rewards(1, *[ONE_LINE] * 1000)
     assert set(values) == {0.0, 2.0}
     assert 400 < values.count(2.0) < 600
 
@@ -231,7 +231,7 @@ def check_every_function(texts):
                 assert all(lowest <= value <= 0.5 for lowest, value in zip(low, values, strict=True))
             else:
                 assert set(values) <= {0.0, FULL[name]}
-    assert set(tosses(len(texts), *texts)) <= {0.0, 2.0}
+    assert set(random_rewards(len(texts), *texts)) <= {0.0, 2.0}
 
 
 @given(TEXTS)

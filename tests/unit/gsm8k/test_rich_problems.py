@@ -25,17 +25,17 @@ def first(count, seed=1):
 
 
 def solution(row):
-    """The lines of a solution but for the gold answer."""
+    """The lines of a solution without the gold answer."""
     return row["answer"].splitlines()[:-1]
 
 
 def calculations(row):
-    """Of each line: the terms and the result, as annotated."""
+    """The terms and the result of each line, as annotated."""
     return [ANNOTATED.search(line).group(2, 3) for line in solution(row)]
 
 
 def value(terms):
-    """What a sum is, by the rules of Python's grammar and in fractions."""
+    """The value of a calculation, by the rules of Python's grammar and in fractions."""
 
     def of(node):
         if isinstance(node, ast.BinOp):
@@ -62,8 +62,8 @@ def test_no_question_comes_twice_in_the_rows_of_both_splits():
 def test_every_line_of_a_solution_has_one_calculation_in_gsm8ks_annotation(rows):
     for row in rows:
         for line in solution(row):
-            ((said, annotated, result, again),) = ANNOTATED.findall(line)
-            assert (said, result) == (annotated, again)
+            ((terms, annotated, result, repeated),) = ANNOTATED.findall(line)
+            assert (terms, result) == (annotated, repeated)
             assert line.endswith(".")
 
 
@@ -75,7 +75,7 @@ def test_the_gold_answer_is_the_last_result(rows):
     assert [row for row in rows if gold_answer(row["answer"]) != calculations(row)[-1][1]] == []
 
 
-def test_every_number_of_a_solution_is_in_the_question_or_worked_out_before(rows):
+def test_every_number_of_a_solution_is_in_the_question_or_calculated_before(rows):
     known_to_all = {"2", "60", "1", "100", *map(str, NUMBERS["d"])}  # both ways, minutes, oneself, per cent, parts
     for row in rows:
         known = known_to_all | set(re.findall(r"\d+", row["question"]))
@@ -92,9 +92,9 @@ def test_every_result_but_the_last_is_used_later(rows):
             assert result in later
 
 
-def test_a_solution_has_two_to_six_calculations_as_often_as_asked(rows):
-    found = Counter(len(solution(row)) for row in rows)
-    assert found == {
+def test_solutions_have_two_to_six_calculations_with_the_set_frequencies(rows):
+    counts = Counter(len(solution(row)) for row in rows)
+    assert counts == {
         steps: pytest.approx(6000 * share / len(STEPS), rel=0.15) for steps, share in Counter(STEPS).items()
     }
 
@@ -113,36 +113,36 @@ def test_the_problems_are_harder_than_the_simple_ones(rows):
     assert sum(size["rich"]) / len(size["rich"]) > 10 * sum(size["simple"]) / len(size["simple"])
 
 
-def test_every_story_begins_with_a_name_the_writers_habit_in_the_corpus(rows):
+def test_every_story_begins_with_a_name(rows):
     assert {row["question"].split()[0] for row in rows} == set(NAMES)
 
 
-def test_every_event_every_question_and_every_aside_is_told(rows):
-    told = "\n".join(row["question"] for row in rows)
-    for template in [event.told for event in OPENINGS + EVENTS] + ASIDES + list(QUESTIONS.values()):
-        assert re.search(re.sub(r"\\{\w+\\}", r"[\\w ]+", re.escape(template)), told), template
+def test_every_event_question_and_aside_is_used(rows):
+    text = "\n".join(row["question"] for row in rows)
+    for template in [event.sentence for event in OPENINGS + EVENTS] + ASIDES + list(QUESTIONS.values()):
+        assert re.search(re.sub(r"\\{\w+\\}", r"[\\w ]+", re.escape(template)), text), template
 
 
-def test_an_aside_stands_in_a_third_of_the_problems_and_never_first(rows):
+def test_a_third_of_the_problems_have_an_aside_and_never_as_the_first_sentence(rows):
     patterns = [re.compile(re.sub(r"\\{\w+\\}", r"\\w+", re.escape(aside))) for aside in ASIDES]
-    places = [
+    positions = [
         index
         for row in rows
         for index, sentence in enumerate(row["question"].split(". "))
         if any(pattern.fullmatch(sentence) for pattern in patterns)
     ]
-    assert len(places) / len(rows) == pytest.approx(0.3, abs=0.03)
-    assert min(places) == 1
+    assert len(positions) / len(rows) == pytest.approx(0.3, abs=0.03)
+    assert min(positions) == 1
 
 
-def test_names_and_things_are_many_and_none_is_there_twice():
+def test_names_and_things_are_many_and_differ():
     assert len(set(NAMES)) == len(NAMES) > 100
     assert len(set(ITEMS)) == len(ITEMS) > 100
 
 
-@pytest.mark.parametrize("event", OPENINGS + EVENTS, ids=lambda event: event.told)
-def test_an_event_works_with_what_is_known_and_ends_with_its_quantity(event):
-    letters = set(LETTER.findall(event.told)) | ({"d"} if "{part}" in event.told else set())
+@pytest.mark.parametrize("event", OPENINGS + EVENTS, ids=lambda event: event.sentence)
+def test_an_event_calculates_with_known_numbers_and_ends_with_its_quantity(event):
+    letters = set(LETTER.findall(event.sentence)) | ({"d"} if "{part}" in event.sentence else set())
     known = letters | ({"x"} if event.of else set())
     for line in event.lines:
         result, terms = CALCULATION.search(line).groups()
@@ -153,17 +153,17 @@ def test_an_event_works_with_what_is_known_and_ends_with_its_quantity(event):
     assert event.asks or event.to in QUESTIONS
 
 
-def test_a_problem_comes_from_its_random_numbers_alone():
+def test_a_problem_depends_only_on_its_random_numbers():
     assert problem(random.Random(5)) == problem(random.Random(5))
 
 
 def runs(text):
-    """Every run of so many words, numbers left out: two of the same are the same text."""
+    """Every sequence of RUN consecutive words, without numbers."""
     words = re.findall(r"[a-z']+", text.lower())
     return {" ".join(words[start : start + RUN]) for start in range(len(words) - RUN + 1)}
 
 
-def test_no_run_of_eight_words_is_gsm8ks(rows, gsm8k):
+def test_no_eight_consecutive_words_occur_in_gsm8k(rows, gsm8k):
     real = [json.loads(line) for split in ("train", "test") for line in (gsm8k / f"{split}.jsonl").open()]
     theirs = set().union(*(runs(row[key]) for row in real for key in ("question", "answer")))
     ours = set().union(*(runs(row[key]) for row in rows for key in ("question", "answer")))

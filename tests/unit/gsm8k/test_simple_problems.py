@@ -20,7 +20,7 @@ def first(count, seed=1):
 
 
 def calculations(row):
-    """Of each line of a solution: the operands, the operator, the result."""
+    """The operands, the operator and the result of each line of a solution."""
     lines = [LINE.fullmatch(line) for line in row["answer"].splitlines()[:-1]]
     return [(int(line[2]), line[3], int(line[4]), int(line[5])) for line in lines]
 
@@ -36,7 +36,7 @@ def test_the_same_seed_gives_the_same_problems_and_another_seed_others():
 
 
 def test_the_problems_of_a_seed_never_change():
-    """The recorded figures of the recipe tiny stand on these."""
+    """The recorded figures of the recipe tiny depend on them."""
     text = json.dumps(first(1000, seed=42))
     assert hashlib.sha256(text.encode()).hexdigest().startswith("78eb34211a7f0859")
 
@@ -61,11 +61,11 @@ def test_a_question_tells_a_story_of_one_name_and_its_items(rows):
         assert all(line.endswith(f" {items}.") for line in row["answer"].splitlines()[:-1])
 
 
-def test_each_line_of_a_solution_says_again_the_sentence_that_it_works_out(rows):
+def test_each_line_of_a_solution_repeats_the_sentence_that_it_calculates(rows):
     for row in rows:
         *sentences, _ = row["question"].split(". ")
-        said = [LINE.fullmatch(line)[1] for line in row["answer"].splitlines()[:-1]]
-        assert said == sentences[-len(said) :]
+        repeated = [LINE.fullmatch(line)[1] for line in row["answer"].splitlines()[:-1]]
+        assert repeated == sentences[-len(repeated) :]
 
 
 def test_every_annotated_calculation_is_right(rows):
@@ -73,18 +73,18 @@ def test_every_annotated_calculation_is_right(rows):
     assert wrong == []
 
 
-def test_each_calculation_goes_on_from_the_last_and_the_gold_answer_is_the_end(rows):
+def test_each_calculation_continues_from_the_last_and_the_gold_answer_is_the_result(rows):
     for row in rows:
         steps = calculations(row)
         assert [step[0] for step in steps[1:]] == [step[3] for step in steps[:-1]]
         assert gold_answer(row["answer"]) == str(steps[-1][3])
 
 
-def test_the_question_holds_every_number_that_the_solution_starts_from(rows):
+def test_the_question_has_every_number_that_the_solution_uses(rows):
     for row in rows:
         steps = calculations(row)
-        told = [int(number) for number in re.findall(r"\d+", row["question"])]
-        assert told == [steps[0][0], *(b for _, _, b, _ in steps)]
+        numbers = [int(number) for number in re.findall(r"\d+", row["question"])]
+        assert numbers == [steps[0][0], *(b for _, _, b, _ in steps)]
 
 
 def test_a_solution_has_one_to_three_calculations(rows):

@@ -1,4 +1,4 @@
-"""Decoding: order, limits and ends, with a real model made on the spot."""
+"""The engine transformers with a small model: the order, the limits and the ends of completions, and sampling."""
 
 import pytest
 import torch
@@ -39,36 +39,36 @@ def test_an_answer_that_reaches_the_limit_is_truncated(engine):
     assert any(answer.truncated for answer in answers)
 
 
-def test_an_answer_ends_at_the_end_token_and_counts_it(engine):
+def test_a_completion_ends_at_the_end_token_which_counts(engine):
     end = engine.tokenizer.eos_token_id
     first, second = engine.tokenizer("The answer", add_special_tokens=False)["input_ids"][:2]
     answer = read_completion([first, second, end, first, first], engine.tokenizer)
     assert (answer.text, answer.tokens, answer.truncated) == (engine.tokenizer.decode([first, second]), 3, False)
 
 
-def test_samples_are_the_same_by_the_seed_and_differ_among_themselves(engine):
+def test_the_same_seed_gives_the_same_samples_and_samples_differ_from_each_other(engine):
     first, again, other = (engine.sample(PROMPTS, 12, "test", Sampling(4, 1.0, seed)) for seed in (1, 1, 2))
-    assert [len(several) for several in first] == [4, 4, 4]
+    assert [len(samples) for samples in first] == [4, 4, 4]
     assert first == again
     assert first != other
-    assert len({one.text for one in first[0]}) > 1
+    assert len({sample.text for sample in first[0]}) > 1
 
 
 def test_samples_come_in_the_order_of_the_prompts(engine):
-    """At a temperature near 0 they are the greedy answers."""
+    """At a temperature near 0 they equal the greedy completions."""
     greedy = engine.complete(PROMPTS, 12, "test")
     cold = engine.sample(PROMPTS, 12, "test", Sampling(2, 1e-4, 1))
     assert cold == [[answer, answer] for answer in greedy]
 
 
-def test_samples_are_of_the_whole_distribution_whatever_the_models_own_settings(engine, monkeypatch):
+def test_the_models_own_generation_settings_do_not_truncate_the_distribution(engine, monkeypatch):
     before = engine.sample(PROMPTS, 12, "test", Sampling(4, 1.0, 1)), engine.complete(PROMPTS, 12, "test")
     for key, value in {"top_k": 1, "top_p": 0.1, "temperature": 0.1, "repetition_penalty": 5.0}.items():
         monkeypatch.setattr(engine.model.generation_config, key, value)
     assert (engine.sample(PROMPTS, 12, "test", Sampling(4, 1.0, 1)), engine.complete(PROMPTS, 12, "test")) == before
 
 
-def test_a_text_is_given_as_it_is_and_messages_through_the_template(engine):
+def test_a_text_stays_unchanged_and_messages_go_through_the_template(engine):
     as_text = engine.tokenizer.apply_chat_template(PROMPTS[0], tokenize=False, add_generation_prompt=True)
     assert engine.complete([as_text], 12, "test") == engine.complete(PROMPTS[:1], 12, "test")
     assert tokenize_prompts(["One?", PROMPTS[0]], engine.tokenizer) == [
@@ -93,5 +93,5 @@ def test_tokens_up_to_the_stop_text_count(engine):
     assert read_completion(ids, engine.tokenizer).truncated
 
 
-def test_the_context_is_the_models(engine):
+def test_the_context_is_that_of_the_model(engine):
     assert engine.context == 256

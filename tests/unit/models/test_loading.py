@@ -1,6 +1,6 @@
-"""A model from outside is not trusted: pickles, code and damaged weights are refused, and nothing of it is run.
+"""Models from outside are not trusted: pickles, code and damaged weights are refused, and no code of theirs runs.
 
-Every trap leaves a marker where it is run.
+Every trap creates a marker if it runs.
 """
 
 import os
@@ -28,7 +28,7 @@ AUTO_MAP = {"AutoModelForCausalLM": "code.Model", "AutoTokenizer": ["code.Model"
 
 
 class Trap:
-    """A pickle that makes the marker when it is read."""
+    """A pickle that creates the marker when it is read."""
 
     def __init__(self, marker: Path):
         self.marker = marker
@@ -39,7 +39,7 @@ class Trap:
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory) -> Path:
-    """A small model that is as it should be."""
+    """A small model without faults."""
     folder = tmp_path_factory.mktemp("sound")
     tokenizer = train_tokenizer([Document([], f"{number} pears") for number in range(50)], 300)
     shape = Architecture(vocabulary=300, hidden=8, intermediate=8, layers=1, heads=2, context=32)
@@ -49,7 +49,7 @@ def sound(tmp_path_factory) -> Path:
     return folder
 
 
-def test_what_was_trained_is_found_with_the_base_that_it_began_as(tmp_path):
+def test_the_source_of_trained_weights_names_the_base_model_or_the_adapter(tmp_path):
     assert loading.source("base", None) == loading.Source("base")
     assert loading.source("base", tmp_path) == loading.Source(str(tmp_path), base="base")
     (tmp_path / "adapter_config.json").touch()
@@ -73,7 +73,7 @@ def edit(path: Path, **keys) -> None:
 
 
 def index(model: Path, file: str) -> None:
-    """Let the weights stand in `file`, as an index says."""
+    """Move the weights to `file`, and let an index say so."""
     keys = list(load_file(model / WEIGHTS))
     write_json(model / INDEX, {"metadata": {}, "weight_map": dict.fromkeys(keys, file)})
     shutil.move(model / WEIGHTS, model / file)
@@ -148,7 +148,6 @@ def broken_tokenizer(model, marker):
     (model / "tokenizer.json").write_text("{")
 
 
-RUNS = "which makes a model run its own code or load files of its choice; give a model of an architecture that "
 NOT_LOADED = "it could not be loaded ("
 TAMPERED = {
     pickled_weights: NOT_LOADED + "Error no file named model.safetensors found in directory",
@@ -156,15 +155,15 @@ TAMPERED = {
     torch_file_under_another_name: NOT_LOADED + "Error while deserializing header: header too large)",
     cut_weights: NOT_LOADED + "Error while deserializing header: incomplete metadata, file not fully covered)",
     empty_weights: NOT_LOADED + "Error while deserializing header: header too small)",
-    lost_weight: "1 of its weights are missing or of another shape than config.json says, such as model.norm.weight;",
-    wrong_shape: "3 of its weights are missing or of another shape than config.json says, such as model.layers.0.mlp.",
-    code_for_a_known_model: "config.json has the key auto_map, " + RUNS,
-    code_for_an_unknown_model: "config.json has the key auto_map, " + RUNS,
-    code_for_the_tokenizer: "tokenizer_config.json has the key auto_map, " + RUNS,
-    index_to_another_folder: f"{INDEX} names ../elsewhere.safetensors; weights are read from safetensors files of ",
-    index_to_a_pickle: f"{INDEX} names weights.bin; weights are read from safetensors files of ",
-    config_to_a_pickle: "config.json has the key transformers_weights, " + RUNS,
-    adapter_of_another_model: "adapter_config.json has the key base_model_name_or_path, " + RUNS,
+    lost_weight: "1 of its weights are missing or have another shape than config.json says, such as model.norm.weight;",
+    wrong_shape: "3 of its weights are missing or have another shape than config.json says, such as model.layers.",
+    code_for_a_known_model: "config.json has the key auto_map, ",
+    code_for_an_unknown_model: "config.json has the key auto_map, ",
+    code_for_the_tokenizer: "tokenizer_config.json has the key auto_map, ",
+    index_to_another_folder: f"{INDEX} names ../elsewhere.safetensors; ",
+    index_to_a_pickle: f"{INDEX} names weights.bin; ",
+    config_to_a_pickle: "config.json has the key transformers_weights, ",
+    adapter_of_another_model: "adapter_config.json has the key base_model_name_or_path, ",
     broken_config: NOT_LOADED + "Expecting property name enclosed in double quotes: line 1 column 2 (char 1))",
     broken_tokenizer: NOT_LOADED + "Expecting property name enclosed in double quotes: line 1 column 2 (char 1))",
 }
@@ -178,19 +177,19 @@ def test_the_traps_work(model, marker):
     assert marker.exists()
 
 
-@pytest.mark.parametrize(("tamper", "said"), TAMPERED.items(), ids=lambda one: getattr(one, "__name__", ""))
-def test_a_tampered_model_is_refused_in_one_line_and_nothing_of_it_is_run(model, marker, tamper, said):
+@pytest.mark.parametrize(("tamper", "reason"), TAMPERED.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_a_tampered_model_is_refused_in_one_line_and_none_of_its_code_runs(model, marker, tamper, reason):
     tamper(model, marker)
     with pytest.raises(PipelineError) as stopped:
         loading.load(loading.Source(str(model)), PARAMS)
-    assert str(stopped.value).startswith(f"model = {model}: {said}")
+    assert str(stopped.value).startswith(f"model = {model}: {reason}")
     assert "\n" not in str(stopped.value)
     assert not marker.exists()
 
 
 @pytest.mark.parametrize("tamper", [code_for_a_known_model, code_for_the_tokenizer, index_to_a_pickle])
-def test_a_model_of_the_hub_is_looked_through_too(model, marker, tmp_path, monkeypatch, tamper):
-    """The hub's cache, which is filled before any file is read, holds the model."""
+def test_a_model_of_the_hub_is_checked_too(model, marker, tmp_path, monkeypatch, tamper):
+    """The model is in the hub's cache, which is filled before any file is read."""
     repository = tmp_path / "hub" / "models--tests--model"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text("abc")
@@ -206,7 +205,7 @@ def test_a_model_of_the_hub_is_looked_through_too(model, marker, tmp_path, monke
 
 
 @pytest.mark.parametrize("stage", [["train", "--variant", "short"], ["evaluate", "--model", "base"]])
-def test_by_hand_a_tampered_model_is_one_line_and_nothing_is_written(cli, workdir, model, marker, stage):
+def test_the_command_refuses_a_tampered_model_in_one_line_and_writes_nothing(cli, workdir, model, marker, stage):
     code_for_a_known_model(model, marker)
     row = {"id": "x-0", "prompt": [{"role": "user", "content": "q"}], "question": "q", "answer": "7", "solution": "7"}
     for split in ("train", "test"):
@@ -221,7 +220,7 @@ def test_by_hand_a_tampered_model_is_one_line_and_nothing_is_written(cli, workdi
 
 
 def test_a_completion_ends_where_the_chat_template_ends_a_turn(model):
-    """A base model such as Qwen2.5 names another end token, which it never gives under its chat template."""
+    """A base model such as Qwen2.5 names another end token, which it never generates with its chat template."""
     edit(model / "tokenizer_config.json", eos_token="<|endoftext|>")
     tokenizer = loading.load_tokenizer(str(model))
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
@@ -231,7 +230,7 @@ def test_a_completion_ends_where_the_chat_template_ends_a_turn(model):
         assert not read_completion([40, 41, end, 42], tokenizer).truncated
 
 
-def test_a_template_that_ends_turns_with_text_leaves_the_end_token(model):
+def test_a_template_that_ends_turns_with_text_keeps_the_end_token(model):
     edit(model / "tokenizer_config.json", eos_token="<|endoftext|>")
     (model / "chat_template.jinja").write_text(
         "{% for message in messages %}{{ message['content'] + '\\n' }}{% endfor %}"
@@ -239,28 +238,28 @@ def test_a_template_that_ends_turns_with_text_leaves_the_end_token(model):
     assert loading.load_tokenizer(str(model)).eos_token == "<|endoftext|>"
 
 
-def test_an_adapter_is_read_from_safetensors_alone(model, tmp_path):
+def test_an_adapter_is_read_only_from_safetensors(model, tmp_path):
     folder = tmp_path / "adapter"
     folder.mkdir()
     (folder / "adapter_config.json").write_text("{}")
     torch.save({}, folder / "adapter_model.bin")
-    with pytest.raises(PipelineError, match=r"holds no adapter_model\.safetensors; adapters are read from safetensors"):
+    with pytest.raises(PipelineError, match=r"adapter: .*no adapter_model\.safetensors"):
         loading.load(loading.Source(str(model), str(folder)), PARAMS)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA card")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize(
-    ("recipe", "said"),
+    ("recipe", "reason"),
     [
-        ("rtx4090", "engine = vllm: needs a CUDA card"),
+        ("rtx4090", "engine = vllm: "),
         ("t4-chinese", "backend = unsloth: "),
-        ("rtx3080", "precision = bfloat16: needs a CUDA card"),
+        ("rtx3080", "precision = bfloat16: "),
     ],
 )
-def test_a_recipe_for_a_card_is_refused_without_one(cli, recipe, said):
+def test_a_recipe_that_needs_a_gpu_is_refused_without_one(cli, recipe, reason):
     for stage in ("train --variant short", "evaluate --model base"):
         done = cli(*stage.split(), "--set", f"recipe={recipe}")
         assert done.returncode == 1
         line = done.stderr.splitlines()[-1]
-        assert line.startswith(f"error: {said}")
-        assert "CUDA card" in line
+        assert line.startswith(f"error: {reason}")
+        assert "CUDA GPU" in line

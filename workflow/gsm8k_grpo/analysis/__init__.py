@@ -1,4 +1,4 @@
-"""What figures mean: intervals and tests, the words of the verdict, how values are written, and each metric's name.
+"""Statistics and their wording: intervals and tests, the verdict in words, number formats, and the metrics' names.
 
 May import `records` and `files`; knows nothing of models, stages or MLflow.
 """

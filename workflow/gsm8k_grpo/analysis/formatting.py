@@ -1,4 +1,4 @@
-"""Values as a reader of the report wants them."""
+"""Write values as the report shows them."""
 
 import json
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ SMALLEST_P = 0.0001
 
 
 def unbroken(sentence: str) -> str:
-    """With spaces that don't break before the percent signs."""
+    """The sentence with no-break spaces before its percent signs."""
     return sentence.replace(" %", "\u00a0%")
 
 
@@ -17,19 +17,19 @@ def p_value(p: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: `112.9 s`, `31 min`, `17.3 h`."""
+    """Seconds in a readable unit: `112.9 s`, `31 min`, `17.3 h`."""
     if seconds < 600:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def energy(kwh: float) -> str:
-    """Kilowatt hours, or watt hours where they are few: `1.25 kWh`, `12 Wh`."""
+    """Kilowatt hours, or watt hours if below 0.1 kWh: `1.25 kWh`, `12 Wh`."""
     return f"{kwh:.2f} kWh" if kwh >= 0.1 else f"{1000 * kwh:.0f} Wh"
 
 
 def shown(value: Any) -> str:
-    """A configuration value in a table's cell."""
+    """A configuration value as a cell of a table."""
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -40,7 +40,7 @@ def percent(share: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """A 95 % interval of a share, in percent: `8.0 to 13.4`."""
+    """An interval of a share, in percent: `8.0 to 13.4`."""
     return f"{100 * low:.1f} to {100 * high:.1f}"
 
 

@@ -1,15 +1,42 @@
-"""The name of every metric, once."""
+"""The name of each metric, once, and typed access to a metric whose name is a variable."""
 
-METRICS = {"strict_accuracy": "strict_correct", "flexible_accuracy": "flexible_correct"}
-SHARES = {
-    "strict_accuracy": "strict_correct",
-    "flexible_accuracy": "flexible_correct",
+from collections.abc import Mapping
+from typing import Literal, cast, get_args
+
+from gsm8k_grpo.records import Interval
+
+ACCURACIES = {"strict_accuracy": "strict_correct", "flexible_accuracy": "flexible_correct"}
+"""The accuracies that models are compared by, each with its key in a graded answer."""
+
+GREEDY_SHARES = ACCURACIES | {
     "harness_strict": "harness_strict",
     "harness_flexible": "harness_flexible",
     "format_rate": "format_ok",
     "truncation_rate": "truncated",
 }
-GREEDY = (*SHARES, "mean_completion_tokens")
-EXTRACTIONS = ("strict", "flexible")
-CURVE_SHARES = ("strict_accuracy", "flexible_accuracy", "format_rate")
-FINALS = ("strict_accuracy", "flexible_accuracy", "format_rate", "truncation_rate", "mean_completion_tokens")
+"""Metrics that are a share of the greedy answers, each with its key in a graded answer."""
+
+MEAN_LENGTH = "mean_completion_tokens"
+GREEDY_METRICS = (*GREEDY_SHARES, MEAN_LENGTH)
+"""All metrics of greedy answers, in the order of `measures` in metrics.json."""
+
+Extraction = Literal["strict", "flexible"]
+EXTRACTIONS: tuple[Extraction, ...] = get_args(Extraction)
+"""The two ways to extract an answer that sampled answers are graded by."""
+
+CURVE_SHARES = (*ACCURACIES, "format_rate")
+CURVE_METRICS = (*CURVE_SHARES, MEAN_LENGTH)
+"""The metrics of a learning curve: of each checkpoint on the validation split."""
+
+FINAL_METRICS = (*CURVE_SHARES, "truncation_rate", MEAN_LENGTH)
+"""The metrics of the test split that MLflow shows as `final_<name>`."""
+
+
+def metric_value(row: Mapping[str, object], name: str) -> float:
+    """The metric `name` of a row such as an evaluation's metrics.json or a point of a learning curve."""
+    return cast(float, row[name])
+
+
+def metric_interval(row: Mapping[str, object], name: str) -> Interval:
+    """The 95 % interval of the metric `name` of such a row."""
+    return cast(Interval, row[f"{name}_ci95"])

@@ -1,4 +1,6 @@
-"""Intervals and tests for shares of right answers; every formula is scipy's or statsmodels'."""
+"""Intervals and tests for shares of correct answers; every formula is computed by scipy or statsmodels."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import bootstrap
@@ -6,18 +8,20 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
+from gsm8k_grpo.records import Interval
+
 CONFIDENCE = 0.95
 
 
-def share_interval(successes: int, n: int) -> list[float]:
-    """Wilson's 95 % interval of a share; rounding never leaves the share itself outside."""
+def share_interval(successes: int, n: int) -> Interval:
+    """Wilson's 95 % interval of a share; it holds the share itself in spite of rounding."""
     share = successes / n
     low, high = proportion_confint(successes, n, alpha=1 - CONFIDENCE, method="wilson")
     return [min(float(low), share), max(float(high), share)]
 
 
-def mean_interval(values: list[float], resamples: int, seed: int) -> list[float]:
-    """The 95 % percentile bootstrap interval of a mean; of paired differences it is the paired bootstrap."""
+def mean_interval(values: Sequence[float], resamples: int, seed: int) -> Interval:
+    """The 95 % percentile bootstrap interval of a mean; for paired differences this is the paired bootstrap."""
     data = np.asarray(values, dtype=float)
     if np.ptp(data) == 0:
         return [float(data[0])] * 2
@@ -33,7 +37,7 @@ def mean_interval(values: list[float], resamples: int, seed: int) -> list[float]
     return [float(result.confidence_interval.low), float(result.confidence_interval.high)]
 
 
-def mcnemar_p(a: list[bool], b: list[bool]) -> float:
+def mcnemar_p(a: Sequence[bool], b: Sequence[bool]) -> float:
     """Exact two-sided p of McNemar's test for two models on the same questions, in the same order."""
     only_a = sum(x and not y for x, y in zip(a, b, strict=True))
     only_b = sum(y and not x for x, y in zip(a, b, strict=True))
@@ -42,6 +46,6 @@ def mcnemar_p(a: list[bool], b: list[bool]) -> float:
     return float(mcnemar(table, exact=True).pvalue)
 
 
-def holm(p_values: list[float]) -> list[float]:
-    """Holm's step-down correction: p values that may each be held against the level that holds for all together."""
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values after Holm's step-down correction; comparing each with 0.05 keeps the family-wise error below 5 %."""
     return [float(p) for p in multipletests(p_values, alpha=1 - CONFIDENCE, method="holm")[1]]

@@ -1,4 +1,4 @@
-"""The commands beside the stages: ask, checkpoints, doctor, export, plan, summary, sync, track, view.
+"""The commands other than the stages, one module each, with `machine` for what doctor says of the machine.
 
-They read results or the machine, and compute none of the results.  May import everything but `cli`.
+They inspect or pass on results, and compute none that a stage reads.  May import everything but `cli`.
 """

@@ -1,13 +1,14 @@
-"""`gsm8k-grpo ask`: one question to base and to every trained variant, answered side by side while they write.
+"""`gsm8k-grpo ask`: ask base and every trained variant one question, and see the answers appear side by side.
 
-The models get the training prompt and decode greedily, as the stage `evaluate` has them do.  They answer one after
-the other, so that a card that holds one of them is enough.
+The models get the training prompt and decode greedily, as in stage `evaluate`.  They answer one after the other, so
+that a GPU which holds one of them is enough.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from rich.console import Console
@@ -20,6 +21,7 @@ from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.gsm8k.prompts import prompt
 from gsm8k_grpo.models import engine, gpu, loading
+from gsm8k_grpo.records import Message
 from gsm8k_grpo.stages.evaluate.stage import weights
 
 Write = Callable[[str], None]
@@ -27,81 +29,81 @@ Write = Callable[[str], None]
 
 @dataclass
 class Answer:
-    """What a model has written so far, and what is to be said of it: that it waits, writes, or how it ended."""
+    """What a model has written so far, and its state: waiting, writing, or how its answer ended."""
 
     text: str = ""
-    state: str = "waits"
+    state: str = "waiting"
 
 
-class Pieces(TextStreamer):
-    """transformers' streamer, which gives `write` each whole word of the completion instead of printing it."""
+class WordStreamer(TextStreamer):
+    """transformers' streamer, which passes each whole word of the completion to `write` instead of printing it."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, write: Write):
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
         self.write = write
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        self.write(shown(text))
+        self.write(printable(text))
 
 
 def ask(question: str, results: Path, params: Params, console: Console) -> dict[str, Answer]:
-    """Have every model answer and show it: in columns on a terminal, else one model after the other.
+    """Have every model answer, in columns on a terminal, otherwise one model after the other; returns the answers.
 
     Raises:
-        PipelineError: where nothing is trained yet, or what is trained needs a card that isn't there.
+        PipelineError: where the question is empty, nothing is trained yet, or the models need a GPU and there is none.
     """
     if not question.strip():
-        raise PipelineError('the question is empty; give one, such as "Which is bigger? 9.919 or 9.92?"')
-    asked = trained(results, params)
+        raise PipelineError('the question is empty; ask one such as "Which is bigger? 9.919 or 9.92?"')
+    sources = trained_models(results, params)
     gpu.require_gpu(params)
     gpu.limit_memory(params)
     torch.set_num_threads(params.threads)
     messages = prompt(question, params.extract.answers, params.extract.language, params.extract.one_shot)
-    answers = {model: Answer() for model in asked}
+    answers = {model: Answer() for model in sources}
     with (Columns if console.is_terminal else Sections)(answers, console) as view:
-        for model, source in asked.items():
+        for model, source in sources.items():
             with view.answering(model) as write:
                 answers[model].state = complete(source, messages, params, write)
     return answers
 
 
-def trained(results: Path, params: Params) -> dict[str, loading.Source]:
-    """Where base is, and every variant whose weights are there."""
+def trained_models(results: Path, params: Params) -> dict[str, loading.Source]:
+    """Where the weights are: of base, and of every variant that is trained."""
     variants = [variant for variant in params.variants if (results / "train" / variant / "model").is_dir()]
     if not variants:
         raise PipelineError(
-            f"{results / 'train'}: nothing is trained yet (variants: {', '.join(params.variants)}); "
-            "`snakemake --cores 1 report` trains them all, `gsm8k-grpo train --variant NAME` one"
+            f"{results / 'train'}: no variant is trained yet; train them all with `snakemake --cores 1 report`, or one "
+            f"with `gsm8k-grpo train --variant NAME` (NAME is one of {', '.join(params.variants)})"
         )
     return {model: weights(model, results / "base", results / "train") for model in ["base", *variants]}
 
 
 @torch.inference_mode()
-def complete(source: loading.Source, messages: list[dict[str, str]], params: Params, write: Write) -> str:
-    """Write a model's greedy completion word by word; what is returned tells its length, and whether it was cut."""
+def complete(source: loading.Source, messages: list[Message], params: Params, write: Write) -> str:
+    """Write a model's greedy completion word by word; returns its length, and whether it was cut off, as text."""
     model, tokenizer = loading.load(source, params)
     model.eval()
-    prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False).to(model.device)
-    ids = model.generate(
-        **inputs,
+    prompt_ids = torch.tensor(engine.tokenize_prompts([messages], tokenizer), device=model.device)
+    ids = cast(Any, model).generate(  # which PreTrainedModel's type lacks
+        prompt_ids,
+        attention_mask=torch.ones_like(prompt_ids),
         max_new_tokens=params.evaluate.max_completion_length,
         do_sample=False,
         eos_token_id=engine.stop_tokens(tokenizer),
         pad_token_id=tokenizer.pad_token_id,
-        streamer=Pieces(tokenizer, write),
-    )[0, inputs["input_ids"].shape[1] :]
-    completion = engine.read_completion(ids.tolist(), tokenizer)
+        streamer=WordStreamer(tokenizer, write),
+    )
+    completion = engine.read_completion(ids[0, prompt_ids.shape[1] :].tolist(), tokenizer)
     return f"{completion.tokens} tokens{', cut off at the limit' if completion.truncated else ''}"
 
 
-def shown(text: str) -> str:
-    """A model's text without characters that would command the terminal."""
+def printable(text: str) -> str:
+    """A model's text without characters that control the terminal."""
     return "".join(character for character in text if character.isprintable() or character in "\n\t")
 
 
 class Columns:
-    """A column a model on a terminal, drawn anew with every word."""
+    """For a terminal: a table with one column per model, redrawn with every word."""
 
     def __init__(self, answers: dict[str, Answer], console: Console):
         self.answers = answers
@@ -116,11 +118,13 @@ class Columns:
 
     @contextmanager
     def answering(self, model: str) -> Iterator[Write]:
+        """Show what the block writes in the column of `model`."""
+
         def write(text: str) -> None:
             self.answers[model].text += text
             self.live.update(self._table())
 
-        self.answers[model].state = "writes"
+        self.answers[model].state = "writing"
         write("")
         yield write
         write("")
@@ -135,7 +139,7 @@ class Columns:
 
 
 class Sections:
-    """The models' answers one below the other, each under its name, where the output is no terminal."""
+    """For a file or a pipe: one model's answer below the other, each under its name."""
 
     def __init__(self, answers: dict[str, Answer], console: Console):
         self.answers, self.file = answers, console.file
@@ -148,6 +152,8 @@ class Sections:
 
     @contextmanager
     def answering(self, model: str) -> Iterator[Write]:
+        """Print what the block writes under the name of `model`."""
+
         def write(text: str) -> None:
             self.answers[model].text += text
             print(text, end="", file=self.file, flush=True)

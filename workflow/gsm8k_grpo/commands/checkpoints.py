@@ -1,44 +1,71 @@
-"""`gsm8k-grpo checkpoints`: which training runs have left checkpoints, and which of these are still of use."""
+"""`gsm8k-grpo checkpoints`: which training runs left checkpoints, and which of these the configuration resumes from."""
 
 from pathlib import Path
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
-from gsm8k_grpo.stages.train import checkpoints
-from gsm8k_grpo.stages.train.checkpoints import Run
+from gsm8k_grpo.stages.train import run_folders
+from gsm8k_grpo.stages.train.run_folders import OLD_FOLDER, Run
 
 
 def manage_checkpoints(results: Path, params: Params, remove: list[str], remove_old: bool) -> list[str]:
-    """Lines that list every run, or those that say what was removed.
+    """List every run that has a folder, or remove some; returns the lines to print.
+
+    Args:
+        remove: names of folders to remove.
+        remove_old: remove every folder that the configuration does not resume from.
 
     Raises:
-        PipelineError: where `remove` names none of them, or one that a process is at work in.
+        PipelineError: where `remove` names no run, or a run that a process is working on, or where the results that
+            decide which runs resume are missing.
     """
-    runs = {run.folder.name: run for run in checkpoints.runs()}
-    current = _current(results, params)
-    for name in remove:
-        if name not in runs:
-            raise PipelineError(f"--remove {name}: choose from {', '.join(runs) or 'none, there are no checkpoints'}")
+    runs = run_folders.runs()
+    resumed = _resumed(results, params)
+    if not (remove or remove_old):
+        return [_line(run, resumed) for run in runs] or ["there are no checkpoints"]
+    removable = _named(runs, remove)
     if remove_old:
-        remove = [name for name in runs if name not in current]
-    if remove or remove_old:
-        for name in remove:
-            checkpoints.remove(runs[name])
-        return [f"removed {runs[name].folder} ({_gib(runs[name])})" for name in remove] or ["nothing to remove"]
-    return [_line(run, name in current) for name, run in runs.items()] or ["there are no checkpoints"]
+        removable += [run for run in _not_resumed(runs, resumed, results) if run not in removable]
+    for run in removable:
+        run_folders.remove(run)
+    return [f"removed {run.folder} ({_gib(run)})" for run in removable] or ["nothing to remove"]
 
 
-def _current(results: Path, params: Params) -> set[str]:
-    """Names of the folders that the runs of the present configuration, data and code go on from."""
+def _named(runs: list[Run], names: list[str]) -> list[Run]:
+    known = [run.folder.name for run in runs]
+    for name in names:
+        if name not in known:
+            raise PipelineError(f"--remove {name}: choose from {', '.join(known) or 'none, there are no checkpoints'}")
+    return [run for run in runs if run.folder.name in names]
+
+
+def _not_resumed(runs: list[Run], resumed: set[Path] | None, results: Path) -> list[Run]:
+    if resumed is None:
+        raise PipelineError(
+            f"--remove-old: which runs resume depends on {results / 'extract'} and {results / 'base'}, which are "
+            "missing; run these stages first, or name the folders with --remove"
+        )
+    return [run for run in runs if run.folder not in resumed]
+
+
+def _resumed(results: Path, params: Params) -> set[Path] | None:
+    """The folders that the present configuration, data and code resume from; None where data or base is missing."""
     data, base = results / "extract" / "train.jsonl", results / "base" / "base.json"
     if not (data.exists() and base.exists()):
-        return set()
+        return None
     runs = [*params.variants, *params.further_runs]
-    return {checkpoints.folder(run, params.of_run(run), data, base).name for run in runs}
+    return {run_folders.folder(run, params.of_run(run), data, base) for run in runs}
 
 
-def _line(run: Run, current: bool) -> str:
-    use = "of the present state" if current else "of other settings, data or code"
+def _line(run: Run, resumed: set[Path] | None) -> str:
+    if run.folder.parent == OLD_FOLDER:
+        use = "not resumed: from an earlier version"
+    elif resumed is None:
+        use = "unknown whether it resumes: the results of stages extract and base are missing"
+    elif run.folder in resumed:
+        use = "resumed by the present configuration"
+    else:
+        use = "not resumed: other settings, data or code"
     return f"{run.folder}  step {run.step} of {run.steps}  {_gib(run)}  {use}"
 
 

@@ -1,7 +1,7 @@
-"""`gsm8k-grpo doctor`: what this machine has, and which recipes it can run; where it can't, the reasons.
+"""`gsm8k-grpo doctor`: what this machine has, which recipes it can run, and why it can't run the others.
 
-Looks at the machine and computes the memory plan.  The hub is asked only where told to, but for the config.json of a
-model whose shape isn't known here.
+Looks at the machine and computes each recipe's memory plan.  Uses no network unless `--hub` is given, except for the
+config.json of a model whose shape is not known here.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,25 +16,29 @@ from huggingface_hub.file_download import repo_folder_name
 from gsm8k_grpo.commands import machine
 from gsm8k_grpo.commands.machine import GIB, Finding
 from gsm8k_grpo.config.params import Params, recipes
-from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.files import PipelineError, first_line
 from gsm8k_grpo.memory import advice, plan, shapes
 from gsm8k_grpo.models import gpu
 
 HUB_SECONDS = 10
+LONGEST_REASON = 120  # characters of an error of the hub's client
 WEIGHT_BYTES = 2  # of a weight on the hub
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a recipe can run here: `reasons` against it, and what it takes."""
+    """Whether a recipe can run on this machine: it can if there are no `reasons` against it."""
 
     recipe: str
     reasons: list[str]
-    takes: str = ""
+    needs: str = ""
+    """The memory that the recipe needs, and what it must get from the hub."""
 
 
 @dataclass(frozen=True)
 class Examination:
+    """The parts of the machine, a verdict on each recipe, and which recipe is chosen."""
+
     findings: list[Finding]
     verdicts: list[Verdict]
     chosen: str
@@ -45,77 +49,92 @@ class Examination:
         return not next(verdict for verdict in self.verdicts if verdict.recipe == self.chosen).reasons
 
     def text(self) -> str:
+        """One line per part and per recipe; `!` marks a part that has a fault, `*` the chosen recipe."""
+        lines = [f"{'' if part.good else '!':<2}{part.part:<12}{part.state}" for part in self.findings]
+        return "\n".join([*lines, "", "recipes (* is the chosen one)", *self._verdict_lines()])
+
+    def _verdict_lines(self) -> Iterator[str]:
         width = max(len(verdict.recipe) for verdict in self.verdicts) + 2
-        lines = [f"{'' if one.good else '!':<2}{one.part:<12}{one.found}" for one in self.findings]
-        lines += ["", "recipes (* is the chosen one)"]
+        cannot = "can't run: "
         for verdict in self.verdicts:
             mark = "*" if verdict.recipe == self.chosen else ""
-            fits = verdict.takes if not verdict.reasons else f"can't run: {verdict.reasons[0]}"
-            lines.append(f"{mark:<2}{verdict.recipe:<{width}}{fits}")
-            lines += [f"{'':<{width + 2}}           {reason}" for reason in verdict.reasons[1:]]
-        return "\n".join(lines)
+            outcome = f"{cannot}{verdict.reasons[0]}" if verdict.reasons else verdict.needs
+            yield f"{mark:<2}{verdict.recipe:<{width}}{outcome}"
+            for reason in verdict.reasons[1:]:
+                yield " " * (2 + width + len(cannot)) + reason
 
 
 def doctor(chosen: str, load: Callable[[str], Params], ask_hub: bool) -> Examination:
-    """Examine the machine and every recipe; `load` gives a recipe's configuration.
+    """Examine the machine and every recipe.
 
-    With `ask_hub` the hub is asked for the chosen recipe's model and data.
+    Args:
+        chosen: the recipe that the configuration names.
+        load: gives the configuration with another recipe.
+        ask_hub: ask the hub for the chosen recipe's model and data.
     """
-    reached, hub = _hub(load(chosen)) if ask_hub else (None, Finding("hub", "not asked; --hub asks it"))
+    reachable, hub = _hub(load(chosen)) if ask_hub else (None, Finding("hub", "not checked; --hub checks it"))
     return Examination(
         [*machine.findings(), hub],
-        [examine(name, load, reached) for name in recipes()],
+        [examine(name, load, reachable) for name in recipes()],
         chosen,
     )
 
 
 def examine(name: str, load: Callable[[str], Params], hub: bool | None = None) -> Verdict:
-    """Whether this machine can run a recipe; `hub` is whether the hub was reached, None where it wasn't asked."""
+    """Whether this machine can run a recipe; `hub` says whether the hub was reached, None if that was not checked."""
     try:
         settings = load(name)
-        planned = plan.plan(settings, shapes.of(settings)).gib
+        planned = plan.plan(settings, shapes.shape_of(settings)).gib
     except PipelineError as error:
         return Verdict(name, [" ".join(str(error).split())])
-    where = "of the card" if torch.cuda.is_available() else "of memory"
-    remote = _not_here(settings)
-    takes = f"fits, takes {planned:.1f} of {room(settings):.1f} GiB {where}" + _from_hub(remote, hub)
-    return Verdict(name, list(_reasons(settings, planned, remote, hub)), takes)
+    kind = "GPU memory" if torch.cuda.is_available() else "memory"
+    remote = _not_cached(settings)
+    needs = f"fits: needs {planned:.1f} of {available_gib(settings):.1f} GiB of {kind}" + _from_hub(remote, hub)
+    return Verdict(name, list(_reasons(settings, planned, remote, hub)), needs)
 
 
-def room(settings: Params) -> float:
-    """GiB that training may take: of the card, or of the computer's memory where there is no card."""
-    return advice.gpu_gib(settings) if torch.cuda.is_available() else machine.memory() / GIB
+def available_gib(settings: Params) -> float:
+    """GiB that training may use: of the GPU, or of the computer's memory where there is no GPU."""
+    gpu_gib = advice.gpu_gib(settings) if torch.cuda.is_available() else None
+    return machine.memory() / GIB if gpu_gib is None else gpu_gib
 
 
 def _reasons(settings: Params, planned: float, remote: list[str], hub: bool | None) -> Iterator[str]:
+    """Why this machine can't run a configuration.
+
+    Args:
+        planned: GiB of the memory plan.
+        remote: model and data set that must come from the hub.
+        hub: whether the hub was reached, None if that was not checked.
+    """
     try:
         gpu.require_gpu(settings)
     except PipelineError as error:
-        yield f"{str(error).partition(',')[0]}, {planned:.1f} GiB of it"
-        return  # what follows is about what runs on a card
-    if planned > room(settings):
+        yield f"{str(error).partition(',')[0]} with {planned:.1f} GiB"
+        return  # the other reasons assume a GPU
+    if planned > available_gib(settings):
         yield (
-            f"takes {planned:.1f} GiB, {room(settings):.1f} are there; "
+            f"needs {planned:.1f} GiB, and {available_gib(settings):.1f} GiB are there; "
             f"`gsm8k-grpo plan --set recipe={settings.recipe}` says what to change"
         )
     for key, value, package in _packages(settings):
-        wrong = machine.fault(package)
-        if wrong:
-            yield f"{key} = {value}: {package} {wrong}; install envs/cuda.txt"
+        fault = machine.import_fault(package)
+        if fault:
+            yield f"{key} = {value}: {package} {fault}; install envs/cuda.txt"
     if settings.precision in ("mixed", "bfloat16") and not torch.cuda.is_bf16_supported(including_emulation=False):
-        yield f"precision = {settings.precision}: the card has no bfloat16; give float16"
+        yield f"precision = {settings.precision}: the GPU has no bfloat16; choose float16"
     if _compiles(settings) and machine.compiler() is None:
-        yield "Triton compiles its kernels' launchers, and there is no C compiler with Python's headers"
+        yield "Triton needs a C compiler with Python's headers, and there is none"
     if hub is False:
         yield from (f"{name}: not in the cache ({HF_HUB_CACHE}), and the hub can't be reached" for name in remote)
     free = machine.free(Path(HF_HUB_CACHE))
-    size = shapes.of(settings).parameters * WEIGHT_BYTES
+    size = shapes.shape_of(settings).parameters * WEIGHT_BYTES
     if settings.model in remote and free < size:
-        yield f"model = {settings.model}: takes {size / GIB:.1f} GiB of {HF_HUB_CACHE}, {free / GIB:.1f} are free"
+        yield f"model = {settings.model}: needs {size / GIB:.1f} GiB in {HF_HUB_CACHE}, where {free / GIB:.1f} are free"
 
 
 def _packages(settings: Params) -> Iterator[tuple[str, str, str]]:
-    """Packages that the keys need beside those of every recipe: key, value, package."""
+    """Optional packages that the configuration needs: the key, its value, the package."""
     if settings.engine == "vllm":
         yield "engine", "vllm", "vllm"
     if settings.backend == "unsloth":
@@ -127,11 +146,12 @@ def _packages(settings: Params) -> Iterator[tuple[str, str, str]]:
 
 
 def _compiles(settings: Params) -> bool:
+    """Whether Triton compiles kernels, and with them their launchers in C."""
     return settings.engine == "vllm" or settings.backend == "unsloth" or settings.train.compile
 
 
-def _not_here(settings: Params) -> list[str]:
-    """The model and the data set that must come from the hub, those in its cache left out."""
+def _not_cached(settings: Params) -> list[str]:
+    """The model and the data set, as far as they must still come from the hub."""
     wanted = [] if settings.model == "scratch" or Path(settings.model).is_dir() else [("model", settings.model)]
     if settings.source == "hub":
         wanted.append(("dataset", settings.download.hub.dataset))
@@ -143,17 +163,18 @@ def _cached(kind: str, name: str) -> bool:
 
 
 def _from_hub(remote: list[str], hub: bool | None) -> str:
-    asked = "" if hub else ", which was not asked"
-    return f"; needs {' and '.join(remote)} from the hub{asked}" if remote else ""
+    unchecked = "" if hub else ", which was not checked"
+    return f"; gets {' and '.join(remote)} from the hub{unchecked}" if remote else ""
 
 
 def _hub(settings: Params) -> tuple[bool, Finding]:
+    """Whether the hub has the model and the data set, and can be reached."""
     api = huggingface_hub.HfApi()
     try:
         api.dataset_info(settings.download.hub.dataset, timeout=HUB_SECONDS)
         if settings.model != "scratch" and not Path(settings.model).is_dir():
             api.model_info(settings.model, timeout=HUB_SECONDS)
     except Exception as error:  # the hub's client and its HTTP library share no base class
-        reason = str(error).strip().partition("\n")[0][:120]
-        return False, Finding("hub", f"{api.endpoint} can't be reached ({type(error).__name__}: {reason})", False)
-    return True, Finding("hub", f"{api.endpoint} gives the model and the data")
+        reason = f"{type(error).__name__}: {first_line(error)[:LONGEST_REASON]}"
+        return False, Finding("hub", f"{api.endpoint} can't be reached ({reason})", False)
+    return True, Finding("hub", f"{api.endpoint} has the model and the data")

@@ -5,9 +5,10 @@ from gsm8k_grpo.memory import advice, shapes
 
 
 def plan(params: Params, gpu_gib: float | None) -> str:
-    """The memory plan as text: the table, whether it fits `gpu_gib` GiB, and what to change where it does not.
+    """The memory plan as text: a table of its parts, whether they fit, and what to change where they do not.
 
-    Without `gpu_gib` the size is `vram_gib` or the memory of the GPU of this machine, whichever is less.
+    Args:
+        gpu_gib: GiB of GPU memory.  None means `vram_gib` or the memory of this machine's GPU, whichever is less.
     """
     size = advice.gpu_gib(params) if gpu_gib is None else gpu_gib
-    return advice.report(params, shapes.of(params), size)
+    return advice.report(params, shapes.shape_of(params), size)

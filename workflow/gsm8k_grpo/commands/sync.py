@@ -1,8 +1,9 @@
-"""Bring Snakemake up to what DVC has put into results/, so that it runs nothing again.
+"""`gsm8k-grpo sync`: make Snakemake accept the results that DVC put into `results/`, so that it runs nothing again.
 
-After `dvc pull`, `dvc checkout` or a `dvc repro` that restored results, times of change are in no order and
-Snakemake's own records tell of another run.  `snakemake --touch` mends both, but it would also hide a result that is
-stale, and through a link it changes or deletes files of DVC's cache.  Both are refused.
+After `dvc pull`, `dvc checkout`, or a `dvc repro` that restored results, the files' modification times are in no order
+and Snakemake's records describe another run.  `snakemake --touch` corrects both, but with two dangers, in which the
+command refuses to run: it would hide results that are out of date, and it would change or delete files of DVC's cache
+through links.
 """
 
 import json
@@ -14,61 +15,66 @@ from typing import Any
 
 from gsm8k_grpo.files import PipelineError
 
-NAMED = 3  # linked files in the error
+SHOWN_LINKS = 3
 
 
 def sync(results: Path) -> str:
-    """Touch what stands under `results` in Snakemake's order, and say so.
+    """Touch the files under `results` in Snakemake's order; returns a line that says so.
 
     Raises:
         PipelineError: where a file is a link, or where DVC finds something changed.
     """
-    links = linked(results)
+    links = linked_files(results)
     if links:
-        more = f" and {len(links) - NAMED} more" if len(links) > NAMED else ""
+        more = f" and {len(links) - SHOWN_LINKS} more" if len(links) > SHOWN_LINKS else ""
         raise PipelineError(
-            f"{', '.join(map(str, links[:NAMED]))}{more}: linked to DVC's cache, which this would damage; have copies "
-            "with `dvc config --local cache.type reflink,copy` and `dvc checkout --relink`"
+            f"{', '.join(map(str, links[:SHOWN_LINKS]))}{more}: linked to DVC's cache, which this command would "
+            "damage; replace links by copies with `dvc config --local cache.type reflink,copy` and "
+            "`dvc checkout --relink`"
         )
-    changes = list(changed(json.loads(_run("dvc", "status", "--json"))))
+    changes = list(changed_stages(json.loads(_run("dvc", "status", "--json"))))
     if changes:
         raise PipelineError(
-            "\n  ".join([f"{results} is not what dvc.lock says, and this would hide it:", *changes])
-            + "\n`dvc pull` or `dvc checkout` takes what dvc.lock says, `dvc repro` makes what is stale, "
-            "`dvc commit --force` declares what is here right"
+            "\n  ".join([f"{results} differs from dvc.lock, and this command would hide that:", *changes])
+            + "\n`dvc pull` or `dvc checkout` restores the results of dvc.lock, `dvc repro` runs what is out of date, "
+            "`dvc commit --force` accepts the present results"
         )
     _run("snakemake", "--cores", "1", "--touch", "report")
-    return f"{results} is what dvc.lock says, and Snakemake knows it"
+    return f"{results} agrees with dvc.lock, and Snakemake takes it as up to date"
 
 
-def linked(folder: Path) -> list[Path]:
-    """The files that are symbolic links or share their content with another name."""
+def linked_files(folder: Path) -> list[Path]:
+    """The files that are symbolic links, or hard links that share their content with another name."""
     return [
         path for path in sorted(folder.rglob("*")) if path.is_symlink() or (path.is_file() and path.stat().st_nlink > 1)
     ]
 
 
-def changed(status: Mapping[str, list[Any]]) -> Iterator[str]:
-    """What `dvc status --json` tells, a line for a stage and a kind of change."""
+def changed_stages(status: Mapping[str, list[Any]]) -> Iterator[str]:
+    """What `dvc status --json` reports as changed, one line per stage and kind of change."""
     for stage, changes in status.items():
         for change in changes:
             if isinstance(change, str):
                 yield f"{stage}: {change}"
                 continue
-            for kind, found in change.items():
-                yield f"{stage}: {kind}: " + ", ".join(f"{path} {_state(state)}" for path, state in found.items())
+            for kind, paths in change.items():
+                yield f"{stage}: {kind}: " + ", ".join(f"{path} {_state(state)}" for path, state in paths.items())
 
 
 def _state(state: str | Mapping[str, str]) -> str:
-    """`modified` of a file, `(seed modified)` of a file's parameters."""
+    """`modified` for a file, `(seed modified)` for the parameters in a file."""
     if isinstance(state, str):
         return state
-    return "(" + ", ".join(f"{key} {how}" for key, how in state.items()) + ")"
+    return "(" + ", ".join(f"{key} {change}" for key, change in state.items()) + ")"
 
 
 def _run(tool: str, *arguments: str) -> str:
-    """The output of a tool of this environment; its error is the error."""
-    done = subprocess.run([sys.executable, "-m", tool, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise PipelineError(f"{tool} {' '.join(arguments)}:\n{done.stderr.strip()}")
-    return done.stdout
+    """The output of a tool of this Python environment.
+
+    Raises:
+        PipelineError: with what the tool wrote, where it fails.
+    """
+    process = subprocess.run([sys.executable, "-m", tool, *arguments], capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise PipelineError(f"{tool} {' '.join(arguments)}:\n{process.stderr.strip()}")
+    return process.stdout

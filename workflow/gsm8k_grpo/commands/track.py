@@ -1,4 +1,4 @@
-"""`gsm8k-grpo track`: MLflow gets what it doesn't have of the results, after its store was away, locked or lost."""
+"""`gsm8k-grpo track`: send to MLflow the results that it lacks, after its store was unreachable, locked or lost."""
 
 from pathlib import Path
 
@@ -6,28 +6,31 @@ from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import read_json, read_jsonl
 from gsm8k_grpo.stages.evaluate.stage import curve_metrics
 from gsm8k_grpo.stages.train import history
-from gsm8k_grpo.stages.train.stage import logged
+from gsm8k_grpo.stages.train.methods import method_of
 from gsm8k_grpo.tracking import mlflow_runs
 
 
 def track(results: Path, params: Params) -> list[str]:
-    """Send what is missing of every model that has results; a line for each says which run holds it.
+    """Send what MLflow lacks of every model that has results.
+
+    Returns:
+        One line per model, which names its MLflow run.
 
     Raises:
-        PipelineError: where the store can't be reached.
+        PipelineError: if the store can't be reached.
     """
     runs = [*params.variants, *params.further_runs]
-    found = [model for model in ["base", *runs] if (results / "evaluate" / model / "metrics.json").exists()]
+    evaluated = [model for model in ["base", *runs] if (results / "evaluate" / model / "metrics.json").exists()]
     trained = [run for run in runs if (results / "train" / run / "metrics.json").exists()]
-    return [_send(model, results, params.of_run(model)) for model in dict.fromkeys([*found, *trained])]
+    return [_send(model, results, params.of_run(model)) for model in dict.fromkeys([*evaluated, *trained])]
 
 
 def _send(model: str, results: Path, params: Params) -> str:
     extracted, training, evaluation = results / "extract", results / "train" / model, results / "evaluate" / model
-    known = evaluation if model == "base" else training
-    run = mlflow_runs.of_results(params, model, read_json(known / "metrics.json"), strict=True)
+    tracked = evaluation if model == "base" else training  # the stage whose metrics.json names the run
+    run = mlflow_runs.of_results(params, model, read_json(tracked / "metrics.json"), strict=True)
     if model != "base":
-        run.log_params(logged(model, params))
+        run.log_params(method_of(params.variant_method(model)).mlflow_params(model, params))
         run.log_dataset(extracted / "train.jsonl", read_json(training / "metrics.json")["prompts"], "training")
         run.log_curves(history.read(training / "history.csv"))
     if (evaluation / "metrics.json").exists():

@@ -1,48 +1,48 @@
-"""`gsm8k-grpo view`: how MLflow's interface shows the runs: final figures first, then curves over the prompts seen.
+"""`gsm8k-grpo view`: set up MLflow's interface to show final metrics first, then curves over the prompts seen.
 
-MLflow keeps a view of an experiment, as its own button "Share" writes it, in a tag of the experiment; the address that
-names the tag opens with that view's columns and charts.  Fields: mlflow/server/js, ExperimentPageUIState.tsx and
-runs-charts.types.ts.
+MLflow's button "Share" stores the view of an experiment, its columns and charts, in a tag of the experiment; an address
+with the tag's name opens that view.  This module writes such a tag.  Its fields are defined in mlflow/server/js, in
+ExperimentPageUIState.tsx and runs-charts.types.ts.
 """
 
 import json
 from typing import Any
 
-from gsm8k_grpo.analysis.metrics import FINALS
+from gsm8k_grpo.analysis.metrics import FINAL_METRICS
 from gsm8k_grpo.config.params import Params
-from gsm8k_grpo.tracking.mlflow_runs import connect
+from gsm8k_grpo.tracking.store import connect
 
 NAME = "gsm8k-grpo"
 TAG = f"mlflow.sharedViewState.{NAME}"
-UI = "http://127.0.0.1:5000"  # of `make ui`
+UI = "http://127.0.0.1:5000"  # the address of `make ui`
 AXIS = "prompts_seen"
-COLUMN = 200  # pixels, for the names of the figures
+COLUMN_WIDTH = 200  # pixels; the names of the metrics fit
 VALIDATION = ("strict_accuracy", "flexible_accuracy", "format_rate", "mean_completion_tokens")
 CURVES = ("reward", "completion_tokens", "clipped_share", "zero_variance_share", "entropy", "loss", "grad_norm")
 
 
 def view(params: Params) -> str:
-    """Put the view into the tracking store, and give the address that opens it."""
+    """Store the view in the tracking store, and return the address that opens it."""
     client, experiment = connect(params)
     client.set_experiment_tag(experiment, TAG, json.dumps(state(params)))
     return f"{params.tracking.uri or UI}/#/experiments/{experiment}/runs?viewStateShareKey={NAME}&compareRunsMode=CHART"
 
 
 def state(params: Params) -> dict[str, Any]:
-    """Columns of the table of runs, and the sections of charts; what they leave out MLflow adds in one of its own."""
+    """Columns of the table of runs, and sections of charts; MLflow adds a section for all other metrics."""
     rewards = dict.fromkeys(
         f"reward_{name}" for variant in params.variants for name in params.variant_rewards(variant).weights
     )
     sections = {
-        "Final figures": [_bar(f"final_{name}") for name in FINALS],
-        "Training, over the prompts seen": [_line(name) for name in (*CURVES[:1], *rewards, *CURVES[1:])],
-        # Few points, which MLflow finds among those of the axis only where it has all of them, and not a sample.
-        "Validation, over the steps": [_line(f"validation_{name}", axis="step") for name in VALIDATION],
+        "Final metrics": [_bar(f"final_{name}") for name in FINAL_METRICS],
+        "Training, by prompts seen": [_line(name) for name in (*CURVES[:1], *rewards, *CURVES[1:])],
+        # The axis is `step`: MLflow thins the points of `prompts_seen`, and shows only points that it has in both.
+        "Validation, by step": [_line(f"validation_{name}", axis="step") for name in VALIDATION],
     }
-    columns = [f"metrics.`final_{name}`" for name in FINALS]
+    columns = [f"metrics.`final_{name}`" for name in FINAL_METRICS]
     return {
         "selectedColumns": ["attributes.`Dataset`", *columns, f"metrics.`{AXIS}`", "tags.`recipe`"],
-        "columnWidths": dict.fromkeys(columns, COLUMN),
+        "columnWidths": dict.fromkeys(columns, COLUMN_WIDTH),
         "compareRunSections": [
             {"uuid": name, "name": name, "display": True, "isReordered": True, "deleted": False, "isGenerated": False}
             for name in sections

@@ -1,4 +1,5 @@
-"""The configuration: recipes, params.yaml and overrides, merged, typed and checked before any work.
+"""The configuration: a recipe, params.yaml and overrides, merged and checked before any work.
 
-Every key is a field of a class in `sections`; `params.load` is the way in.  May import `gsm8k` and `files`.
+Every key is a field of a class in `sections`, documented there; `params.load` reads the configuration.  May import
+`gsm8k`, `files` and `records`.
 """

@@ -1,4 +1,4 @@
-"""What is said to a mistake in the configuration: the key, the value and what is allowed, a line a mistake."""
+"""Error messages for the configuration: one line per error with the key, the value and what is allowed."""
 
 import difflib
 import json
@@ -18,16 +18,16 @@ NUMBER = re.compile(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?")
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """The lines for what pydantic found wrong; `model` is the model of the whole configuration."""
-    return [_explain(one, model) for one in error.errors()]
+    """One line per error that pydantic reports; `model` is the model of the whole configuration."""
+    return [_explain(details, model) for details in error.errors()]
 
 
 def _explain(error: Any, model: type[BaseModel]) -> str:
-    """One line for one pydantic error: key, value, what is allowed."""
+    """The line for one pydantic error: key, value, what is allowed."""
     where = [str(part) for part in error["loc"] if part != "[key]"]
     key = ".".join(where)
     if "[key]" in error["loc"]:
-        return f"{key}: a name must be of a-z, 0-9 and _ and begin with a letter"
+        return f"{key}: a name must consist of a-z, 0-9 and _ and begin with a letter"
     if error["type"] in ("extra_forbidden", "invalid_key"):
         known = sorted(schemas(model, where[:-1])[0]["properties"])
         close = difflib.get_close_matches(where[-1], known, n=1)
@@ -44,11 +44,12 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
 
 
 def as_written(value: Any) -> str:
+    """A value as it would be written in YAML (or JSON) in one line."""
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _quotes(value: Any, allowed: str) -> str:
-    """A hint where quotes make the difference between a number and a text."""
+    """A hint if adding or removing quotes would make the value valid."""
     if "number" in allowed and isinstance(value, str) and NUMBER.fullmatch(value):
         return "; write it without quotes"
     if allowed.startswith(KINDS["string"]) and isinstance(value, int | float):
@@ -57,7 +58,12 @@ def _quotes(value: Any, allowed: str) -> str:
 
 
 def schemas(model: type[BaseModel], where: list[str]) -> list[dict[str, Any]]:
-    """The JSON schemas of what a key may hold; null stands last."""
+    """The JSON schemas of the values that a key allows, null last.
+
+    Args:
+        model: the model of the whole configuration.
+        where: the key, part by part; a part may be a name that the user chose, such as that of a variant.
+    """
     whole = model.model_json_schema()
     schemas = [whole]
     for part in where:
@@ -65,8 +71,8 @@ def schemas(model: type[BaseModel], where: list[str]) -> list[dict[str, Any]]:
         any_key = [*section.get("patternProperties", {}).values(), section.get("additionalProperties")]
         child = section.get("properties", {}).get(part) or any_key[0] or section["items"]
         schemas = [
-            whole["$defs"][one["$ref"].rpartition("/")[2]] if "$ref" in one else one
-            for one in child.get("anyOf", [child])
+            whole["$defs"][choice["$ref"].rpartition("/")[2]] if "$ref" in choice else choice
+            for choice in child.get("anyOf", [child])
         ]
     return schemas
 

@@ -1,35 +1,25 @@
 """The layers of the configuration: YAML files and command-line overrides, read and merged into one mapping."""
 
-import re
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from gsm8k_grpo.files import PipelineError
 
-WHOLE = ("weights", "sets")  # sections that are given as a whole
-ENVIRONMENT = "GSM8K_GRPO_CONFIG"  # carries the workflow's --config to the stages, as JSON
+# Sections that a higher layer replaces as a whole; `*` is any name.  Weights belong to the reward set next to them, and
+# the further test sets are those that are named: `{}` is none.
+WHOLE = ("rewards.weights", "variants.*.rewards.weights", "evaluate.sets")
+ENVIRONMENT = "GSM8K_GRPO_CONFIG"  # the environment variable that hands the workflow's --config to the stages, as JSON
 
 
-class Loader(yaml.SafeLoader):
-    """YAML 1.2 floats: `5e-6` is a number, which PyYAML's 1.1 rules read as a text.  A key may stand only once."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"the key '{key.value}' stands twice", problem_mark=key.start_mark
-                )
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+def parse(text: str) -> Any:
+    """The value of a YAML 1.2 text, in which `5e-6` is a number; a key that occurs twice is an error."""
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -38,40 +28,42 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals:
         raise PipelineError(f"'{text}': an override is written key=value, such as train.learning_rate=1e-4")
     try:
-        return key, yaml.load(value, Loader)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date of month 13
+        return key, parse(value)
+    except (YAMLError, ValueError) as error:  # ValueError: a date with month 13
         raise PipelineError(f"'{text}': the value is not valid YAML: {_reason(error)}") from None
 
 
 def typed(config: Any) -> Any:
-    """Snakemake's `--config` with its values typed: inside a nested value it hands every number over as text."""
+    """Snakemake's `--config` with its values typed: Snakemake leaves every number inside a nested value a string."""
     if isinstance(config, Mapping):
         return {key: typed(value) for key, value in config.items()}
     if isinstance(config, list):
         return [typed(value) for value in config]
-    return yaml.load(config, Loader) if isinstance(config, str) and config else config
+    return parse(config) if isinstance(config, str) and config else config
 
 
 def read(path: Path) -> dict[str, Any]:
     """The keys and values of a YAML file."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
+        content = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PipelineError(f"{path}: no such file; run from the folder that holds params.yaml") from None
     except UnicodeDecodeError as error:
         raise PipelineError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
-    except yaml.MarkedYAMLError as error:
+    except MarkedYAMLError as error:
         raise PipelineError(f"{path}:{error.problem_mark.line + 1}: not valid YAML: {_reason(error)}") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (YAMLError, ValueError) as error:
         raise PipelineError(f"{path}: not valid YAML: {_reason(error)}") from None
     if not isinstance(content, dict):
-        raise PipelineError(f"{path}: keys and values are expected")
+        raise PipelineError(f"{path}: the file must hold keys with values, such as seed: 42")
     return content
 
 
 def _reason(error: Exception) -> str:
-    reason = str(getattr(error, "problem", error))
-    return f"{reason}: indent with spaces, not with tabs" if "'\\t'" in reason else " ".join(reason.split())
+    reason = " ".join(str(getattr(error, "problem", error)).split())
+    if isinstance(error, DuplicateKeyError):
+        return reason.partition(" with value")[0]
+    return f"{reason}: indent with spaces, not with tabs" if "'\\t'" in reason else reason
 
 
 def nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,13 +76,23 @@ def nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return sections
 
 
-def merge(under: dict[str, Any], over: Mapping[str, Any], whole: tuple[str, ...] = WHOLE) -> dict[str, Any]:
-    """`over` wins; sections merge key by key, those of `whole` replace as a whole.
+def merge(
+    under: Mapping[str, Any], over: Mapping[str, Any], whole: tuple[str, ...] = WHOLE, section: str = ""
+) -> dict[str, Any]:
+    """Both mappings as one: sections merge key by key, and every other value of `over` replaces that of `under`.
 
-    Weights belong to a reward set, and test sets are those that are named: `{}` is none.
+    Args:
+        whole: dotted keys of the sections that replace as a whole, see `WHOLE`.
+        section: the dotted key of the section that both mappings are; "" is the whole configuration.
     """
     merged = dict(under)
     for key, value in over.items():
-        deep = isinstance(value, Mapping) and isinstance(merged.get(key), dict) and key not in whole
-        merged[key] = merge(merged[key], value, whole) if deep else value
+        dotted = f"{section}.{key}" if section else str(key)
+        deep = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and not replaced(dotted, whole)
+        merged[key] = merge(merged[key], value, whole, dotted) if deep else value
     return merged
+
+
+def replaced(dotted: str, whole: tuple[str, ...] = WHOLE) -> bool:
+    """Whether the section at a dotted key replaces the one below it as a whole."""
+    return any(fnmatchcase(dotted, pattern) for pattern in whole)

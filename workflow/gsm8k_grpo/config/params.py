@@ -1,114 +1,70 @@
-"""The configuration: a recipe file, then params.yaml, then overrides from the command line, typed and checked.
+"""The configuration: a recipe, then params.yaml, then overrides from the command line, typed and checked.
 
-`load` merges the three layers key by key and validates the result before any work starts.  Every error
-names the key, the value and what is allowed; unknown keys are errors.
+`load` merges them key by key and checks the result before any work starts.  Every error names the key, the value and
+what is allowed; unknown keys are errors.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from gsm8k_grpo.config import errors, layers
 from gsm8k_grpo.config.methods import METHODS, MethodTraits
-from gsm8k_grpo.config.sections import (
-    NAME,
-    Base,
-    Compare,
-    Count,
-    Download,
-    Evaluate,
-    Extract,
-    Lora,
-    Method,
-    Positive,
-    Rewards,
-    Section,
-    Seed,
-    Sft,
-    Text,
-    Tracking,
-    Train,
-    Variant,
-    Vllm,
-)
+from gsm8k_grpo.config.recipes import read_recipe, recipes
+from gsm8k_grpo.config.sections import Configuration, Method, Rewards, Sft, Train
 from gsm8k_grpo.files import PipelineError
 
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
-
-class Params(Section):
-    recipe: Text
-    seed: Seed
-    seeds: list[Seed]
-    threads: Count
-    source: Literal["hub", "local", "generated"]
-    path: Text | None
-    model: Text
-    backend: Literal["trl", "unsloth"]
-    engine: Literal["transformers", "vllm"]
-    precision: Literal["float32", "mixed", "bfloat16", "float16"]
-    quantization: Literal["4bit"] | None
-    vram_gib: Positive | None
-    lora: Lora | None
-    vllm: Vllm | None
-    method: Method
-    download: Download
-    extract: Extract
-    base: Base | None
-    train: Train
-    sft: Sft
-    rewards: Rewards
-    variants: dict[Annotated[str, Field(pattern=NAME)], Variant]
-    keep_checkpoints: list[Count]
-    evaluate: Evaluate
-    compare: Compare
-    tracking: Tracking
+class Params(Configuration):
+    """The configuration, checked as a whole, and what follows from it: runs, their names, their settings."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Params":
         if self.source == "local" and self.path is None:
             raise ValueError(
                 "path = null: source 'local' needs the folder that holds train.jsonl and test.jsonl, each line "
-                '{"question": ..., "answer": ...}; give path=FOLDER'
+                '{"question": ..., "answer": ...}; set path=FOLDER'
             )
         if self.model == "scratch" and self.base is None:
-            raise ValueError("base = null: model 'scratch' needs the section base; see workflow/recipes/tiny.yaml")
+            raise ValueError("base = null: model 'scratch' needs the section base; see workflow/recipes/defaults.yaml")
         if not self.variants or "base" in self.variants:
-            raise ValueError("variants: name at least one, such as short: {max_steps: 250}; 'base' is taken")
+            raise ValueError("variants: name at least one, such as short: {max_steps: 250}; the name base is taken")
         self._check_seeds()
         self._check_generated_rows()
         self._check_machine()
         self._check_methods()
         if self.train.prompts is not None and self.train.prompts < self.train.prompts_per_generation:
             raise ValueError(
-                f"train.prompts = {self.train.prompts}: must be at least {self.train.prompts_per_generation}, what one"
-                " generation takes (per_device_train_batch_size * steps_per_generation / num_generations)"
+                f"train.prompts = {self.train.prompts}: must be at least {self.train.prompts_per_generation}, the "
+                "prompts of one generation (per_device_train_batch_size * steps_per_generation / num_generations)"
             )
         rising = sorted(set(self.keep_checkpoints))
         if self.keep_checkpoints != rising:
-            raise ValueError(f"keep_checkpoints = {self.keep_checkpoints}: must rise and hold no step twice: {rising}")
+            raise ValueError(
+                f"keep_checkpoints = {self.keep_checkpoints}: must be in ascending order without repeats: {rising}"
+            )
         return self
 
     def _check_seeds(self) -> None:
-        """No seed stands twice, and no run with a further seed has the name of a variant."""
+        """No seed occurs twice, and no run with a further seed has the name of a variant."""
         if len({self.seed, *self.seeds}) <= len(self.seeds):
-            raise ValueError(f"seeds = {self.seeds}: each seed once, and not {self.seed}, which is the first (seed)")
+            raise ValueError(f"seeds = {self.seeds}: must hold each seed once, and not {self.seed}, the first (seed)")
         for run, (variant, seed) in self.further_runs.items():
             if run in self.variants:
                 raise ValueError(f"variants.{run}: is the name of {variant} with seed {seed}; choose another name")
 
     def _check_generated_rows(self) -> None:
-        """The generator makes enough rows; what other sources hold is known when they have been read."""
+        """The generator makes enough rows; for other sources, the stages check that when they read them."""
         if self.source != "generated":
             return
-        made, validation = self.download.generated.train_rows, self.extract.validation_rows
-        wanted = self.train.prompts or self.train.prompts_per_generation
-        if made - validation < wanted:
+        rows, validation = self.download.generated.train_rows, self.extract.validation_rows
+        prompts = self.train.prompts or self.train.prompts_per_generation
+        if rows - validation < prompts:
             raise ValueError(
-                f"download.generated.train_rows = {made}: must be at least {validation + wanted}, "
-                f"extract.validation_rows ({validation}) and what training takes ({wanted}, see train.prompts)"
+                f"download.generated.train_rows = {rows}: must be at least {validation + prompts}, the sum of "
+                f"extract.validation_rows ({validation}) and the rows for training ({prompts}, see train.prompts)"
             )
 
     def _check_machine(self) -> None:
@@ -119,50 +75,48 @@ class Params(Section):
                 "kv_cache_gib: 4, sleep: false}"
             )
         if self.train.old_log_probs == "sampled" and self.engine != "vllm":
-            raise ValueError("train.old_log_probs = sampled: they come from engine 'vllm'; give computed")
+            raise ValueError("train.old_log_probs = sampled: needs engine 'vllm', which returns them; set computed")
         if self.train.compile and self.engine == "transformers":
             raise ValueError(
-                "train.compile = true: needs engine 'vllm'; layers that also generate would be compiled "
-                "for every length"
+                "train.compile = true: needs engine 'vllm'; with engine 'transformers' the layers also generate, and "
+                "would be compiled again for every length"
             )
         if self.quantization and self.engine == "vllm" and self.backend == "trl":
             raise ValueError(
-                f"quantization = {self.quantization}: engine 'vllm' takes such a model with backend "
-                "'unsloth' alone; give engine transformers, or backend unsloth"
+                f"quantization = {self.quantization}: with engine 'vllm' needs backend 'unsloth'; "
+                "set engine: transformers, or backend: unsloth"
             )
         if self.lora and self.engine == "vllm" and self.precision == "float32":
-            raise ValueError(
-                "precision = float32: engine 'vllm' takes adapters in 16 bit alone; give mixed or bfloat16"
-            )
+            raise ValueError("precision = float32: engine 'vllm' only takes adapters in 16 bit; set mixed or bfloat16")
         if self.lora is None:
             for key, value in (("quantization", self.quantization), ("precision", self.precision)):
                 if value in ("4bit", "float16"):
-                    raise ValueError(f"{key} = {value}: all weights can't be trained so; give the section lora")
+                    raise ValueError(f"{key} = {value}: only adapters can be trained in it; set the section lora")
             if self.backend == "unsloth":
-                raise ValueError("backend = unsloth: trains adapters; give the section lora, or backend trl")
+                raise ValueError("backend = unsloth: only trains adapters; set the section lora, or backend: trl")
         if self.backend == "unsloth" and (self.train.share_prompts or self.train.compile):
-            raise ValueError("backend = unsloth: has a loss of its own; share_prompts and compile must be false")
+            raise ValueError("backend = unsloth: has its own loss; train.share_prompts and train.compile must be false")
 
     def _check_methods(self) -> None:
-        """Rewards and gold answers are there for GRPO, and rewards for nothing else."""
+        """Variants have rewards and gold answers if their method learns from rewards, and no rewards otherwise."""
         for name, variant in self.variants.items():
             method, rewarded = self.variant_method(name), self.traits(name).learns_from_rewards
             if variant.rewards is not None and not rewarded:
                 raise ValueError(
                     f"variants.{name}.rewards: method {method} learns the answers and has no rewards; leave them out, "
-                    "or give method: grpo"
+                    "or set method: grpo"
                 )
             if rewarded and self.extract.answers == "free":
                 raise ValueError(
-                    f"extract.answers = free: variant {name} is of method {method}, whose rewards need a number to "
-                    "each question; give answers: gsm8k, or method: sft"
+                    f"extract.answers = free: variant {name} is of method {method}, whose rewards need a number as "
+                    "the answer to each question; set answers: gsm8k, or method: sft"
                 )
 
     def variant_method(self, variant: str) -> Method:
         return self.variants[variant].method or self.method
 
     def traits(self, variant: str) -> MethodTraits:
-        """What is to be known of the method that a variant is trained by."""
+        """What other rooms need to know of a variant's method."""
         return METHODS[self.variant_method(variant)]
 
     def settings_of(self, variant: str) -> Train | Sft:
@@ -176,17 +130,17 @@ class Params(Section):
 
     @property
     def runs(self) -> dict[str, dict[int, str]]:
-        """The names of each variant's training runs by seed; the first seed's has the variant's name."""
-        found = {variant: {self.seed: variant} for variant in self.variants}
+        """The names of each variant's training runs by seed; the run with the first seed has the variant's name."""
+        runs = {variant: {self.seed: variant} for variant in self.variants}
         for run, (variant, seed) in self.further_runs.items():
-            found[variant][seed] = run
-        return found
+            runs[variant][seed] = run
+        return runs
 
     def of_run(self, name: str) -> "Params":
-        """The configuration that a model goes by.
+        """The configuration of one model.
 
         For a run with a further seed it has that seed, the variant under the run's name, and no kept checkpoints; for
-        any other model it is as it stands.
+        any other model it is unchanged.
         """
         if name not in self.further_runs:
             return self
@@ -195,14 +149,14 @@ class Params(Section):
         return self.model_copy(update=own)
 
     def resolved(self) -> dict[str, Any]:
-        """Every key with the value that counts; beside the variants stand the runs with further seeds."""
-        found = self.model_dump()
-        further = {run: found["variants"][of] | {"seed": seed} for run, (of, seed) in self.further_runs.items()}
-        return found | {"variants": found["variants"] | further}
+        """Every key with its value; the runs with further seeds are among the variants, each with its `seed`."""
+        keys = self.model_dump()
+        further = {run: keys["variants"][of] | {"seed": seed} for run, (of, seed) in self.further_runs.items()}
+        return keys | {"variants": keys["variants"] | further}
 
     @property
     def headline_variant(self) -> str:
-        """The variant that the report's first sentence is about: the last one that is no control, if there is one.
+        """The variant that the report's first sentence is about: the last one that is not a control, else the last one.
 
         A control has rewards or a method of its own.
         """
@@ -216,7 +170,7 @@ class Params(Section):
         return list(self.variant_rewards(variant).weights) if self.traits(variant).learns_from_rewards else []
 
     def kept_steps(self, variant: str) -> list[int]:
-        """Steps of a variant whose weights are kept beside the final ones; its length in epochs bounds none."""
+        """The steps after which a variant's weights are kept; a length in epochs leaves out none of them."""
         length = self.variants[variant].max_steps
         return [step for step in self.keep_checkpoints if length is None or step < length]
 
@@ -226,17 +180,13 @@ class Params(Section):
         return ["base", *self.variants, *self.further_runs, *kept]
 
 
-def recipes() -> list[str]:
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
-
-
 def load(path: Path = Path("params.yaml"), overrides: Mapping[str, Any] = {}) -> Params:
     """The validated configuration.
 
     Args:
         path: params.yaml.
-        overrides: keys and values that go over it, as `--config` gives them; `train.prompts` and
-            `{"train": {"prompts": ...}}` are the same.
+        overrides: keys and values that replace those of the files; `{"train.prompts": 64}` and
+            `{"train": {"prompts": 64}}` are the same.
 
     Raises:
         PipelineError: naming the key, the value and what is allowed.
@@ -245,7 +195,7 @@ def load(path: Path = Path("params.yaml"), overrides: Mapping[str, Any] = {}) ->
     recipe = edited.get("recipe")
     if recipe not in recipes():
         raise PipelineError(f"{path}: recipe = {errors.as_written(recipe)}: choose from {', '.join(recipes())}")
-    merged = layers.merge(layers.read(RECIPES / f"{recipe}.yaml"), edited)
+    merged = layers.merge(read_recipe(recipe), edited)
     try:
         return Params.model_validate(merged)
     except ValidationError as error:

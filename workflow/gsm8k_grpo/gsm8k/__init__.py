@@ -1,4 +1,4 @@
-"""The task: how answers are read, how a model is prompted, what earns a reward, and problems in GSM8K's format.
+"""The task GSM8K: extracting answers, prompting a model, rewarding completions, and generating similar problems.
 
-Pure functions of texts.  May import `files` and `records` alone, so that everything else can build on it.
+Pure functions of texts.  May import `files` and `records` only, so that every other room can build on it.
 """

@@ -1,12 +1,12 @@
-"""Reading answers: the gold number of a solution, the number a model gives, and whether two numbers are the same.
+"""Extract answers: the gold number of a solution, the number a model gives, and whether two numbers are the same.
 
-This is the only place where an answer is read or compared.  Extraction, rewards and grading all call it.
+Extraction, the robust rewards and grading share these functions, so that they agree on what a correct answer is.
 """
 
 import re
 from decimal import Decimal
 
-# Full-width forms, as Chinese texts write numbers, stand 0xFEE0 above ASCII; U+2212 is the typographic minus,
+# Chinese texts write numbers in full-width forms, which are 0xFEE0 above ASCII.  U+2212 is the typographic minus,
 # U+3002 the Chinese full stop.
 FULL_WIDTH = str.maketrans({chr(ord(c) + 0xFEE0): c for c in "0123456789,.%$+-"} | {"\u2212": "-"})
 DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
@@ -16,11 +16,10 @@ TAGGED_ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 
 
 def number(text: str) -> str | None:
-    """The normal form of a text that is one number, else None.
+    """The normal form of a text that is a single number, else None.
 
-    Thousands separators, `$`, `%`, a trailing full stop and full-width characters are accepted; the normal
-    form has none of them, no plus sign, no leading zeros and no trailing zeros: `$1,072.50` gives `1072.5`,
-    `72.0` gives `72`.
+    Thousands separators, `$`, `%`, a trailing full stop and full-width characters are accepted.  The normal form has
+    none of them, and no plus sign, leading zeros or trailing zeros: `$1,072.50` gives `1072.5`, `72.0` gives `72`.
     """
     match = ANSWER.fullmatch(text.translate(FULL_WIDTH).strip())
     if match is None or (match["sign"] and match["sign_inside"]):
@@ -34,22 +33,25 @@ def number(text: str) -> str | None:
 
 
 def gold_answer(solution: str) -> str:
-    """The normalised number behind `####` in a GSM8K solution.
+    """The number after `####` in a GSM8K solution, in normal form.
 
     Raises:
-        ValueError: where `####` is missing or repeated, or what follows is not a number.
+        ValueError: if `####` is missing or repeated, or the text after it is not a number.
     """
     parts = solution.split("####")
     if len(parts) != 2:
         raise ValueError(f"the answer has {len(parts) - 1} '####' marks, exactly one is expected")
     answer = number(parts[1])
     if answer is None:
-        raise ValueError(f"'{parts[1].strip()[:40]}' behind '####' is not a number")
+        raise ValueError(f"'{parts[1].strip()[:40]}' after '####' is not a number")
     return answer
 
 
 def free_answer(text: str) -> str | None:
-    """The normalised number behind `####` in a free answer, None where there is none: no other is sure to answer."""
+    """The number after `####` in a free answer, in normal form; None if it has none.
+
+    Other numbers are ignored, because nothing says which of them answers the question.
+    """
     try:
         return gold_answer(text)
     except ValueError:
@@ -57,10 +59,10 @@ def free_answer(text: str) -> str | None:
 
 
 def set_answer(text: str) -> str:
-    """The normalised gold answer of a further test set: a number alone, or a GSM8K solution.
+    """The gold answer of a further test set, in normal form; `text` is a number or a GSM8K solution.
 
     Raises:
-        ValueError: where it is neither.
+        ValueError: if it is neither.
     """
     if "####" in text:
         return gold_answer(text)
@@ -71,17 +73,17 @@ def set_answer(text: str) -> str:
 
 
 def xml_answer(completion: str) -> str | None:
-    """The text of the last closed `<answer>` block, stripped; None where there is none."""
+    """The text of the last closed `<answer>` block, stripped; None if there is none."""
     blocks = TAGGED_ANSWER.findall(completion)
     return blocks[-1].strip() if blocks else None
 
 
 def last_number(completion: str) -> str | None:
-    """The last number of a text in normal form, whatever the format; None where there is none."""
-    found = NUMBER_IN_TEXT.findall(completion.translate(FULL_WIDTH))
-    return number(found[-1]) if found else None
+    """The last number of a text in normal form, whatever the format; None if there is none."""
+    numbers = NUMBER_IN_TEXT.findall(completion.translate(FULL_WIDTH))
+    return number(numbers[-1]) if numbers else None
 
 
 def same_answer(a: str | None, b: str | None) -> bool:
-    """Whether two texts are the same number: `1,072.0` and `$1072` are; a text that is no number never is."""
+    """Whether two texts are the same number, as `1,072.0` and `$1072` are; False if either is not a number."""
     return a is not None and b is not None and number(a) is not None and number(a) == number(b)

@@ -1,29 +1,33 @@
-"""Baseline prompts, which evaluation sets beside the training prompt: what a model does without its format.
+"""Baseline prompts, which show what a model can do without the format of the training prompt.
 
-`plain` is the question alone, without the chat template.  `4-shot` and `8-shot` set solved problems before it, drawn
-from train by the seed, in the form of lm-evaluation-harness's task gsm8k; the 4 are the first of the 8.
+`plain` is the question alone, without the chat template.  `4-shot` and `8-shot` put solved problems before it, in the
+form of lm-evaluation-harness's task gsm8k.  The seed draws the problems from train; the 4 are the first of the 8.
 """
 
 import random
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
+
+from gsm8k_grpo.records import Example
 
 BaselinePrompt = Literal["plain", "4-shot", "8-shot"]
 
 SHOTS: dict[BaselinePrompt, int] = {"plain": 0, "4-shot": 4, "8-shot": 8}
-QUESTION = "Question:"  # with it a model goes on to a problem of its own, behind its answer to shots
+QUESTION = "Question:"
+STOP = QUESTION  # after few-shot examples models tend to invent another problem; stop there
 
 
-def text(prompt: BaselinePrompt, question: str, shots: list[dict[str, Any]]) -> str:
-    """The text that a model is given; `shots` are rows of train.
+def prompt_text(prompt: BaselinePrompt, question: str, examples: Sequence[Example]) -> str:
+    """The text that a model gets; of the `examples` it shows the first 0, 4 or 8.
 
-    Solutions stand in it as published: `#### 72` ends each, and so should the answer.
+    Their solutions are shown as published, so each ends in `#### 72`, and the answer should too.
     """
     if SHOTS[prompt] == 0:
         return question
-    solved = [f"{QUESTION} {row['question']}\nAnswer: {row['solution']}\n\n" for row in shots[: SHOTS[prompt]]]
+    solved = [f"{QUESTION} {row['question']}\nAnswer: {row['solution']}\n\n" for row in examples[: SHOTS[prompt]]]
     return "".join([*solved, f"{QUESTION} {question}\nAnswer:"])
 
 
-def shots(train: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """The rows of train that are shown, in the order in which they are."""
+def draw_examples(train: Sequence[Example], seed: int) -> list[Example]:
+    """Enough rows of train for every prompt, in the order in which they are shown."""
     return random.Random(seed).sample(train, max(SHOTS.values()))

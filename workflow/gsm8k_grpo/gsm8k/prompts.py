@@ -1,7 +1,7 @@
-"""The chat prompt put before every question: system prompts in English and Chinese, and the one-shot example.
+"""The training prompt: system prompts in English and Chinese, and the example of the one-shot prompt.
 
-The English text is the one of the published notebooks (Unsloth's GRPO notebook and its relatives), the
-Chinese text is the one of the published 14 GB recipe.  The example of the one-shot prompt is ours.
+The English system prompt is that of the published notebooks (Unsloth's GRPO notebook and those derived from it), the
+Chinese one that of the published 14 GB recipe.  The example of the one-shot prompt is ours.
 """
 
 from typing import Literal
@@ -36,8 +36,8 @@ def tagged(reasoning: str, answer: str) -> str:
 
 
 def chat(question: str, language: Language, one_shot: bool) -> list[Message]:
-    """The messages that a model is given for a question: system, the example if wanted, user."""
-    messages = [{"role": "system", "content": SYSTEM[language]}]
+    """The messages for a question: the system prompt, with `one_shot` the example, and the question."""
+    messages: list[Message] = [{"role": "system", "content": SYSTEM[language]}]
     if one_shot:
         example, reasoning, answer = EXAMPLE[language]
         messages += [
@@ -48,7 +48,7 @@ def chat(question: str, language: Language, one_shot: bool) -> list[Message]:
 
 
 def prompt(question: str, answers: Answers, language: Language, one_shot: bool) -> list[Message]:
-    """The messages for a question: with free answers, which have no format, the question alone."""
+    """The messages for a question; with free answers, which have no format, just the question."""
     if answers == "free":
         return [{"role": "user", "content": question}]
     return chat(question, language, one_shot)

@@ -1,4 +1,4 @@
-"""The parts of a GSM8K solution: work with calculator annotations, then `####` and the answer."""
+"""The parts of a GSM8K solution: the work with its calculator annotations, then `####` and the answer."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Will it fit?  The memory plan of a training run, from the model's shape and the configuration, and advice.
+"""Will it fit?  The memory plan of a training run, from the model's shape and the configuration, and what to change.
 
-May import `models`, `config` and `files`; imports no stage.
+May import `models`, `config`, `files` and `records`, and no stage, so that `plan` and `doctor` work before any stage.
 """

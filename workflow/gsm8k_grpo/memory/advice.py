@@ -1,4 +1,4 @@
-"""Whether a training run fits a card, and what to change where it doesn't: the plan of `vram.py` against a size."""
+"""Does a training run fit a GPU, and what to change if it does not: compares the plan with the GPU's memory."""
 
 import json
 from typing import Any
@@ -17,45 +17,45 @@ from gsm8k_grpo.memory.shapes import Shape
 
 
 def gpu_gib(params: Params) -> float | None:
-    """GiB that the run may take: vram_gib or the whole card, whichever is less; None without both."""
-    found = torch.cuda.get_device_properties(0).total_memory / GIB if torch.cuda.is_available() else None
-    return min((size for size in (params.vram_gib, found) if size is not None), default=None)
+    """GiB that the run may take: `vram_gib` or the memory of the GPU, whichever is less; None without both."""
+    total = torch.cuda.get_device_properties(0).total_memory / GIB if torch.cuda.is_available() else None
+    return min((size for size in (params.vram_gib, total) if size is not None), default=None)
 
 
 def require_fit(params: Params, method: Method) -> None:
-    """Refuse a training run that can't fit the card; where there is no card and no vram_gib, nothing is refused.
+    """Require that training by a method fits the GPU; without a GPU and `vram_gib` nothing is required.
 
     Raises:
-        PipelineError: with the table and what to change.
+        PipelineError: if it does not fit, with the memory plan and what to change.
     """
     size = gpu_gib(params)
     if size is None:
         return
-    shape = shapes.of(params)
+    shape = shapes.shape_of(params)
     params = params.model_copy(update={"method": method})
     if plan(params, shape).gib > size:
-        raise PipelineError(f"the card is too small for this training:\n{report(params, shape, size)}")
+        raise PipelineError(f"the GPU is too small for this training:\n{report(params, shape, size)}")
 
 
 def report(params: Params, shape: Shape, size: float | None) -> str:
-    """The table of the recipe's method, whether it fits `size` GiB, and what to change where it doesn't."""
+    """The memory plan of the recipe's method, whether it fits `size` GiB, and what to change if it does not."""
     planned = plan(params, shape)
     head = f"recipe {params.recipe}, model {params.model}{'' if size is None else f', {size:g} GiB'}"
     if size is None:
-        verdict = "No card is named (vram_gib or --card) and none is here."
+        verdict = "To see whether it fits, give the memory of a GPU (vram_gib or --gpu-gib); this machine has no GPU."
     elif planned.gib <= size:
-        verdict = f"It fits; {size - planned.gib:.2f} GiB are left."
+        verdict = f"It fits; {size - planned.gib:.2f} GiB remain free."
     else:
         verdict = f"It does not fit: {planned.gib - size:.2f} GiB are missing.\n{_advice(params, shape, size)}"
     return f"{head}\n\n{planned.table()}\n\n{verdict}"
 
 
 def _advice(params: Params, shape: Shape, size: float) -> str:
-    """Changes that save memory, those that cost least first, until it fits."""
-    lines = ["Change, one after the other:"]
-    rewarded = METHODS[params.method].learns_from_rewards
-    for change in _changes(params, shape) if rewarded else _supervised_changes(params, shape):
-        changed = _changed(params, change)
+    """Changes that save memory, starting with those that cost least, until it fits."""
+    lines = ["Change in this order; after each line the memory that training then takes:"]
+    learns_from_rewards = METHODS[params.method].learns_from_rewards
+    for change in _changes(params, shape) if learns_from_rewards else _supervised_changes(params, shape):
+        changed = _apply(params, change)
         if changed is None or plan(changed, shape).gib >= plan(params, shape).gib:
             continue
         params = changed
@@ -63,18 +63,18 @@ def _advice(params: Params, shape: Shape, size: float) -> str:
         lines.append(f"  {settings}: {plan(params, shape).gib:.2f} GiB")
         if plan(params, shape).gib <= size:
             return "\n".join(lines)
-    return "\n".join([*lines, "Even so it does not fit: take a smaller model or a larger card."])
+    return "\n".join([*lines, "It still does not fit: choose a smaller model or a larger GPU."])
 
 
 def _changes(params: Params, shape: Shape) -> list[dict[str, Any]]:
-    """Keys and values; where a change does not apply, none."""
+    """Changes for GRPO, as keys and values; one that does not apply is empty."""
     train = params.train
     return [
         {"train.optim": "paged_adamw_8bit"},
         {"train.share_prompts": True},
         {"vllm.sleep": True} if params.vllm else {},
         {"train.gradient_checkpointing": True},
-        _one_group_a_batch(train) if train.per_device_train_batch_size > train.num_generations else {},
+        _one_group_per_batch(train) if train.per_device_train_batch_size > train.num_generations else {},
         {"vllm.kv_cache_gib": params.vllm.kv_cache_gib / 2} if params.vllm else {},
         {"train.beta": 0.0},
         _adapters(params, shape),
@@ -86,6 +86,7 @@ def _changes(params: Params, shape: Shape) -> list[dict[str, Any]]:
 
 
 def _supervised_changes(params: Params, shape: Shape) -> list[dict[str, Any]]:
+    """Changes for supervised fine-tuning."""
     sft = params.sft
     accumulated = sft.per_device_train_batch_size * sft.gradient_accumulation_steps
     return [
@@ -103,8 +104,8 @@ def _adapters(params: Params, shape: Shape) -> dict[str, Any]:
     return {} if params.lora else {"lora": {"rank": 16, "alpha": 16, "targets": list(shape.projections)}}
 
 
-def _one_group_a_batch(train: Train) -> dict[str, Any]:
-    """The same optimizer steps from smaller batches."""
+def _one_group_per_batch(train: Train) -> dict[str, Any]:
+    """The same optimizer steps, accumulated over smaller batches."""
     split = train.per_device_train_batch_size // train.num_generations
     return {
         "train.per_device_train_batch_size": train.num_generations,
@@ -114,13 +115,13 @@ def _one_group_a_batch(train: Train) -> dict[str, Any]:
 
 
 def _unsloth(params: Params) -> dict[str, Any]:
-    """Its loss is its own; vLLM takes its weights, so that they can't be given back."""
-    own = {"train.share_prompts": False, "train.compile": False, "train.gradient_checkpointing": True}
-    return {"backend": "unsloth"} | own | ({"vllm.sleep": False} if params.vllm else {})
+    """Unsloth with the settings that its own loss requires; vLLM shares its weights, so it cannot release them."""
+    required = {"train.share_prompts": False, "train.compile": False, "train.gradient_checkpointing": True}
+    return {"backend": "unsloth"} | required | ({"vllm.sleep": False} if params.vllm else {})
 
 
-def _changed(params: Params, change: dict[str, Any]) -> Params | None:
-    """The configuration with a change; None where the two don't go together."""
+def _apply(params: Params, change: dict[str, Any]) -> Params | None:
+    """The configuration with a change; None if it is not valid with it."""
     try:
         return Params.model_validate(layers.merge(params.model_dump(), layers.nested(change)))
     except ValidationError:

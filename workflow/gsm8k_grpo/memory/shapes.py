@@ -1,7 +1,8 @@
-"""Shapes of models: how many weights, in matrices of which size; known before anything is downloaded.
+"""Shapes of models: the number of weights and the sizes of their matrices, without downloading the model.
 
-The published recipes' models stand in a table here, as their config.json files say; any other model's config.json is
-read from its folder or from the hub.  The weights are counted on transformers' own model, built without memory.
+The models of the published recipes are in a table here, copied from their config.json files.  The config.json of any
+other model is read from its folder or from the hub.  Weights are counted on transformers' own model, built without
+memory.
 """
 
 from collections import defaultdict
@@ -13,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import Architecture, Lora
-from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.files import PipelineError, first_line
 
 
 def _sizes(
@@ -35,8 +36,8 @@ def _sizes(
     }
 
 
-# transformers' model type and sizes, by name on the hub.
-PUBLISHED = {
+# transformers' model type and sizes, by the model's name on the hub.
+PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen/Qwen2.5-1.5B": ("qwen2", _sizes(1536, 8960, 28, 12, 2, 151936, tied=True)),
     "Qwen/Qwen2.5-3B": ("qwen2", _sizes(2048, 11008, 36, 16, 2, 151936, tied=True)),
     "Qwen/Qwen2.5-7B-Instruct": ("qwen2", _sizes(3584, 18944, 28, 28, 4, 152064, tied=False)),
@@ -49,7 +50,10 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Projection:
-    """A linear map that stands in every layer, such as q_proj: over all layers, its weights, its inputs and outputs."""
+    """A linear map that every layer has, such as q_proj: the sum over layers of its weights, and of its n + m.
+
+    `ends` is that sum of inputs and outputs, n + m for a map from n to m.
+    """
 
     weights: int
     ends: int
@@ -57,7 +61,7 @@ class Projection:
 
 @dataclass(frozen=True)
 class Shape:
-    """What memory depends on; `cache_width` is a layer's keys and values of one token."""
+    """The sizes that memory depends on; `cache_width` is the number of keys and values per token and layer."""
 
     parameters: int
     projections: dict[str, Projection]
@@ -69,11 +73,15 @@ class Shape:
 
     @property
     def projected(self) -> int:
-        """The weights of all projections: those that 4 bit quantises."""
+        """The number of weights in projections, which are those that 4-bit quantisation applies to."""
         return sum(projection.weights for projection in self.projections.values())
 
     def adapter(self, lora: Lora) -> int:
-        """Parameters of adapters: for each map from n to m, rank * (n + m)."""
+        """The number of weights of adapters: rank * (n + m) for each map from n to m.
+
+        Raises:
+            PipelineError: if the model lacks a projection of `lora.targets`.
+        """
         for target in lora.targets:
             if target not in self.projections:
                 raise PipelineError(
@@ -83,14 +91,19 @@ class Shape:
         return lora.rank * sum(self.projections[target].ends for target in lora.targets)
 
 
-def of(params: Params) -> Shape:
+def shape_of(params: Params) -> Shape:
     """The shape of a configuration's model."""
-    made_here = params.model == "scratch"
-    return measure(scratch(params.base.architecture) if made_here else config(params.model))
+    if params.model == "scratch" and params.base:
+        return measure(scratch_config(params.base.architecture))
+    return measure(config(params.model))
 
 
 def config(model: str) -> PretrainedConfig:
-    """transformers' configuration of a published model, or of one in a folder or on the hub."""
+    """transformers' configuration of a published model, or of one in a folder or on the hub.
+
+    Raises:
+        PipelineError: if its config.json cannot be read.
+    """
     if model in PUBLISHED:
         kind, sizes = PUBLISHED[model]
         return AutoConfig.for_model(kind, **sizes)
@@ -98,36 +111,43 @@ def config(model: str) -> PretrainedConfig:
         return AutoConfig.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise PipelineError(
-            f"model = {model}: its config.json could not be had ({str(error).partition(chr(10))[0]}). "
-            f"Give a folder that holds one, or a model known without a network: {', '.join(PUBLISHED)}"
+            f"model = {model}: its config.json could not be read ({first_line(error)}). "
+            f"Give a folder that has one, or a model whose shape is built in: {', '.join(PUBLISHED)}"
         ) from error
 
 
-def scratch(shape: Architecture) -> PretrainedConfig:
-    """The model that the stage base makes, with the largest vocabulary its tokenizer may get."""
+def scratch_config(architecture: Architecture) -> PretrainedConfig:
+    """The model that the stage base makes, with the largest vocabulary that its tokenizer may get."""
     sizes = _sizes(
-        shape.hidden, shape.intermediate, shape.layers, shape.heads, shape.heads, shape.vocabulary, tied=True
+        architecture.hidden,
+        architecture.intermediate,
+        architecture.layers,
+        architecture.heads,
+        architecture.heads,
+        architecture.vocabulary,
+        tied=True,
     )
     return AutoConfig.for_model("qwen2", **sizes)
 
 
 def measure(config: PretrainedConfig) -> Shape:
+    """The shape of the model that transformers builds from a configuration."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     weights: dict[str, int] = defaultdict(int)
     ends: dict[str, int] = defaultdict(int)
-    for name, module in model.base_model.named_modules():  # without the head, which nothing quantises or adapts
+    for name, module in model.base_model.named_modules():  # without the head, which is never quantised or adapted
         if isinstance(module, torch.nn.Linear):
             projection = name.rpartition(".")[2]
             weights[projection] += module.weight.numel()
             ends[projection] += module.in_features + module.out_features
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Shape(
         parameters=model.num_parameters(),
         projections={name: Projection(weights[name], ends[name]) for name in weights},
         hidden=config.hidden_size,
         intermediate=config.intermediate_size,
         layers=config.num_hidden_layers,
-        cache_width=2 * config.num_key_value_heads * head,
+        cache_width=2 * config.num_key_value_heads * head_dim,
         vocabulary=config.vocab_size,
     )

@@ -1,4 +1,4 @@
-"""Models: loading them safely, generating with transformers or vLLM, log-probabilities, and the GPU they run on.
+"""Models: load them safely, generate with transformers or vLLM, compute log-probabilities, and watch the GPU.
 
-May import `config`, `gsm8k`, `runtime` and `files`.
+May import `config`, `gsm8k`, `runtime`, `files` and `records`.
 """

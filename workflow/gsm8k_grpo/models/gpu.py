@@ -1,4 +1,4 @@
-"""The GPU: requiring one, limiting the memory that a run may take of it, and measuring peak memory and energy."""
+"""The GPU: require one, limit how much of its memory a run takes, and measure peak memory and energy."""
 
 import os
 import resource
@@ -9,16 +9,16 @@ import torch
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
 
-CONTEXT_GIB = 0.6  # of CUDA's context, kernels and libraries, which PyTorch doesn't allocate
-LOOK_SECONDS = 0.05  # between two looks; PyTorch keeps what it took, so that a short peak is still seen
+CONTEXT_GIB = 0.6  # CUDA's context, kernels and libraries, which PyTorch does not allocate
+POLL_SECONDS = 0.05  # PyTorch keeps freed memory reserved, so polling also sees short peaks
 MILLIJOULES_IN_KWH = 3.6e9
 
 
 def require_gpu(params: Params) -> None:
-    """Refuse what needs a card where there is none.
+    """Require a GPU if the configuration needs one.
 
     Raises:
-        PipelineError: naming the first key that does.
+        PipelineError: if there is none, naming the first key that needs it.
     """
     if torch.cuda.is_available():
         return
@@ -31,21 +31,21 @@ def require_gpu(params: Params) -> None:
     for key, needed in needs.items():
         if needed:
             value = getattr(params, key)
-            raise PipelineError(f"{key} = {value}: needs a CUDA card, and PyTorch sees none; recipe tiny does without")
+            raise PipelineError(f"{key} = {value}: needs a CUDA GPU, and PyTorch finds none; recipe tiny needs none")
 
 
 def limit_memory(params: Params) -> None:
-    """Have PyTorch, and vLLM in this process, end with an error where they would take more of the card.
+    """Make PyTorch, and vLLM in this process, fail where they would take more than `vram_gib` of the GPU.
 
-    To be called before anything else uses the card.
+    Call this before anything else uses the GPU.
     """
     if params.engine == "transformers":
-        # A cache of keys and values that grows token by token leaves pieces behind that fit nothing else; segments
-        # that grow have fewer.  The pool of a vLLM that sleeps can't have them.
+        # A KV cache that grows token by token fragments the memory; expandable segments reduce that.  With engine vllm
+        # they are off, because the memory pool of vLLM's sleep mode does not support them.
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     if params.vram_gib is None or not torch.cuda.is_available():
         return
-    # What a sleeping vLLM has given back PyTorch counts as taken: its limit is the stricter one then as it is.
+    # PyTorch counts memory that a sleeping vLLM released as taken, so its limit is stricter already.
     sleeps = params.vllm is not None and params.vllm.sleep
     allocated = params.vram_gib - (0 if sleeps else CONTEXT_GIB)
     total = torch.cuda.get_device_properties().total_memory
@@ -53,9 +53,9 @@ def limit_memory(params: Params) -> None:
 
 
 class PeakMemory:
-    """The most memory in use in GiB while this is open: on a card of the whole card, else of this process."""
+    """Measures the peak memory in GiB while it is open: of the whole GPU, or without a GPU of this process."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.gib = 0.0
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch)
@@ -76,34 +76,35 @@ class PeakMemory:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
     def _watch(self) -> None:
-        while not self._closed.wait(LOOK_SECONDS):
+        while not self._closed.wait(POLL_SECONDS):
             free, total = torch.cuda.mem_get_info()
             self.gib = max(self.gib, (total - free) / 2**30)
 
 
 class EnergyMeter:
-    """The card's energy since this was made, in kWh: NVML's counter, which Volta and later cards have.
+    """Measures the GPU's energy from now on, by NVML's counter, which Volta and later GPUs have.
 
-    It is of the whole card, so that what else runs there is in it.
+    The counter is the whole GPU's, so it includes whatever else runs there.
     """
 
-    def __init__(self):
-        self._began = _counter()
+    def __init__(self) -> None:
+        self._start = _millijoules()
 
     def read(self) -> float | None:
-        """None where there is no card, or none that counts."""
-        return None if self._began is None else (_counter() - self._began) / MILLIJOULES_IN_KWH
+        """The energy so far in kWh; None without a GPU, or if it has no counter."""
+        now = _millijoules()
+        return None if self._start is None or now is None else (now - self._start) / MILLIJOULES_IN_KWH
 
 
-def _counter() -> int | None:
-    """Millijoules since the driver was loaded."""
+def _millijoules() -> int | None:
+    """The counter: millijoules since the driver was loaded."""
     if not torch.cuda.is_available():
         return None
-    import pynvml  # of envs/cuda.txt alone
+    import pynvml  # only in envs/cuda.txt
 
     pynvml.nvmlInit()
-    card = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties().uuid}")
+    device = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties().uuid}")
     try:
-        return pynvml.nvmlDeviceGetTotalEnergyConsumption(card)
+        return pynvml.nvmlDeviceGetTotalEnergyConsumption(device)
     except pynvml.NVMLError_NotSupported:
         return None

@@ -1,14 +1,13 @@
-"""Load a model and its tokenizer: from the hub, from a local folder, or as a stage left it; with adapters where
-training makes them.
+"""Load a model and its tokenizer from the hub or from a folder, and add adapters.
 
-A model comes from outside and is not trusted: its weights are read from safetensors alone, and what could make
-transformers run its code or unpickle a file is refused before anything is loaded.
+Models from outside are not trusted: weights are read only from safetensors, and files that could make transformers run
+a model's own code or unpickle a file are refused before anything is loaded.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -27,31 +26,38 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cache
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import Lora
-from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.files import PipelineError, first_line
 
-DTYPES = {
+DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
     "mixed": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+"""The type of the weights for each `precision`."""
+
 COMPUTED = {"float32": "float32", "mixed": "bfloat16", "bfloat16": "bfloat16", "float16": "float16"}
+"""The type of computation for each `precision`, as vLLM names it."""
+
 CPU_ATTENTION = "eager"  # a quarter faster than sdpa for short padded sequences on a CPU
-# Keys of a model's JSON files that name code, or weights in a file of the model's choice.
+# Keys of a model's JSON files that name code, or a file with weights.
 UNTRUSTED = {
     "config.json": ("auto_map", "transformers_weights"),
     "tokenizer_config.json": ("auto_map",),
     "adapter_config.json": ("auto_mapping", "base_model_name_or_path"),
 }
 
-logging.disable_progress_bar()  # bars of milliseconds between the stages' own
+logging.disable_progress_bar()  # they last milliseconds and clutter the stages' own
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model is: a folder or a name of the hub, and the folder of an adapter that goes over it.
+    """Where a model is.
 
-    `base` is the model that its weights, if all of them were trained, began as: one of the same shape.
+    Attributes:
+        model: a folder, or a name on the hub.
+        adapter: the folder of an adapter for it.
+        base: if all weights were trained, the model that training started from, which has the same shape.
     """
 
     model: str
@@ -60,7 +66,7 @@ class Source:
 
 
 def source(model: str, trained: Path | None) -> Source:
-    """The base `model`, or what was trained from it: all weights, or an adapter over those of the base model."""
+    """The base `model`, or with `trained` the model in that folder: all its weights, or an adapter for the base."""
     if trained is None:
         return Source(model)
     if (trained / "adapter_config.json").exists():
@@ -69,20 +75,26 @@ def source(model: str, trained: Path | None) -> Source:
 
 
 def load(source: Source, params: Params, attention: str = "sdpa") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model as `precision` and `quantization` say, and its tokenizer; `attention` is that of a card.
+    """The model, with the types that `precision` and `quantization` name, and its tokenizer.
+
+    Args:
+        source: where the model is.
+        params: the configuration.
+        attention: transformers' name of the attention to use on a GPU.
 
     Raises:
-        PipelineError: where it is not there, damaged, or brings code or pickles.
+        PipelineError: if the model does not exist, is damaged, or contains code or pickles.
     """
-    name, on_card = source.model, torch.cuda.is_available()
+    name, on_gpu = source.model, torch.cuda.is_available()
     try:
         refuse_code_and_pickles(name)
-        model, found = AutoModelForCausalLM.from_pretrained(
+        # A pair, because of output_loading_info, which the return type does not tell.
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,
             dtype=DTYPES[params.precision],
-            attn_implementation=attention if on_card else CPU_ATTENTION,
+            attn_implementation=attention if on_gpu else CPU_ATTENTION,
             quantization_config=_quantization(params),
-            device_map="cuda" if on_card else None,
+            device_map="cuda" if on_gpu else None,
             use_safetensors=True,
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # they are refused below, by name
@@ -90,19 +102,13 @@ def load(source: Source, params: Params, attention: str = "sdpa") -> tuple[PreTr
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise _not_loaded(name, error) from error
-    unfit = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
-    if unfit:
-        raise PipelineError(
-            f"model = {name}: {len(unfit)} of its weights are missing or of another shape than config.json says, "
-            f"such as {unfit[0]}; get the model anew"
-        )
-    if source.adapter:
-        model = _with_adapter(model, source.adapter)
-    return model, load_tokenizer(name)
+    model, info = loaded
+    _require_all_weights(name, info)
+    return _with_adapter(model, source.adapter) if source.adapter else model, load_tokenizer(name)
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """A model's tokenizer, padding on the left, whose end token is the one that ends a turn of its chat template."""
+    """A model's tokenizer: it pads on the left, and its end token is the one that ends a turn of its chat template."""
     try:
         refuse_code_and_pickles(name)
         tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", trust_remote_code=False)
@@ -115,35 +121,34 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The token that the chat template ends an answer with, else the tokenizer's own end token.
+    """The special token with which the chat template ends an answer, else the tokenizer's own end token.
 
-    Base models such as Qwen2.5 have another end token, which they never give under a chat template.
+    Base models such as Qwen2.5 have another end token, which they never generate with a chat template.
     """
-    answered = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}], tokenize=False
-    )
-    after = tokenizer(answered.rpartition("!")[2], add_special_tokens=False)["input_ids"]
-    known = tokenizer.added_tokens_decoder
-    special = (known[token].content for token in after if token in known and known[token].special)
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    text = cast(str, tokenizer.apply_chat_template(messages, tokenize=False))
+    after_answer = tokenizer(text.rpartition("!")[2], add_special_tokens=False)["input_ids"]
+    added = tokenizer.added_tokens_decoder
+    special = (added[token].content for token in after_answer if token in added and added[token].special)
     return next(special, tokenizer.eos_token)
 
 
 def size(name: str) -> int:
     """Bytes of a model's weights, in a folder or in the hub's cache."""
-    files = set(_json(name, SAFE_WEIGHTS_INDEX_NAME).get("weight_map", {}).values()) or {SAFE_WEIGHTS_NAME}
-    return sum(Path(cached_file(name, file)).stat().st_size for file in files)
+    files = _indexed_files(name) or {SAFE_WEIGHTS_NAME}
+    return sum(Path(cast(str, cached_file(name, file))).stat().st_size for file in files)
 
 
 def adapt(model: PreTrainedModel, lora: Lora) -> PeftModel:
-    """The model with new adapters in float32, which alone are trained."""
+    """The model with new adapters in float32; only they are trained."""
     config = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), bias="none", task_type="CAUSAL_LM"
     )
-    adapted = get_peft_model(model, config)
-    for module in adapted.modules():
-        if isinstance(module, BaseTunerLayer):
-            # Autocast brings the adapter to the type of its input; peft would bring every input to float32 first.
-            module.cast_input_dtype_enabled = not _autocast(model)
+    adapted = cast(PeftModel, get_peft_model(model, config))
+    layers: list[Any] = [module for module in adapted.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        # Autocast casts the adapter to the type of its input; otherwise peft would cast every input to float32 first.
+        layer.cast_input_dtype_enabled = not _autocast(model)
     return adapted
 
 
@@ -162,21 +167,36 @@ def _quantization(params: Params) -> BitsAndBytesConfig | None:
     )
 
 
-def _with_adapter(model: PreTrainedModel, folder: str) -> PeftModel:
+def _require_all_weights(name: str, info: dict[str, Any]) -> None:
+    """Require that the files hold every weight in its shape; `info` is transformers' loading info."""
+    unfit = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    if unfit:
+        raise PipelineError(
+            f"model = {name}: {len(unfit)} of its weights are missing or have another shape than config.json says, "
+            f"such as {unfit[0]}; download the model again"
+        )
+
+
+def _with_adapter(model: PreTrainedModel, folder: str) -> PreTrainedModel:
+    """The model with an adapter; the result is a PeftModel, which passes attributes on to the model."""
     if not (Path(folder) / SAFETENSORS_WEIGHTS_NAME).exists():
-        raise PipelineError(f"{folder}: holds no {SAFETENSORS_WEIGHTS_NAME}; adapters are read from safetensors alone")
-    return PeftModel.from_pretrained(model, folder)
+        raise PipelineError(f"{folder}: has no {SAFETENSORS_WEIGHTS_NAME}; adapters are read only from safetensors")
+    return cast(PreTrainedModel, PeftModel.from_pretrained(model, folder))
 
 
 def _not_loaded(name: str, error: Exception) -> PipelineError:
     return PipelineError(
-        f"model = {name}: it could not be loaded ({str(error).partition(chr(10))[0]}). "
+        f"model = {name}: it could not be loaded ({first_line(error)}). "
         "Give a folder with safetensors and a tokenizer, or a model of the hub that this machine can reach."
     )
 
 
 def refuse_code_and_pickles(name: str) -> None:
-    """Look through the files that tell transformers what to load, from the hub or a folder alike."""
+    """Check the files that tell transformers what to load, in a folder or from the hub.
+
+    Raises:
+        PipelineError: if a file names code, or weights in another format or folder.
+    """
     for file, keys in UNTRUSTED.items():
         for key in keys:
             if key in _json(name, file):
@@ -184,15 +204,20 @@ def refuse_code_and_pickles(name: str) -> None:
                     f"model = {name}: {file} has the key {key}, which makes a model run its own code or load files of "
                     "its choice; give a model of an architecture that transformers knows, with adapters merged"
                 )
-    for file in sorted(set(_json(name, SAFE_WEIGHTS_INDEX_NAME).get("weight_map", {}).values())):
+    for file in sorted(_indexed_files(name)):
         if Path(file).name != file or not file.endswith(".safetensors"):
             raise PipelineError(
-                f"model = {name}: {SAFE_WEIGHTS_INDEX_NAME} names {file}; weights are read from safetensors files of "
-                "the model's own folder alone"
+                f"model = {name}: {SAFE_WEIGHTS_INDEX_NAME} names {file}; weights are read only from safetensors files "
+                "of the model's own folder"
             )
 
 
+def _indexed_files(name: str) -> set[str]:
+    """The files with a model's weights that its index names; empty without an index."""
+    return set(_json(name, SAFE_WEIGHTS_INDEX_NAME).get("weight_map", {}).values())
+
+
 def _json(name: str, file: str) -> dict[str, Any]:
-    """A JSON file of a model, empty where the model has none."""
+    """A JSON file of a model; empty if the model has none of this name."""
     path = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
     return json.loads(Path(path).read_bytes()) if path else {}

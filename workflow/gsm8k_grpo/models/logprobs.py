@@ -1,7 +1,7 @@
-"""Log-probabilities of given tokens from hidden states, without the logits of the whole batch in memory.
+"""Log-probabilities of tokens from hidden states, without the logits of the whole batch in memory.
 
-A vocabulary of 151,936 makes the float32 logits of 1,200 tokens 0.7 GiB, and a loss over them holds several such at
-once.  Here the logits of a chunk live as long as the chunk, and are computed again in the backward pass.
+With a vocabulary of 151,936 the float32 logits of 1,200 tokens take 0.7 GiB, and a loss holds several such tensors at
+once.  Here only the logits of one chunk of tokens are in memory; the backward pass recomputes them.
 """
 
 from collections.abc import Callable
@@ -18,8 +18,18 @@ Chunk = Callable[[Tensor, Tensor, Tensor | None, Tensor, float], tuple[Tensor, T
 def chunk(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """(tokens,) log-probabilities of `targets`, and the entropies of the distributions they are of, which carry no
-    gradient; in float32."""
+    """Log-probabilities of the targets of one chunk, and the entropies of their distributions.
+
+    Args:
+        hidden: (tokens, width) hidden states.
+        weight: (vocabulary, width) weight of the head.
+        bias: (vocabulary,) bias of the head, or None.
+        targets: (tokens,) token ids.
+        temperature: divides the logits.
+
+    Returns:
+        Two (tokens,) tensors in float32; the entropies carry no gradient.
+    """
     logits = nn.functional.linear(hidden, weight, bias).float() / temperature
     normaliser = logits.logsumexp(-1)
     logps = logits.gather(-1, targets[:, None]).squeeze(-1) - normaliser
@@ -31,10 +41,10 @@ def chunk(
 def logps_and_entropies(
     hidden: Tensor, head: nn.Linear, targets: Tensor, temperature: float, chunk: Chunk = chunk
 ) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropies of (tokens,) targets from (tokens, width) hidden states, see `chunk`."""
-    found = [
+    """Log-probabilities and entropies as of `chunk`, over any number of tokens."""
+    results = [
         checkpoint(chunk, states, head.weight, head.bias, ids, temperature, use_reentrant=False)
         for states, ids in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
     ]
-    logps, entropies = zip(*found, strict=True)
+    logps, entropies = zip(*results, strict=True)
     return torch.cat(logps), torch.cat(entropies)

@@ -14,6 +14,8 @@ LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} so far, {remaining} le
 class ProgressBar(tqdm):
     """tqdm's bar on a terminal; in a file or a pipe whole lines without a bar."""
 
+    disable: bool  # tqdm's own; set where nothing is shown any more
+
     def __init__(self, *args: Any, **options: Any):
         self.lines = not sys.stderr.isatty()
         if self.lines:

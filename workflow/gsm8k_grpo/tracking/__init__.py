@@ -1,4 +1,5 @@
-"""MLflow: one run per model, with parameters, data, curves, final figures and the report's figures.
+"""MLflow: one run per model, with its parameters, data, curves, final metrics and the report's figures.
 
-MLflow holds copies of the results; nothing is read back.  May import `analysis`, `config`, `runtime` and `files`.
+MLflow holds copies of the results, and the pipeline reads nothing back.  May import `analysis`, `config`, `runtime`,
+`files` and `records`.
 """

@@ -1,78 +1,89 @@
-"""MLflow: one run per model, with parameters, data, curves, finals and the report's figures.
+"""The MLflow run of a model: parameters, data, curves, final metrics and the report's figures.
 
-The default store is `tracking/mlflow.db` (sqlite) with artifacts beside it; `make ui` opens it.  MLflow holds copies
-of what stands in the results.  A store that can't be reached is said and stops nothing: a run that is resumed, or
-`gsm8k-grpo track`, sends what is missing, and nothing twice.
+If the store can't be reached, a warning says so and the work continues, because the results have everything.  A resumed
+run or `gsm8k-grpo track` sends what is missing later, and nothing twice.
 """
 
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, cast
 
 from mlflow import MlflowClient
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param
-from mlflow.exceptions import MlflowException
 from mlflow.utils.time import get_current_time_millis
-from sqlalchemy.exc import SQLAlchemyError
 
-from gsm8k_grpo.analysis.metrics import FINALS
+from gsm8k_grpo.analysis import palette
+from gsm8k_grpo.analysis.metrics import FINAL_METRICS, metric_value
 from gsm8k_grpo.config.params import Params
-from gsm8k_grpo.files import PipelineError, sha256
+from gsm8k_grpo.files import PipelineError, first_line, sha256
+from gsm8k_grpo.records import Evaluation, GreedySummary, TrainingMetrics
 from gsm8k_grpo.runtime import git
 from gsm8k_grpo.runtime.interrupts import Interrupted
+from gsm8k_grpo.tracking.store import KEY, UNREACHABLE, connect, existing_id, newest_with_key
 
-FOLDER = Path("tracking")
-MOST_METRICS_A_CALL = 1000  # the limits of MLflow's log-batch call
-MOST_PARAMS_A_CALL = 100
-UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
-DVC = {"dvc_experiment": "DVC_EXP_NAME", "dvc_baseline": "DVC_EXP_BASELINE_REV"}  # tag: what `dvc exp run` sets
-KEY = "key"
+METRICS_PER_CALL = 1000  # the limits of MLflow's log-batch call
+PARAMS_PER_CALL = 100
+DVC = {
+    "dvc_experiment": "DVC_EXP_NAME",
+    "dvc_baseline": "DVC_EXP_BASELINE_REV",
+}  # variables of `dvc exp run`, by tag
 COLOUR = "mlflow.runColor"
-COLOURS = ("#888888", "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee")  # base, then the variants as in the report
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
-Row = dict[str, float | int | None]
+Rows = Sequence[Mapping[str, float | int | None]]
+"""Metrics by name, each row with its `step`."""
 
-# A server that is away would hold training up for the minutes that MLflow tries again.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+Arguments = ParamSpec("Arguments")
 
 
-def _sent(method: Callable[..., None]) -> Callable[..., None]:
-    """A method of Run that reaches the store: a store that can't be reached is said once a run of the program."""
+class StoredRun(NamedTuple):
+    """A run that the store has."""
+
+    client: MlflowClient
+    id: str
+
+
+def _tolerant(
+    method: Callable[Concatenate["Run", Arguments], None],
+) -> Callable[Concatenate["Run", Arguments], None]:
+    """Make a method of Run that needs the store tolerate that it can't be reached, with one warning per Run."""
 
     @wraps(method)
-    def attempt(self: "Run", *args: Any) -> None:
+    def attempt(self: "Run", *args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
         try:
-            self._open()
-            method(self, *args)
+            method(self, *args, **kwargs)
         except UNREACHABLE as error:
-            reason = str(error).strip().splitlines()[0][:200]
+            reason = first_line(error)[:200]
             if self.strict:
                 raise PipelineError(f"tracking: MLflow can't be reached ({reason})") from error
-            if not self.said:
+            if not self.warned:
                 print(
-                    f"tracking: MLflow can't be reached ({reason}); the work goes on, all of it stands in the results. "
-                    "`gsm8k-grpo track` sends what is missing",
+                    f"tracking: MLflow can't be reached ({reason}); the stage continues, and its results are complete "
+                    "without MLflow. `gsm8k-grpo track` sends later what is missing",
                     file=sys.stderr,
                 )
-            self.said = True
+            self.warned = True
 
     return attempt
 
 
 class Run:
-    """The MLflow run of one model.
+    """The MLflow run of one model, which is found or created at the first call of a method.
 
-    `key` says what the run is of: the name of a training's checkpoint folder, or the digest of a base model.  A `known`
-    id is taken where the store has it; else the newest run with the key, unless the run is `fresh`; else a new one
-    is made, with the first thing that is logged.  `strict` raises where the store can't be reached.
+    Attributes:
+        id: of the run; None until it was found or created.
+
+    Args:
+        key: identifies what the run is of: the name of a training's checkpoint folder, or the digest of a base model.
+        known: the id to use if the store has such a run; otherwise the newest run with the key is continued.
+        fresh: create a run even if there is one with the key.
+        strict: raise a PipelineError if the store can't be reached.
     """
 
     def __init__(
@@ -80,107 +91,118 @@ class Run:
     ):
         self.params, self.model, self.key, self.fresh, self.strict = params, model, key, fresh, strict
         self.id = known
-        self.said = False
-        self._client: MlflowClient | None = None
+        self.warned = False
         self._last_step: dict[str, int] = {}
 
-    @_sent
+    @_tolerant
     def set_status(self, status: Status) -> None:
+        client, run_id = self._stored
         if status == "RUNNING":
-            self._client.update_run(self.id, status=status)
-        elif status != self._client.get_run(self.id).info.status:
-            self._client.set_terminated(self.id, status)
+            client.update_run(run_id, status=status)
+        elif status != client.get_run(run_id).info.status:
+            client.set_terminated(run_id, status)
 
-    @_sent
+    @_tolerant
     def log_params(self, nested: dict[str, Any]) -> None:
-        """Parameters by dotted name, those that the run doesn't have yet."""
-        known = self._client.get_run(self.id).data.params
+        """Log parameters under their dotted names, except those that the run already has."""
+        client, run_id = self._stored
+        known = client.get_run(run_id).data.params
         params = [Param(key, str(value)) for key, value in _flat(nested).items() if key not in known]
-        for start in range(0, len(params), MOST_PARAMS_A_CALL):
-            self._client.log_batch(self.id, params=params[start : start + MOST_PARAMS_A_CALL])
+        for start in range(0, len(params), PARAMS_PER_CALL):
+            client.log_batch(run_id, params=params[start : start + PARAMS_PER_CALL])
 
-    @_sent
+    @_tolerant
     def log_dataset(self, path: Path, rows: int, context: str) -> None:
-        """Name data that a run used: the file, its rows and the digest of its bytes."""
+        """Log which data the run used: the file, its rows and the digest of its bytes."""
+        client, run_id = self._stored
         source = CodeDatasetSource({"file": str(path)})
-        dataset = MetaDataset(source, name=f"gsm8k-{path.stem}", digest=sha256(path)[:16])
-        known = [entry.dataset for entry in self._client.get_run(self.id).inputs.dataset_inputs]
-        if (dataset.name, dataset.digest) in [(one.name, one.digest) for one in known]:
+        # MetaDataset inherits an abstract property that nothing calls here.
+        dataset = MetaDataset(source, name=f"gsm8k-{path.stem}", digest=sha256(path)[:16])  # type: ignore[abstract]
+        inputs = client.get_run(run_id).inputs
+        known = [entry.dataset for entry in inputs.dataset_inputs] if inputs else []
+        if (dataset.name, dataset.digest) in [(entry.name, entry.digest) for entry in known]:
             return
         tags = [InputTag("mlflow.data.context", context), InputTag("rows", str(rows))]
-        self._client.log_inputs(self.id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
+        client.log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
 
-    @_sent
-    def log_curves(self, rows: list[Row]) -> None:
-        """Log rows as metrics at their `step`, those that are newer than what the run has of the first column."""
+    @_tolerant
+    def log_curves(self, rows: Rows) -> None:
+        """Log rows as metrics at their `step`, except those up to the last step that the run already has."""
+        client, run_id = self._stored
         if not rows:
             return
         column = next(name for name in rows[0] if name != "step")
         if column not in self._last_step:
-            logged = self._client.get_metric_history(self.id, column)
+            logged = client.get_metric_history(run_id, column)
             self._last_step[column] = max((point.step for point in logged), default=-1)
-        missing = [row for row in rows if row["step"] > self._last_step[column]]
+        missing = [row for row in rows if _step(row) > self._last_step[column]]
         now = get_current_time_millis()
-        at_once = MOST_METRICS_A_CALL // len(rows[0])  # rows go whole, so that none is half there
-        for start in range(0, len(missing), at_once):
-            sent = missing[start : start + at_once]
+        rows_per_call = METRICS_PER_CALL // len(rows[0])  # whole rows, so that all columns have the same last step
+        for start in range(0, len(missing), rows_per_call):
+            batch = missing[start : start + rows_per_call]
             metrics = [
-                Metric(name, value, now, int(row["step"]))
-                for row in sent
+                Metric(name, value, now, _step(row))
+                for row in batch
                 for name, value in row.items()
                 if name != "step" and value is not None
             ]
-            self._client.log_batch(self.id, metrics=metrics)
-            self._last_step[column] = sent[-1]["step"]
+            client.log_batch(run_id, metrics=metrics)
+            self._last_step[column] = _step(batch[-1])
 
-    @_sent
-    def log_finals(self, finals: dict[str, Any]) -> None:
-        """Log the shares and means of an evaluation, named `final_...`."""
-        self._log_changed([{"step": 0} | {f"final_{name}": finals[name] for name in FINALS}])
+    @_tolerant
+    def log_finals(self, evaluation: GreedySummary) -> None:
+        """Log the metrics of an evaluation as `final_<name>`."""
+        self._log_changed([{"step": 0} | {f"final_{name}": metric_value(evaluation, name) for name in FINAL_METRICS}])
 
-    @_sent
-    def log_validation(self, rows: list[Row]) -> None:
-        """Log the figures of kept steps at their `step`."""
+    @_tolerant
+    def log_validation(self, rows: Rows) -> None:
+        """Log the metrics of checkpoints at their `step`."""
         self._log_changed(rows)
 
-    @_sent
+    @_tolerant
     def log_figures(self, figures: list[Path]) -> None:
+        client, run_id = self._stored
         for figure in figures:
-            self._client.log_artifact(self.id, str(figure), artifact_path="report")
+            client.log_artifact(run_id, str(figure), artifact_path="report")
 
-    def _log_changed(self, rows: list[Row]) -> None:
-        """Log values where the run doesn't say the same already; what was evaluated anew may differ."""
+    def _log_changed(self, rows: Rows) -> None:
+        """Log the values that the run doesn't have yet; a new evaluation may have changed them."""
+        client, run_id = self._stored
         names = [name for row in rows[:1] for name in row if name != "step"]
         known = {
             (name, point.step): point.value
             for name in names
-            for point in sorted(self._client.get_metric_history(self.id, name), key=lambda point: point.timestamp)
+            for point in sorted(client.get_metric_history(run_id, name), key=lambda point: point.timestamp)
         }
         now = get_current_time_millis()
         changed = [
-            Metric(name, row[name], now, int(row["step"]))
+            Metric(name, metric_value(row, name), now, _step(row))
             for row in rows
             for name in names
-            if known.get((name, row["step"])) != row[name]
+            if known.get((name, _step(row))) != row[name]
         ]
-        self._client.log_batch(self.id, changed)
+        client.log_batch(run_id, changed)
 
-    def _open(self) -> None:
-        """Find the run, or make it."""
-        if self._client is not None:
-            return
+    @cached_property
+    def _stored(self) -> StoredRun:
+        """The run in the store, found or created."""
         client, experiment = connect(self.params)
-        found = _with_id(client, self.id) or (None if self.fresh else _with_key(client, experiment, self.key))
-        self.id = found or self._create(client, experiment)
-        self._client = client
+        run_id = existing_id(client, self.id)
+        if run_id is None and not self.fresh:
+            run_id = newest_with_key(client, experiment, self.key)
+        self.id = run_id = run_id or self._create(client, experiment)
+        return StoredRun(client, run_id)
 
     def _create(self, client: MlflowClient, experiment: str) -> str:
-        """A new run.  Its final figures, not known yet, are its first metrics: MLflow shows metrics in the order in
-        which a run got them, and its page that compares runs opens with the first alone."""
-        id = client.create_run(experiment, tags=self._tags(), run_name=self.model).info.run_id
+        """Create a run, with NaN for the final metrics.
+
+        MLflow shows metrics in the order in which a run got them, and its page that compares runs opens with the first
+        one, so the final metrics have to come first, although their values are not known yet.
+        """
+        run_id = client.create_run(experiment, tags=self._tags(), run_name=self.model).info.run_id
         now = get_current_time_millis()
-        client.log_batch(id, [Metric(f"final_{name}", math.nan, now, 0) for name in FINALS])
-        return id
+        client.log_batch(run_id, [Metric(f"final_{name}", math.nan, now, 0) for name in FINAL_METRICS])
+        return run_id
 
     def _tags(self) -> dict[str, str]:
         tags = {"recipe": self.params.recipe, "model": self.model, "source": self.params.source, KEY: self.key}
@@ -189,13 +211,13 @@ class Run:
             tags["variant"] = self.model
         models = ["base", *self.params.variants]
         if self.model in models:
-            tags[COLOUR] = COLOURS[models.index(self.model) % len(COLOURS)]
+            tags[COLOUR] = palette.MODELS[models.index(self.model) % len(palette.MODELS)]
         return tags | {tag: os.environ[name] for tag, name in DVC.items() if name in os.environ}
 
 
 @contextmanager
 def running(run: Run) -> Iterator[Run]:
-    """The run while its work goes on: FINISHED at the end, KILLED by a signal, FAILED by any other error."""
+    """Keep the run's status: RUNNING in the block, then FINISHED, KILLED after a signal, or FAILED after an error."""
     run.set_status("RUNNING")
     try:
         yield run
@@ -205,37 +227,13 @@ def running(run: Run) -> Iterator[Run]:
     run.set_status("FINISHED")
 
 
-def of_results(params: Params, model: str, metrics: dict[str, Any], strict: bool = False) -> Run:
+def of_results(params: Params, model: str, metrics: TrainingMetrics | Evaluation, strict: bool = False) -> Run:
     """The run that a metrics.json names."""
     return Run(params, model, metrics["mlflow_run_key"], metrics["mlflow_run_id"], strict=strict)
 
 
-def connect(params: Params) -> tuple[MlflowClient, str]:
-    """The tracking store and the id of the experiment, which is made where it doesn't exist."""
-    FOLDER.mkdir(exist_ok=True)
-    client = MlflowClient(params.tracking.uri or f"sqlite:///{(FOLDER / 'mlflow.db').resolve()}")
-    experiment = client.get_experiment_by_name(params.tracking.experiment)
-    if experiment is not None:
-        return client, experiment.experiment_id
-    artifacts = None if params.tracking.uri else (FOLDER / "artifacts").resolve().as_uri()
-    return client, client.create_experiment(params.tracking.experiment, artifact_location=artifacts)
-
-
-def _with_id(client: MlflowClient, id: str | None) -> str | None:
-    """The id where the store has such a run; another store, or one that was removed, doesn't."""
-    try:
-        return id and client.get_run(id).info.run_id
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
-
-
-def _with_key(client: MlflowClient, experiment: str, key: str) -> str | None:
-    found = client.search_runs(
-        [experiment], f"tags.{KEY} = '{key}'", order_by=["attributes.start_time DESC"], max_results=1
-    )
-    return found[0].info.run_id if found else None
+def _step(row: Mapping[str, float | int | None]) -> int:
+    return cast(int, row["step"])
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

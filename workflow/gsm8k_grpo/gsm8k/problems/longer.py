@@ -1,17 +1,18 @@
-"""The set `longer`: stories of the set `simple` with four or five calculations, one or two more than it has.
+"""The set `longer`: stories like those of the set `simple`, but with four or five calculations instead of up to three.
 
-A model trained on `simple` has seen every sentence of them and every sum, and no solution as long.
+A model trained on `simple` has seen all their sentences and sums, but no solution of this length.
 """
 
 import random
 
 from gsm8k_grpo.gsm8k.problems import simple
+from gsm8k_grpo.records import PublishedProblem
 
 STEPS = (4, 5)
 LIMITS = f"{simple.LIMITS}  A problem has {STEPS[0]} or {STEPS[1]} of them."
 SUMS = simple.SUMS
 
 
-def problem(rng: random.Random) -> dict[str, str]:
-    """One problem as published: `question` and `answer` (the annotated solution with its `####` line)."""
+def problem(rng: random.Random) -> PublishedProblem:
+    """A problem in GSM8K's format: its question, and its annotated solution with the `####` line."""
     return simple.problem(rng, STEPS)

@@ -1,19 +1,21 @@
 """The set `simple`: one to three calculations, numbers to 20.
 
-A problem is a story about one quantity: a start, then up to three changes, then a question.  The
-solution has one line per calculation with GSM8K's calculator annotation, and the gold answer:
+A problem is a story about one quantity: how many there are, then up to three changes, then the question.  The
+solution has one line per calculation with GSM8K's calculator annotation, and then the gold answer:
 
     Mia has 4 bags with 3 pens in each bag: 4*3=<<4*3=12>>12 pens.
     Mia loses 5 of them: 12-5=<<12-5=7>>7 pens.
     #### 7
 
-Every number stays between 1 and 20 and every second operand between 2 and 9, so that a model of half a
-million parameters can learn the arithmetic; the format is GSM8K's to the letter.
+Every number is between 1 and 20 and every second operand between 2 and 9, so that a model of half a million parameters
+can learn the arithmetic.  The format is exactly GSM8K's.
 """
 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from gsm8k_grpo.records import PublishedProblem
 
 NAMES = [
     "Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana", "Ivan", "Jana",
@@ -24,8 +26,8 @@ ITEMS = [
     "keys", "kites", "maps", "pens", "plums", "rings", "shells", "stamps", "toys", "tickets",
 ]  # fmt: skip
 LARGEST = 20
-STEPS = (1, 1, 2, 2, 2, 3)  # one drawn for each problem
-BAGS = 0.25  # share of the stories that open with a multiplication
+STEPS = (1, 1, 2, 2, 2, 3)  # calculations; one number is drawn for each problem
+BAGS = 0.25  # share of the stories that begin with a multiplication
 OPERANDS = range(2, 10)
 LIMITS = (
     f"Every calculation has a second operand from {OPERANDS[0]} to {OPERANDS[-1]} and a result of at most {LARGEST}."
@@ -35,7 +37,7 @@ SUMS = f"one-digit operands and results to {LARGEST}"
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that happens to the quantity: its sentence and its arithmetic."""
+    """One thing that happens to the quantity: its sentence, its arithmetic, and for which numbers it is allowed."""
 
     operator: str
     sentence: str
@@ -53,8 +55,8 @@ CHANGES = [
 ]
 
 
-def problem(rng: random.Random, steps: Sequence[int] = STEPS) -> dict[str, str]:
-    """One problem as published: `question` and `answer` (the annotated solution with its `####` line).
+def problem(rng: random.Random, steps: Sequence[int] = STEPS) -> PublishedProblem:
+    """A problem in GSM8K's format: its question, and its annotated solution with the `####` line.
 
     The number of its calculations is drawn from `steps`.
     """

@@ -1,9 +1,9 @@
-"""What the rich problems are told with: names, things, and the events that their stories are made of.
+"""The templates of the set `rich`: names, things, and the events that its stories consist of.
 
-An event happens to one running quantity, `x`.  Its sentence stands in the question, and its lines in the solution;
-`[y=x*p/100]` in a line is a calculation, written out with GSM8K's annotation and worked out from left to right.
-A letter that the sentence holds stands for a number drawn from NUMBERS; `{part}` is the word for one part in `d`.
-All sentences are the project's own.
+An event changes one running quantity, `x`.  The question holds the event's sentence, the solution its lines.  In a line
+`[y=x*p/100]` is a calculation, which is worked out from left to right and written with GSM8K's annotation.  A letter in
+braces is replaced by a number drawn from NUMBERS, and `{part}` by the word for one part in `d`.  All sentences are the
+project's own.
 """
 
 from typing import NamedTuple
@@ -40,7 +40,7 @@ NUMBERS = {
     "a": range(5, 100),  # amounts
     "b": range(5, 100),
     "g": range(50, 1000),  # goals
-    "m": range(2, 13),  # groups, hours, prices: what is multiplied
+    "m": range(2, 13),  # groups, hours, prices: factors
     "n": range(2, 13),
     "k": range(2, 6),  # times as many
     "d": range(2, 11),  # parts
@@ -49,13 +49,13 @@ NUMBERS = {
 
 
 class Event(NamedTuple):
-    """Something that happens to a quantity of the kind `of`, after which it is of the kind `to`.
+    """Something that happens to a quantity of the kind `of`, which then is of the kind `to`.
 
-    `asks` is the question that the event leads to; only the last event of a story may have one.
+    `asks` is the question that follows from the event; only the last event of a story may have one.
     """
 
     of: str
-    told: str
+    sentence: str
     lines: tuple[str, ...]
     to: str
     asks: str | None = None

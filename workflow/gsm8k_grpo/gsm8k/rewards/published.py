@@ -1,20 +1,22 @@
-r"""The published reward functions, exactly, quirks included.
+r"""The reward functions exactly as published, quirks included.
 
-Five functions (`xmlcount`, `soft_format`, `strict_format`, `int`, `correctness`) come from Unsloth's GRPO
-notebook and stand in the published 24 GB and 14 GB set-ups; two (`format`, `accuracy`) stand in the 16 GB
-set-up.  The web copies show `\\n` and `\\s` in the patterns, an artefact of their rendering: with it the
-rewards logged in the published 24 GB run (strict_format 0.5, xmlcount 0.5) could not have come about.  The
-published correctness function also prints one completion per call; here `samples.jsonl` keeps them.
+Five functions (`xmlcount`, `soft_format`, `strict_format`, `int`, `correctness`) come from Unsloth's GRPO notebook and
+are used in the published 24 GB and 14 GB set-ups; two (`format`, `accuracy`) are used in the 16 GB set-up.  Copies on
+the web show `\\n` and `\\s` in the patterns.  That is an artefact of their rendering: such patterns could not have
+given the rewards logged in the published 24 GB run (strict_format 0.5, xmlcount 0.5).  The published correctness
+function also prints one completion per call; here `samples.jsonl` records completions instead.
 
 Quirks, each with a test:
-- `.` does not match a line break in the format patterns, so reasoning of two or more lines earns nothing;
-- `soft_format` can't match even one line, for the prompt asks for a line break behind `<reasoning>`;
-- `strict_format` and `format` ask for one or two line breaks at the end, and nothing behind them;
-- `xmlcount` takes 0.001 off for every character behind the answer, and adds 0.001 where even the final line
-  break is missing, but then takes off the length of the whole text: its range has no lower bound;
-- `int` accepts only digits: no sign, no decimals, no thousands separator; but any digit of Unicode, even `²`;
-- `correctness` and `accuracy` compare texts: `72.0`, `$72` and `1,000` are wrong where gold is `72`, `1000`;
-- a completion without any tag is read as one long answer.
+
+- `.` does not match a line break in the format patterns, so reasoning of two or more lines earns nothing.
+- `soft_format` does not match reasoning of one line either, because the prompt requests a line break after
+  `<reasoning>`.
+- `strict_format` and `format` require one or two line breaks at the end, and nothing after them.
+- `xmlcount` subtracts 0.001 for every character after the answer.  If the final line break is missing too, it adds
+  0.001 and then subtracts 0.001 for every character of the whole text, so its range has no lower bound.
+- `int` accepts only digits: no sign, decimals or thousands separator, but any Unicode digit, even `²`.
+- `correctness` and `accuracy` compare texts: `72.0`, `$72` and `1,000` are wrong if gold is `72` or `1000`.
+- A completion without tags counts as one long answer.
 """
 
 import re
@@ -52,22 +54,22 @@ def xmlcount_reward_func(completions: Completions, **kwargs) -> list[float]:
 
 
 def soft_format_reward_func(completions: Completions, **kwargs) -> list[float]:
-    """0.5 where the text begins with both blocks on one line, else 0."""
+    """0.5 if the text begins with both blocks, each on one line; else 0."""
     return [0.5 if re.match(SOFT, text) else 0.0 for text in _contents(completions)]
 
 
 def strict_format_reward_func(completions: Completions, **kwargs) -> list[float]:
-    """0.5 where the text has the asked format with one-line blocks, else 0."""
+    """0.5 if the text has the requested format with blocks of one line; else 0."""
     return [0.5 if re.match(STRICT, text) else 0.0 for text in _contents(completions)]
 
 
 def int_reward_func(completions: Completions, **kwargs) -> list[float]:
-    """0.5 where the answer is all digits, else 0."""
+    """0.5 if the answer consists of digits; else 0."""
     return [0.5 if extract_xml_answer(text).isdigit() else 0.0 for text in _contents(completions)]
 
 
 def correctness_reward_func(completions: Completions, answer: list[str], **kwargs) -> list[float]:
-    """2 where the answer is the gold text, else 0."""
+    """2 if the answer is the gold text; else 0."""
     return [
         2.0 if extract_xml_answer(text) == gold else 0.0
         for text, gold in zip(_contents(completions), answer, strict=True)
@@ -75,12 +77,12 @@ def correctness_reward_func(completions: Completions, answer: list[str], **kwarg
 
 
 def format_reward_func(completions: Completions, **kwargs) -> list[float]:
-    """The two-function set's name for `strict_format`: the same pattern and value."""
+    """`strict_format` under its name in the set of two functions: the same pattern and value."""
     return strict_format_reward_func(completions)
 
 
 def accuracy_reward_func(completions: Completions, answer: list[str], **kwargs) -> list[float]:
-    """The two-function set's name for `correctness`: the same comparison and value."""
+    """`correctness` under its name in the set of two functions: the same comparison and value."""
     return correctness_reward_func(completions, answer)
 
 

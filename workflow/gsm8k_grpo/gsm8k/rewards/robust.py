@@ -1,7 +1,8 @@
-"""The published ideas made right: multi-line text, trailing end-of-sequence text and spaces, any way to write a number.
+"""The published rewards without their quirks.
 
-The ranges are the published ones, and fixed: `xmlcount` 0 to 0.5, `soft_format`, `strict_format`, `format` and
-`int` 0 or 0.5, `correctness` and `accuracy` 0 or 2.
+Reasoning may have several lines, the text may end in spaces or end-of-sequence tokens, and a number may be written in
+any usual way.  The ranges are those of the published functions, without exceptions: `xmlcount` 0 to 0.5; `soft_format`,
+`strict_format`, `format` and `int` 0 or 0.5; `correctness` and `accuracy` 0 or 2.
 """
 
 import re
@@ -18,27 +19,27 @@ SOFT = re.compile(r"\s*<reasoning>(.+)</reasoning>\s*<answer>(.+)</answer>", re.
 
 
 def xmlcount_reward_func(completions: Completions, **kwargs) -> list[float]:
-    """0.125 per tag that stands exactly once, and behind those before it."""
+    """0.125 per tag that occurs exactly once and after the tags that should precede it."""
     return [_count_tags(text) for text in _contents(completions)]
 
 
 def soft_format_reward_func(completions: Completions, **kwargs) -> list[float]:
-    """0.5 where reasoning, then answer are all there is, wherever the lines break."""
+    """0.5 if the text consists of the reasoning and then the answer, with line breaks anywhere; else 0."""
     return [0.5 if _matches(SOFT, text) else 0.0 for text in _contents(completions)]
 
 
 def strict_format_reward_func(completions: Completions, **kwargs) -> list[float]:
-    """0.5 where the text has the asked format to the line break, with blocks of any number of lines."""
+    """0.5 if the text has exactly the requested format, line breaks included, with any number of lines per block."""
     return [0.5 if well_formed(text) else 0.0 for text in _contents(completions)]
 
 
 def int_reward_func(completions: Completions, **kwargs) -> list[float]:
-    """0.5 where the tagged answer is one number, as GSM8K's all are: sign, decimals and separators allowed."""
+    """0.5 if the tagged answer is a number, as all of GSM8K's are; sign, decimals and separators are allowed."""
     return [0.5 if number(xml_answer(text) or "") is not None else 0.0 for text in _contents(completions)]
 
 
 def correctness_reward_func(completions: Completions, answer: list[str], **kwargs) -> list[float]:
-    """2 where the tagged answer is the gold number, however it is written."""
+    """2 if the tagged answer is the gold number, however it is written."""
     return [
         2.0 if same_answer(xml_answer(text), gold) else 0.0
         for text, gold in zip(_contents(completions), answer, strict=True)
@@ -46,17 +47,17 @@ def correctness_reward_func(completions: Completions, answer: list[str], **kwarg
 
 
 def format_reward_func(completions: Completions, **kwargs) -> list[float]:
-    """The two-function set's name for `strict_format`."""
+    """`strict_format` under its name in the published set of two functions."""
     return strict_format_reward_func(completions)
 
 
 def accuracy_reward_func(completions: Completions, answer: list[str], **kwargs) -> list[float]:
-    """The two-function set's name for `correctness`."""
+    """`correctness` under its name in the published set of two functions."""
     return correctness_reward_func(completions, answer)
 
 
 def well_formed(text: str) -> bool:
-    """Whether a completion has the asked format: both blocks, each tag once on a line of its own, nothing else."""
+    """Whether a completion has the requested format: both blocks, each tag once on its own line, nothing else."""
     return _matches(STRICT, text)
 
 
@@ -67,12 +68,12 @@ def _matches(pattern: re.Pattern[str], text: str) -> bool:
 
 
 def _count_tags(text: str) -> float:
-    count, behind = 0.0, -1
+    total, previous = 0.0, -1
     for tag in TAGS:
-        place = text.find(tag)
-        if text.count(tag) == 1 and place > behind:
-            count, behind = count + 0.125, place
-    return count
+        position = text.find(tag)
+        if text.count(tag) == 1 and position > previous:
+            total, previous = total + 0.125, position
+    return total
 
 
 def _contents(completions: Completions) -> list[str]:

@@ -1,51 +1,69 @@
-"""The text that a base model made here is pretrained on: the train split as the web would show it.
+"""The documents that a base model from scratch is pretrained on: the train split as the web would show it.
 
-A web corpus holds the same problems in many manners, some worked out and some not, some with mistakes, and
-writers keep to their habits.  So does this one, and the skill that GRPO brings out is latent in it: a model
-that learned this corpus can reason step by step in the asked format, but mostly doesn't.
+A web corpus holds the same problems in several styles, some with the work and some without, some with mistakes, and
+each writer prefers a style.  This corpus imitates that, so that the skill which GRPO is to bring out is already in
+the model: it can reason step by step in the format that the prompt asks for, but mostly does not.
 """
 
 import random
 import re
 import zlib
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gsm8k_grpo.config.sections import Base, Styles
+from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.gsm8k.answers import DIGITS, same_answer
-from gsm8k_grpo.gsm8k.prompts import Message, tagged
+from gsm8k_grpo.gsm8k.prompts import tagged
 from gsm8k_grpo.gsm8k.solutions import ANNOTATION, tagged_solution, work_of
+from gsm8k_grpo.records import Example, Message
 
 RESULT = re.compile(rf"(?<=[=>])(\s?\$?)(-?(?:{DIGITS}))")
 DRILL_LINES = 12
 
 
 class Document(NamedTuple):
+    """A chat of a prompt and a completion, or a drill: a completion without a prompt."""
+
     prompt: list[Message]
     completion: str
 
 
-def corpus(rows: list[dict[str, Any]], base: Base, seed: int) -> list[Document]:
-    """As many documents as pretraining takes: the rows in turn, each time answered anew, and drills between them."""
+def corpus(rows: list[Example], base: Base, seed: int) -> list[Document]:
+    """The `steps * batch_size` documents of pretraining, in the order of training.
+
+    A document is a drill with probability `base.drills`: calculations from the solutions of all rows.  All others take
+    the rows in turn, and write a new completion each time that a row comes round.
+
+    Raises:
+        PipelineError: where a row has no number for an answer, which `extract.answers: free` allows.
+    """
     rng = random.Random(seed)
-    sums = [annotation for row in rows for annotation in ANNOTATION.findall(row["solution"])]
+    calculations = [annotation for row in rows for annotation in ANNOTATION.findall(row["solution"])]
     documents = []
     for index in range(base.steps * base.batch_size):
-        if sums and rng.random() < base.drills:
-            documents.append(Document([], "\n".join(rng.choices(sums, k=DRILL_LINES))))
+        if calculations and rng.random() < base.drills:
+            documents.append(Document([], "\n".join(rng.choices(calculations, k=DRILL_LINES))))
         else:
             row = rows[index % len(rows)]
             documents.append(Document(row["prompt"], completion(row, base.styles, base.favourite, base.slips, rng)))
     return documents
 
 
-def completion(row: dict[str, Any], styles: Styles, favourite: float, slips: float, rng: random.Random) -> str:
-    """One completion of a row of extract, in a style drawn at random.
+def completion(row: Example, styles: Styles, favourite: float, slips: float, rng: random.Random) -> str:
+    """A completion of one row in a style drawn by the weights `styles`.
 
-    With probability `favourite` the style is the habit of the question's writer (its first word stands for
-    the writer), else it is drawn anew; both by the weights `styles`.  With probability `slips` the last
-    calculation and the answer are wrong.
+    Args:
+        favourite: probability that the style is the habit of the question's writer.  The first word of the question
+            identifies the writer, and each writer's habit is drawn by the same weights.
+        slips: probability that the result of the last calculation and the answer are wrong, both by the same number.
+        rng: source of every draw but the habit, which depends on the writer alone.
     """
+    if row["answer"] is None:
+        raise PipelineError(
+            f"extract.answers = free: the answer to {row['id']} has no number, which a model from scratch needs; "
+            "give answers: gsm8k, or another model than scratch"
+        )
     names, weights = zip(*styles.model_dump().items(), strict=True)
     writer = random.Random(zlib.crc32(row["question"].split()[0].encode()))
     habit = writer.choices(names, weights)[0]
@@ -58,6 +76,11 @@ def completion(row: dict[str, Any], styles: Styles, favourite: float, slips: flo
 
 
 def render(style: str, work: str, answer: str) -> str:
+    """The completion that gives `answer` in a style; `work` still has its calculator annotations.
+
+    Raises:
+        ValueError: where there is no such style; the message lists the styles.
+    """
     match style:
         case "terse":
             return f"The answer is {answer}."
@@ -71,10 +94,11 @@ def render(style: str, work: str, answer: str) -> str:
 
 
 def _slip(answer: str, rng: random.Random) -> str:
+    """A wrong answer close to the right one."""
     return f"{Decimal(answer) + rng.choice([-10, -3, -2, -1, 1, 2, 3, 10]):f}"
 
 
 def _replace_last_result(work: str, answer: str, wrong: str) -> str:
-    """The work with the answer replaced where the last line gives it as a result: behind `=` and behind `>>`."""
+    """The work with `wrong` for `answer` where its last line gives it as a result, after `=` and after `>>`."""
     before, newline, last = work.rpartition("\n")
     return before + newline + RESULT.sub(lambda m: m[1] + wrong if same_answer(m[2], answer) else m[0], last)

@@ -1,15 +1,28 @@
-"""The tokenizer of a base model made here, and the tokens of its corpus."""
+"""The tokenizer of a base model from scratch, and the corpus as token ids with labels.
+
+The tokenizer is a byte-level BPE in the manner of Qwen2: digits are single tokens, and a chat template with Qwen's
+markers turns messages into text.  Each tag of the answer format is one token, so that a small model can learn it.
+"""
 
 import itertools
+from typing import cast
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from gsm8k_grpo.gsm8k.prompts import TAGS
+from gsm8k_grpo.records import Message
 from gsm8k_grpo.stages.base.corpus import Document
 
 Tokens = dict[str, list[int]]
+"""`input_ids` and `labels` of one document, of equal length."""
+
 TOKENIZER_DOCUMENTS = 4000
+"""How many documents the tokenizer is trained on."""
+
+UNLABELLED = -100
+"""The label that transformers' loss ignores."""
+
 PAD, TURN, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -20,7 +33,7 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(documents: list[Document], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with single digits and chat markers, as Qwen2's; each tag is one token too."""
+    """Train a tokenizer of `vocabulary` tokens on the texts of `documents`; the tags are added to that number."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -32,29 +45,32 @@ def train_tokenizer(documents: list[Document], vocabulary: int) -> PreTrainedTok
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    turns = [{"role": "assistant", "content": document.completion} for document in documents]
-    turns += itertools.chain.from_iterable(document.prompt for document in documents)
-    tokenizer.train_from_iterator((text for turn in turns for text in (turn["role"], turn["content"])), trainer)
+    completions = (("assistant", document.completion) for document in documents)
+    prompts = ((turn["role"], turn["content"]) for document in documents for turn in document.prompt)
+    texts = itertools.chain.from_iterable(itertools.chain(completions, prompts))
+    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_tokens(list(TAGS))
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, chat_template=CHAT_TEMPLATE, padding_side="left"
     )
 
 
-def tokenize(documents: list[Document], tokenizer: PreTrainedTokenizerFast, context: int) -> list[Tokens]:
-    """Token ids of each chat with its completion, with labels on the completion alone, cut to the context.
+def tokenize_documents(documents: list[Document], tokenizer: PreTrainedTokenizerFast, context: int) -> list[Tokens]:
+    """Token ids and labels of each document, in the same order, cut to `context` tokens.
 
-    A document without a prompt, a drill, has labels on all of it.
+    A chat has labels only on its completion.  A drill, which is a document without a prompt, has them on every token.
     """
     chats = {_question(document): document.prompt for document in documents if document.prompt}
-    asking = {"tokenize": False, "add_generation_prompt": True}
-    rendered = tokenizer.apply_chat_template([*chats.values()], **asking) if chats else []
-    prompts = dict(zip(chats, _ids(rendered, tokenizer), strict=True))
-    before = (prompts[_question(document)] if document.prompt else [] for document in documents)
-    after = _ids([document.completion + END for document in documents], tokenizer)
+    rendered = [_rendered(prompt, tokenizer) for prompt in chats.values()]
+    prompt_ids = dict(zip(chats, _token_ids(rendered, tokenizer), strict=True))
+    prompts = (prompt_ids[_question(document)] if document.prompt else [] for document in documents)
+    completions = _token_ids([document.completion + END for document in documents], tokenizer)
     return [
-        {"input_ids": (b + a)[:context], "labels": ([-100] * len(b) + a)[:context]}
-        for b, a in zip(before, after, strict=True)
+        {
+            "input_ids": (prompt + completion)[:context],
+            "labels": ([UNLABELLED] * len(prompt) + completion)[:context],
+        }
+        for prompt, completion in zip(prompts, completions, strict=True)
     ]
 
 
@@ -62,8 +78,14 @@ def _question(document: Document) -> str:
     return document.prompt[-1]["content"]
 
 
-def _ids(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
-    """All texts at once, on every core, and of equal ones, as many answers are, one."""
+def _rendered(prompt: list[Message], tokenizer: PreTrainedTokenizerFast) -> str:
+    """The prompt as text, up to where the completion begins."""
+    messages = cast("list[dict[str, str]]", prompt)
+    return cast("str", tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+
+def _token_ids(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
+    """Token ids of each text.  One call encodes all texts on every core; equal texts, of which there are many, once."""
     distinct = list(dict.fromkeys(texts))
     encoded = tokenizer.backend_tokenizer.encode_batch_fast(distinct, add_special_tokens=False)
     ids = {text: encoding.ids for text, encoding in zip(distinct, encoded, strict=True)}

@@ -1,1 +1,4 @@
-"""Stage `card`: the model card of a variant."""
+"""Stage `card`: the model card of a variant, next to its weights.
+
+May use the definitions of the stages before it.
+"""

@@ -1,11 +1,11 @@
-"""The licences of the recipes' base models, as their pages on the hub say; they bind what is trained from them."""
+"""The licences of the recipes' base models, from their pages on the hub; they also bind the models trained here."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Licence:
-    """`identifier` is the hub's; where that is `other`, `name` and `link` say which it is."""
+    """A licence; `identifier` is the hub's, and if that is `other`, `name` and `link` say which licence it is."""
 
     identifier: str
     title: str
@@ -15,9 +15,9 @@ class Licence:
 
 APACHE = Licence("apache-2.0", "Apache License 2.0")
 MIT = Licence("mit", "MIT License")
-UNKNOWN = Licence("unknown", "unknown to this project: look it up where the model comes from")
+UNKNOWN = Licence("unknown", "unknown to this project: look it up at the source of the model")
 BY_MODEL = {
-    "scratch": MIT,  # made here
+    "scratch": MIT,  # trained by this project
     "Qwen/Qwen2.5-1.5B": APACHE,
     "Qwen/Qwen2.5-3B": Licence(
         "other",
@@ -34,5 +34,5 @@ BY_MODEL = {
 
 
 def of(model: str) -> Licence:
-    """The licence of a model by its name; that of a folder, or of a model no recipe names, is unknown."""
+    """The licence of a model by its name; it is unknown for a folder and for a model that no recipe names."""
     return BY_MODEL.get(model, UNKNOWN)

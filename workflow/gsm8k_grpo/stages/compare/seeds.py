@@ -1,19 +1,20 @@
-"""Several seeds: how much a figure depends on the seed of training and sampling, the data and the base being the same.
+"""How much an accuracy depends on the seed of training and sampling; data and base model are the same for all seeds.
 
-With one seed there is no telling; `sd` is None then.
+With one seed the spread is unknown, and `sd` is None.
 """
 
 from collections.abc import Mapping
 from statistics import fmean, stdev
-from typing import Any
+
+from gsm8k_grpo.records import Spread
 
 
-def spread(values: Mapping[int, float]) -> dict[str, Any]:
-    """The figure of each seed's run, their mean, and their sample standard deviation (of n - 1)."""
-    found = list(values.values())
+def spread(by_seed: Mapping[int, float]) -> Spread:
+    """The value of each seed's run, their mean, and their sample standard deviation (divided by n - 1)."""
+    values = list(by_seed.values())
     return {
-        "seeds": list(values),
-        "values": found,
-        "mean": fmean(found),
-        "sd": stdev(found) if len(found) > 1 else None,
+        "seeds": list(by_seed),
+        "values": values,
+        "mean": fmean(values),
+        "sd": stdev(values) if len(values) > 1 else None,
     }

@@ -1,1 +1,4 @@
-"""Stage `configure`: the resolved configuration in one file."""
+"""Stage `configure`: the resolved configuration in one file, which DVC compares key by key.
+
+Imports no other stage.
+"""

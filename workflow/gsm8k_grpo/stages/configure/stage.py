@@ -1,7 +1,8 @@
 """Stage `configure`: the whole configuration in one file.
 
-A key may stand in params.yaml or in the recipe; here every key stands once, checked, with the value that counts.
-DVC compares these values key by key to tell which stages a change concerns.  Writes `results/configure/params.yaml`.
+Its values come from the files of the recipe, from params.yaml and from the command line; this file has every key once,
+checked and with its final value.  DVC compares it key by key to tell which stages a change concerns.  Writes
+`results/configure/params.yaml`.
 """
 
 from pathlib import Path
@@ -13,5 +14,5 @@ from gsm8k_grpo.files import write_text
 
 
 def configure(target: Path, params: Params) -> None:
-    """Run the stage: `target` is the folder written."""
+    """Run the stage: write the configuration into the folder `target`."""
     write_text(target / "params.yaml", yaml.safe_dump(params.resolved(), sort_keys=False, allow_unicode=True))

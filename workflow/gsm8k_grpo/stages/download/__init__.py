@@ -1,1 +1,4 @@
-"""Stage `download`: the problems as published, from the hub, from a folder, or generated."""
+"""Stage `download`: the problems as published, from the hub, from a local folder, or generated.
+
+Imports no other stage.
+"""

@@ -1,29 +1,30 @@
-"""A completion judged against the gold answer: strictly by the format that its prompt asks for, and flexibly.
+"""Grade completions against the gold answer: strictly, by the format that the prompt asks for, and flexibly.
 
-Strict reads the tagged answer where the prompt is the training prompt, or the question alone: does a model keep the
-trained format unasked?  Behind shots, and of free answers, it reads the number at the first `####`, the format that
-these show.  Flexible reads the last number of the text, whatever the format.  The readings of lm-evaluation-harness
-stand beside these.
+Strict grading reads the tagged answer after the training prompt and after the question alone, which shows whether a
+model keeps the trained format when nothing asks for it.  After few-shot examples, and for free answers, it reads the
+number after the first `####`, because that is the format which the examples or the data show.
+
+Flexible grading reads the last number of the text, whatever the format.  Every answer is also graded as
+lm-evaluation-harness does.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 from gsm8k_grpo.config.sections import Extract
 from gsm8k_grpo.gsm8k import lm_eval
 from gsm8k_grpo.gsm8k.answers import last_number, same_answer, xml_answer
 from gsm8k_grpo.gsm8k.rewards.robust import well_formed
 from gsm8k_grpo.models.engine import Completion
-
-Row = dict[str, Any]
+from gsm8k_grpo.records import Example, GradedAnswer, GradedSamples
 
 
 @dataclass(frozen=True)
 class AnswerFormat:
-    """A format of answers: how the strict answer is read, and whether a completion has the format."""
+    """A format of answers: how to read the strict answer, and whether a completion has the format."""
 
-    strict: Callable[[str], str | None]
+    strict_answer: Callable[[str], str | None]
     well_formed: Callable[[str], bool]
 
 
@@ -32,36 +33,45 @@ MARKED = AnswerFormat(lm_eval.strict_answer, lambda text: lm_eval.strict_answer(
 
 
 def trained_format(params: Extract) -> AnswerFormat:
-    """The format of the answers that a model is trained on: free answers are judged by the mark of the data."""
+    """The format that a model is trained to answer in: tags, or `####` where the data have free answers."""
     return MARKED if params.answers == "free" else TAGGED
 
 
-def grade(row: Row, completion: Completion, form: AnswerFormat = TAGGED) -> Row:
-    """A row of answers.jsonl for a row of a split."""
+def grade(example: Example, completion: Completion, format: AnswerFormat = TAGGED) -> GradedAnswer:
+    """The row of answers.jsonl for an example and the completion that answers it."""
+    text, gold = completion.text, _gold(example)
     return {
-        "id": row["id"],
-        "question": row["question"],
-        "gold": row["answer"],
-        "completion": completion.text,
-        "strict_correct": same_answer(form.strict(completion.text), row["answer"]),
-        "flexible_correct": same_answer(last_number(completion.text), row["answer"]),
-        **lm_eval.right(completion.text, row["answer"]),
-        "format_ok": form.well_formed(completion.text),
+        "id": example["id"],
+        "question": example["question"],
+        "gold": gold,
+        "completion": text,
+        "strict_correct": same_answer(format.strict_answer(text), gold),
+        "flexible_correct": same_answer(last_number(text), gold),
+        "harness_strict": lm_eval.strict_correct(text, gold),
+        "harness_flexible": lm_eval.flexible_correct(text, gold),
+        "format_ok": format.well_formed(text),
         "truncated": completion.truncated,
         "completion_tokens": completion.tokens,
     }
 
 
-def grade_samples(row: Row, completions: list[Completion], form: AnswerFormat = TAGGED) -> Row:
-    """A row of sampled.jsonl: the answers read from the sampled completions, and whether they are right."""
-    strict, flexible = ([read(one.text) for one in completions] for read in (form.strict, last_number))
+def grade_samples(example: Example, completions: list[Completion], format: AnswerFormat = TAGGED) -> GradedSamples:
+    """The row of sampled.jsonl for an example and the completions sampled for it."""
+    gold = _gold(example)
+    strict = [format.strict_answer(completion.text) for completion in completions]
+    flexible = [last_number(completion.text) for completion in completions]
     return {
-        "id": row["id"],
-        "question": row["question"],
-        "gold": row["answer"],
+        "id": example["id"],
+        "question": example["question"],
+        "gold": gold,
         "strict_answers": strict,
         "flexible_answers": flexible,
-        "strict_correct": [same_answer(answer, row["answer"]) for answer in strict],
-        "flexible_correct": [same_answer(answer, row["answer"]) for answer in flexible],
-        "completion_tokens": [one.tokens for one in completions],
+        "strict_correct": [same_answer(answer, gold) for answer in strict],
+        "flexible_correct": [same_answer(answer, gold) for answer in flexible],
+        "completion_tokens": [completion.tokens for completion in completions],
     }
+
+
+def _gold(example: Example) -> str:
+    """The gold number: outside the train split the stage `extract` keeps only examples that have one."""
+    return cast(str, example["answer"])

@@ -1,83 +1,110 @@
-"""What is measured of a model's answers: shares and means over questions, each with its 95 % interval.
+"""The metrics of a model's answers: shares and means over questions, each with its 95 % interval.
 
-Of greedy answers the share that is right, strictly, flexibly and by the two readings of lm-evaluation-harness, that has
-the format, and that the limit cut off, with Wilson's interval, and the mean length.  Of n sampled answers a question,
-with bootstrap intervals over questions:
+Greedy answers: the shares that are correct (strictly, flexibly, and by both filters of lm-evaluation-harness), that
+have the format, and that the token limit cut off, with Wilson's interval; and the mean length.
 
-- mean@n, the share of the answers that are right;
-- pass@k, the chance that at least one of k of them is: 1 - C(n-c, k) / C(n, k) for c right ones of n, which is unbiased
-  (Chen et al. 2021, "Evaluating Large Language Models Trained on Code");
-- maj@n, whether the answer that most of them give is (Wang et al. 2022, "Self-Consistency Improves Chain of Thought
+n sampled answers per question, with bootstrap intervals over questions:
+
+- mean@n, the share of the answers that are correct;
+- pass@k, the probability that at least one of k answers is correct: 1 - C(n-c, k) / C(n, k) for c correct answers of
+  n, which is unbiased (Chen et al. 2021, "Evaluating Large Language Models Trained on Code");
+- maj@n, whether the most frequent answer is correct (Wang et al. 2022, "Self-Consistency Improves Chain of Thought
   Reasoning in Language Models").
 """
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import numpy as np
 from scipy.stats import hypergeom
 
-from gsm8k_grpo.analysis.metrics import EXTRACTIONS, GREEDY, SHARES
+from gsm8k_grpo.analysis.metrics import (
+    CURVE_SHARES,
+    EXTRACTIONS,
+    GREEDY_METRICS,
+    GREEDY_SHARES,
+    Extraction,
+    metric_interval,
+    metric_value,
+)
 from gsm8k_grpo.analysis.significance import mean_interval, share_interval
 from gsm8k_grpo.gsm8k.answers import number, same_answer
+from gsm8k_grpo.records import CheckpointMetrics, GradedAnswer, GradedSamples, GreedySummary, MetricValue
 
-Rows = list[dict[str, Any]]
 
-
-def summarise(answers: Rows, resamples: int, seed: int) -> dict[str, Any]:
-    """Every share with Wilson's interval, the mean length with a bootstrap interval."""
+def summarise(answers: Sequence[GradedAnswer], resamples: int, seed: int) -> GreedySummary:
+    """Every share with Wilson's interval, and the mean length with a bootstrap interval."""
     lengths = [answer["completion_tokens"] for answer in answers]
-    return shares(answers, SHARES) | {
+    summary = shares(answers, GREEDY_SHARES) | {
         "mean_completion_tokens": mean_length(answers),
         "mean_completion_tokens_ci95": mean_interval(lengths, resamples, seed),
     }
+    return cast(GreedySummary, summary)
 
 
-def shares(answers: Rows, names: Iterable[str]) -> dict[str, Any]:
-    """Shares of the answers, each with Wilson's interval as `<name>_ci95`."""
-    found: dict[str, Any] = {}
+def shares(answers: Sequence[GradedAnswer], names: Iterable[str]) -> dict[str, Any]:
+    """The shares of these names, each followed by Wilson's interval as `<name>_ci95`."""
+    values: dict[str, Any] = {}
     for name in names:
-        successes = sum(answer[SHARES[name]] for answer in answers)
-        found[name] = successes / len(answers)
-        found[f"{name}_ci95"] = share_interval(successes, len(answers))
-    return found
+        successes = sum(int(metric_value(answer, GREEDY_SHARES[name])) for answer in answers)
+        values[name] = successes / len(answers)
+        values[f"{name}_ci95"] = share_interval(successes, len(answers))
+    return values
 
 
-def mean_length(answers: Rows) -> float:
+def mean_length(answers: Sequence[GradedAnswer]) -> float:
     return sum(answer["completion_tokens"] for answer in answers) / len(answers)
 
 
-def greedy(summary: dict[str, Any], n: int) -> Rows:
-    """A row a measure of n greedy answers, from their summary: `metric, value, ci95, n`."""
-    return [{"metric": name, "value": summary[name], "ci95": summary[f"{name}_ci95"], "n": n} for name in GREEDY]
+def curve_point(step: int, prompts_seen: int, answers: Sequence[GradedAnswer]) -> CheckpointMetrics:
+    """The metrics of a checkpoint: `answers` are those to the validation split, `prompts_seen` is of training."""
+    point = {
+        "step": step,
+        "prompts_seen": prompts_seen,
+        "n": len(answers),
+        **shares(answers, CURVE_SHARES),
+        "mean_completion_tokens": mean_length(answers),
+    }
+    return cast(CheckpointMetrics, point)
 
 
-def sampled(rows: Rows, resamples: int, seed: int) -> Rows:
-    """A row a measure of sampled.jsonl, whose rows all have as many answers: `metric, value, ci95, n`."""
-    measures = []
-    for extraction in EXTRACTIONS:
-        for name, values in of_questions(rows, extraction).items():
-            measures.append(
-                {
-                    "metric": f"{extraction}_{name}",
-                    "value": float(np.mean(values)),
-                    "ci95": mean_interval(values, resamples, seed),
-                    "n": len(rows),
-                }
-            )
-    return measures
+def greedy_metrics(summary: GreedySummary, n: int) -> list[MetricValue]:
+    """One row per metric of n greedy answers, from their summary."""
+    return [
+        {"metric": name, "value": metric_value(summary, name), "ci95": metric_interval(summary, name), "n": n}
+        for name in GREEDY_METRICS
+    ]
 
 
-def of_questions(rows: Rows, extraction: str) -> dict[str, list[float]]:
-    """The value of each measure for each question, by one of the EXTRACTIONS."""
-    right = np.array([row[f"{extraction}_correct"] for row in rows])
-    n = right.shape[1]
-    correct = right.sum(axis=1)
-    votes = [same_answer(majority(row[f"{extraction}_answers"]), row["gold"]) for row in rows]
+def sampled_metrics(rows: Sequence[GradedSamples], resamples: int, seed: int) -> list[MetricValue]:
+    """One row per metric of sampled.jsonl, whose rows all have the same number of answers."""
+    return [
+        {
+            "metric": f"{extraction}_{name}",
+            "value": float(np.mean(values)),
+            "ci95": mean_interval(values, resamples, seed),
+            "n": len(rows),
+        }
+        for extraction in EXTRACTIONS
+        for name, values in question_metrics(rows, extraction).items()
+    ]
+
+
+def question_metrics(rows: Sequence[GradedSamples], extraction: Extraction) -> dict[str, list[float]]:
+    """For each metric its value on every question, by one of the EXTRACTIONS."""
+    if extraction == "strict":
+        correct = np.array([row["strict_correct"] for row in rows])
+        answers = [row["strict_answers"] for row in rows]
+    else:
+        correct = np.array([row["flexible_correct"] for row in rows])
+        answers = [row["flexible_answers"] for row in rows]
+    n = correct.shape[1]
+    count = correct.sum(axis=1)
+    votes = [same_answer(majority(several), row["gold"]) for several, row in zip(answers, rows, strict=True)]
     return (
-        {f"mean@{n}": (correct / n).tolist()}
-        | {f"pass@{k}": pass_at(n, correct, k).tolist() for k in powers_of_two(n)}
+        {f"mean@{n}": (count / n).tolist()}
+        | {f"pass@{k}": pass_at(n, count, k).tolist() for k in powers_of_two(n)}
         | {f"maj@{n}": [float(vote) for vote in votes]}
     )
 
@@ -88,14 +115,14 @@ def powers_of_two(n: int) -> list[int]:
 
 
 def pass_at(n: int, correct: np.ndarray, k: int) -> np.ndarray:
-    """The chance that of k out of n answers at least one is among the `correct` ones of each question."""
+    """pass@k of each question: the probability that k of its n answers hold at least one of the `correct` ones."""
     return hypergeom.sf(0, n, correct, k)
 
 
-def majority(answers: list[str | None]) -> str | None:
-    """The answer that stands most often, numbers in normal form; of several the one that came first.
+def majority(answers: Sequence[str | None]) -> str | None:
+    """The most frequent answer, numbers in normal form; of several equally frequent ones the one that came first.
 
-    Completions without an answer have no vote; None where all are.
+    Completions without an answer have no vote; None if none has an answer.
     """
     votes = Counter(number(answer) or answer for answer in answers if answer)
     return max(votes, key=votes.__getitem__, default=None)

@@ -1,88 +1,89 @@
-"""The questions of each pass of an evaluation, as the model is given them.
-
-All of them are laid out, and checked against the model's context, before the first is asked.
-"""
+"""The prompts of each task of an evaluation, built and checked against the model's context before any is answered."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError, read_jsonl
 from gsm8k_grpo.gsm8k import few_shot
+from gsm8k_grpo.gsm8k.few_shot import BaselinePrompt
 from gsm8k_grpo.models.engine import Engine, Prompt, tokenize_prompts
+from gsm8k_grpo.records import Example
 from gsm8k_grpo.stages.evaluate.grading import MARKED, TAGGED, AnswerFormat, trained_format
 from gsm8k_grpo.stages.evaluate.tasks import TRAINED, Task, tasks
-
-Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Requests:
-    """Rows of a pass's set, what the model is given for each, and how its answer is read and ends."""
+    """The examples of a task, the prompt for each, the format to grade answers by, and the text that ends an answer."""
 
-    asked: Task
-    rows: Rows
+    task: Task
+    examples: list[Example]
     prompts: list[Prompt]
-    form: AnswerFormat
+    format: AnswerFormat
     stop: str | None = None
 
 
-def build_requests(test: Rows, extracted: Path, params: Params) -> list[Requests]:
-    """The questions of every pass; `test` is the test split, `extracted` the folder of the stage `extract`.
+def build_requests(test: list[Example], extracted: Path, params: Params) -> list[Requests]:
+    """The requests of every task; `test` is the test split, `extracted` the folder of the stage `extract`.
 
     Raises:
-        PipelineError: where the test split is empty, as it is where no free answer has a number.
+        PipelineError: if the test split is empty, which happens when no free answer has a number.
     """
     if not test:
         raise PipelineError(
-            f"{extracted / 'test.jsonl'}: no question has an answer with a number behind '####', so that none can be "
-            "told right from wrong and there is nothing to evaluate. What is trained is in results/train and answers "
-            "to `gsm8k-grpo ask`; for an evaluation end answers of test.jsonl in a line such as '#### 72'"
+            f"{extracted / 'test.jsonl'}: no question has an answer with a number after '####', so no answer can be "
+            "graded and there is nothing to evaluate. The trained weights are in results/train, and `gsm8k-grpo ask` "
+            "puts questions to them; for an evaluation end answers of test.jsonl in a line such as '#### 72'"
         )
-    with_shots = any(few_shot.SHOTS[name] for name in params.evaluate.prompts)
-    shots = few_shot.shots(read_jsonl(extracted / "train.jsonl"), params.seed) if with_shots else []
-    laid = []
-    for one in tasks(params):
-        rows = test if one.set == "test" else read_jsonl(extracted / "sets" / f"{one.set}.jsonl")
-        rows = rows[: params.evaluate.questions]
-        laid.append(as_trained(one, rows, params) if one.prompt == TRAINED else _baseline(one, rows, shots))
-    return laid
+    needs_examples = any(few_shot.SHOTS[name] for name in params.evaluate.prompts)
+    shown = few_shot.draw_examples(read_jsonl(extracted / "train.jsonl"), params.seed) if needs_examples else []
+    requests = []
+    for task in tasks(params):
+        examples = test if task.set == "test" else read_jsonl(extracted / "sets" / f"{task.set}.jsonl")
+        examples = examples[: params.evaluate.questions]
+        if task.prompt == TRAINED:
+            requests.append(with_training_prompt(task, examples, params))
+        else:
+            requests.append(_with_baseline_prompt(task, task.prompt, examples, shown))
+    return requests
 
 
-def as_trained(asked: Task, rows: Rows, params: Params) -> Requests:
-    """Rows with the training prompt, which they hold."""
-    return Requests(asked, rows, [row["prompt"] for row in rows], trained_format(params.extract))
+def with_training_prompt(task: Task, examples: list[Example], params: Params) -> Requests:
+    """Requests with the training prompt, which every example holds."""
+    return Requests(task, examples, [example["prompt"] for example in examples], trained_format(params.extract))
 
 
-def _baseline(asked: Task, rows: Rows, shots: Rows) -> Requests:
-    prompts: list[Prompt] = [few_shot.text(asked.prompt, row["question"], shots) for row in rows]
-    if few_shot.SHOTS[asked.prompt]:
-        return Requests(asked, rows, prompts, MARKED, few_shot.QUESTION)
-    return Requests(asked, rows, prompts, TAGGED)
+def _with_baseline_prompt(
+    task: Task, prompt: BaselinePrompt, examples: list[Example], shown: list[Example]
+) -> Requests:
+    prompts: list[Prompt] = [few_shot.prompt_text(prompt, example["question"], shown) for example in examples]
+    if few_shot.SHOTS[prompt]:
+        return Requests(task, examples, prompts, MARKED, few_shot.STOP)
+    return Requests(task, examples, prompts, TAGGED)
 
 
-def require_context(laid: list[Requests], engine: Engine, params: Params) -> None:
-    """Every prompt has room for its answer in the model's context.
+def require_context(requests: list[Requests], engine: Engine, params: Params) -> None:
+    """Require that every prompt fits the model's context together with the longest answer.
 
     Raises:
-        PipelineError: naming the pass, its longest prompt and what to change.
+        PipelineError: naming the task, its longest prompt and what to change.
     """
     limit = params.evaluate.max_completion_length
-    for one in laid:
-        longest = max(map(len, tokenize_prompts(one.prompts, engine.tokenizer)))
+    for request in requests:
+        longest = max(map(len, tokenize_prompts(request.prompts, engine.tokenizer)))
         if longest + limit > engine.context:
             raise PipelineError(
-                f"evaluate: the longest prompt of {one.asked.name} has {longest} tokens, and with an answer of "
-                f"evaluate.max_completion_length ({limit}) more than the {engine.context} that the model takes; "
-                f"{_remedy(one.asked)}{_more_context(params)}"
+                f"evaluate: the longest prompt of {request.task.name} has {longest} tokens; with an answer of "
+                f"evaluate.max_completion_length ({limit}) that is more than the model's context of {engine.context}; "
+                f"{_remedy(request.task)}{_more_context(params)}"
             )
 
 
-def _remedy(one: Task) -> str:
-    if one.prompt != TRAINED:
-        return f"take {one.prompt} out of evaluate.prompts"
-    return "lower the limit" if one.set == "test" else f"take {one.set} out of evaluate.sets"
+def _remedy(task: Task) -> str:
+    if task.prompt != TRAINED:
+        return f"take {task.prompt} out of evaluate.prompts"
+    return "lower the limit" if task.set == "test" else f"take {task.set} out of evaluate.sets"
 
 
 def _more_context(params: Params) -> str:

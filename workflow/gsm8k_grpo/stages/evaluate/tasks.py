@@ -1,10 +1,11 @@
-"""The passes of an evaluation: which set of questions every model is asked with which prompt, and where answers go."""
+"""The tasks of an evaluation: which questions a model answers, with which prompt, and which file gets the answers."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.gsm8k.few_shot import BaselinePrompt
+from gsm8k_grpo.records import TaskInfo
 
 TRAINED: Final = "trained"  # the name of the training prompt
 
@@ -22,10 +23,14 @@ class Task:
 
     @property
     def file(self) -> str:
-        """The file of the answers in the model's folder."""
+        """The file of the greedy answers, relative to the model's folder."""
         if self.prompt != TRAINED:
             return f"prompts/{self.prompt}.jsonl"
         return "answers.jsonl" if self.set == "test" else f"sets/{self.set}.jsonl"
+
+    def info(self, decoding: Literal["greedy", "sampled"]) -> TaskInfo:
+        """The keys that identify the task in a row of metrics.json."""
+        return {"set": self.set, "prompt": self.prompt, "decoding": decoding}
 
 
 def tasks(params: Params) -> list[Task]:

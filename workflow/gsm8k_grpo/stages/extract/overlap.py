@@ -1,33 +1,31 @@
-"""Overlap of the questions of a test set with those of train: what a model may have learned by heart.
+"""Overlap of the questions of a test set with those of train: questions that a model may have memorised.
 
-Two questions are the same where their words are, whatever case, punctuation and width of their characters.  They share
-a passage where as many words in a row stand in both; 13 is the length that Brown et al. 2020 ("Language Models are
-Few-Shot Learners", appendix C) chose.  A question of fewer words shares none.  A Chinese character is a word.
+Two questions are the same if their words are, whatever the case, the punctuation and the width of the characters.
+They share a passage if `size` consecutive words are in both.  The default of 13 is the length that Brown et al. 2020
+("Language Models are Few-Shot Learners", appendix C) chose.  A shorter question shares no passage.  Each Chinese
+character counts as a word.
 """
 
 import re
 import unicodedata
 from collections.abc import Iterable
-from typing import Any
+
+from gsm8k_grpo.records import Example, Overlap
 
 WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 EXAMPLES = 10
 
-Rows = list[dict[str, Any]]
+Words = tuple[str, ...]
 
 
-def overlap(train: Rows, sets: dict[str, Rows], size: int) -> list[dict[str, Any]]:
-    """A row of overlap.json for each test set: `set, n, exact, ngram, size, examples`.
-
-    `exact` counts its questions that stand in train, `ngram` those that share a passage of `size` words with a question
-    of train, the same ones among them if they are as long; `examples` are ids of up to 10 of both, exact ones first.
-    """
+def overlap(train: list[Example], sets: dict[str, list[Example]], size: int) -> list[Overlap]:
+    """The rows of overlap.json, one for each test set."""
     known = {words(row["question"]) for row in train}
     passages = {passage for question in known for passage in ngrams(question, size)}
-    return [_row(name, rows, known, passages, size) for name, rows in sets.items()]
+    return [_of_set(name, rows, known, passages, size) for name, rows in sets.items()]
 
 
-def _row(name: str, rows: Rows, known: set[tuple[str, ...]], passages: set[tuple[str, ...]], size: int) -> dict:
+def _of_set(name: str, rows: list[Example], known: set[Words], passages: set[Words], size: int) -> Overlap:
     questions = {row["id"]: words(row["question"]) for row in rows}
     exact = [id for id, question in questions.items() if question in known]
     ngram = [id for id, question in questions.items() if not passages.isdisjoint(ngrams(question, size))]
@@ -42,10 +40,11 @@ def _row(name: str, rows: Rows, known: set[tuple[str, ...]], passages: set[tuple
     }
 
 
-def words(text: str) -> tuple[str, ...]:
-    """The words of a text in normal form, without punctuation."""
+def words(text: str) -> Words:
+    """The words of a text, case-folded and in Unicode's normal form NFKC, without punctuation."""
     return tuple(WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
-def ngrams(question: tuple[str, ...], size: int) -> Iterable[tuple[str, ...]]:
+def ngrams(question: Words, size: int) -> Iterable[Words]:
+    """Every `size` consecutive words."""
     return (question[start : start + size] for start in range(len(question) - size + 1))

@@ -1,4 +1,4 @@
-"""What the run does not show: the doubts that its results leave open, each told from the results themselves."""
+"""What the run does not show: the doubts that its results leave open, derived from the results themselves."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,106 +9,111 @@ from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.gsm8k.problems import SETS
 from gsm8k_grpo.stages.report.results import Results
 
-MUCH_CUT = 0.02  # share of answers cut at the limit from which accuracy depends on the limit
+NOTABLE_TRUNCATION = 0.02  # from this share of cut answers on, accuracy depends on the token limit
 
 
 @dataclass(frozen=True)
 class Limitation:
-    """`what` is not shown, and `why`, half a sentence."""
+    """`what` is not shown, and `why`, as a sentence without a capital that follows a colon."""
 
     what: str
     why: str
 
 
-def limitations(found: Results, params: Params) -> list[Limitation]:
-    """In the order of their weight: data and model, what was left out, the seed, what stands beside it."""
+def limitations(results: Results, params: Params) -> list[Limitation]:
+    """The limitations of a run, roughly in the order of their weight: those of data and model come first."""
     return [
-        *_of_the_data(found),
-        _of_the_model(found, params),
-        *_of_subsets(found),
-        *_of_seeds(found),
-        *_of_the_rewards(found, params),
-        *_of_the_decoding(found),
-        *_of_the_test(found),
+        *_of_the_data(results),
+        _of_the_model(results, params),
+        *_of_subsets(results),
+        *_of_seeds(results),
+        *_of_the_rewards(results, params),
+        *_of_the_decoding(results),
+        *_of_the_test(results),
     ]
 
 
-def _of_the_data(found: Results) -> Iterator[Limitation]:
-    if found.source["source"] == "generated":
-        yield Limitation("Accuracy on GSM8K", "the problems are generated from templates in its format.")
-    if found.source["source"] == "local":
+def _of_the_data(results: Results) -> Iterator[Limitation]:
+    if results.source["source"] == "generated":
+        yield Limitation("Accuracy on GSM8K", "the problems are generated from templates in GSM8K's format.")
+    if results.source["source"] == "local":
         yield Limitation(
-            "That these are GSM8K's problems", f"they come from a local folder, “{found.source['origin']}”, unchecked."
+            "That these are GSM8K's problems",
+            f"they come from a local folder, “{results.source['origin']}”, and were not checked.",
         )
 
 
-def _of_the_model(found: Results, params: Params) -> Limitation:
+def _of_the_model(results: Results, params: Params) -> Limitation:
     if params.model != "scratch":
         return Limitation(
             "That the test questions were new to the model",
-            f"what {params.model} was trained on before is not known here.",
+            f"it is not known whether the data that {params.model} was pretrained on contain them.",
         )
-    made = f"a model of {found.parameters:,} parameters, made from scratch, "
-    if found.source["source"] == "generated":
+    model = f"a model of {results.parameters:,} parameters, trained from scratch,"
+    if results.source["source"] == "generated":
         sums = SETS[params.download.generated.problems].SUMS
         return Limitation(
-            "Reasoning beyond these templates", f"{made}learns sums with {sums}, not word problems like GSM8K's."
+            "Reasoning beyond these templates", f"{model} learns sums with {sums}, not word problems like GSM8K's."
         )
     return Limitation(
-        "Reasoning", f"{made}can't solve word problems like GSM8K's; what training can change is the answers' format."
+        "Reasoning", f"{model} can't solve word problems like GSM8K's; training can only change its answers' format."
     )
 
 
-def _of_subsets(found: Results) -> Iterator[Limitation]:
-    parts = {name: (run["prompts"], run["prompts_available"]) for name, run in found.training.items()}
-    for part in dict.fromkeys(parts.values()):
-        if part[0] < part[1]:
-            names = joined(name for name in parts if parts[name] == part)
-            yield Limitation("Training on all the data", f"{names} used {part[0]:,} of {part[1]:,} problems.")
-    asked = found.evaluations["base"]
-    if asked["n"] < asked["n_available"]:
+def _of_subsets(results: Results) -> Iterator[Limitation]:
+    subsets = {name: (run["prompts"], run["prompts_available"]) for name, run in results.training.items()}
+    for used, available in dict.fromkeys(subsets.values()):
+        if used < available:
+            names = joined(name for name in subsets if subsets[name] == (used, available))
+            yield Limitation("Training on all the data", f"{names} used {used:,} of {available:,} problems.")
+    base = results.evaluations["base"]
+    if base["n"] < base["n_available"]:
         yield Limitation(
-            "Accuracy on the whole test split", f"the first {asked['n']:,} of {asked['n_available']:,} were asked."
+            "Accuracy on the whole test split",
+            f"only the first {base['n']:,} of its {base['n_available']:,} questions were used.",
         )
 
 
-def _of_seeds(found: Results) -> Iterator[Limitation]:
-    seeds = sorted({seed for row in found.seeds for seed in row["seeds"]})
+def _of_seeds(results: Results) -> Iterator[Limitation]:
+    seeds = sorted({seed for row in results.seeds for seed in row["seeds"]})
     if len(seeds) == 1:
         yield Limitation(
-            "How another run would end",
-            f"all is one run with one seed ({seeds[0]}); the intervals are about the choice of questions alone.",
+            "How results vary between runs",
+            f"each variant was trained once, with one seed ({seeds[0]}); the intervals cover only the choice of "
+            "test questions.",
         )
 
 
-def _of_the_rewards(found: Results, params: Params) -> Iterator[Limitation]:
+def _of_the_rewards(results: Results, params: Params) -> Iterator[Limitation]:
     controls = [variant for variant in params.variants if not params.variant_rewards(variant).know_the_answer]
-    supervised = [variant for variant, run in found.training.items() if not METHODS[run["method"]].learns_from_rewards]
+    supervised = any(not METHODS[run["method"]].learns_from_rewards for run in results.training.values())
     if not controls and not supervised:
         yield Limitation(
-            "That it took these rewards",
-            "no control was trained beside them, be it on a random reward, on the format alone or on the solutions.",
+            "That the rewards caused the difference", "no control (random, format-only or SFT) was trained."
         )
 
 
-def _of_the_decoding(found: Results) -> Iterator[Limitation]:
-    cut = {model: figures["truncation_rate"] for model, figures in found.evaluations.items()}
-    much = {model: share for model, share in cut.items() if share > MUCH_CUT}
-    if much:
-        longest = found.evaluations["base"]["decoding"]["max_completion_length"]
-        shares = joined(f"{percent(share)} of {model}'s" for model, share in much.items())
-        yield Limitation(f"Answers longer than {longest:,} tokens", f"{shares} were cut there.")
-    if not found.sampled:
-        yield Limitation("Answers drawn by chance", "decoding is greedy alone.")
+def _of_the_decoding(results: Results) -> Iterator[Limitation]:
+    truncated = {
+        model: evaluation["truncation_rate"]
+        for model, evaluation in results.evaluations.items()
+        if evaluation["truncation_rate"] > NOTABLE_TRUNCATION
+    }
+    if truncated:
+        limit = results.evaluations["base"]["decoding"]["max_completion_length"]
+        shares = joined(f"{percent(share)} of {model}'s" for model, share in truncated.items())
+        yield Limitation(f"Answers longer than {limit:,} tokens", f"{shares} were cut off there.")
+    if not results.sampled:
+        yield Limitation("Accuracy of sampled answers", "only greedy decoding was used.")
 
 
-def _of_the_test(found: Results) -> Iterator[Limitation]:
-    for row in found.overlap:
+def _of_the_test(results: Results) -> Iterator[Limitation]:
+    for row in results.overlap:
         if row["exact"] or row["ngram"]:
             yield Limitation(
-                f"That the questions of {row['set']} are unlike those trained on",
-                f"of {row['n']:,}, {row['exact']:,} also stand in train, {row['ngram']:,} share {row['size']} words in "
-                "a row with it.",
+                f"That the questions of {row['set']} differ from those trained on",
+                f"of {row['n']:,}, {row['exact']:,} are also in the train split, and {row['ngram']:,} share at least "
+                f"{row['size']} consecutive words with one of its questions.",
             )
-    if not any(measure["set"] != "test" for measure in found.measures("base", "greedy")):
-        yield Limitation("Other kinds of problem", "one test set was asked.")
+    if not any(metric["set"] != "test" for metric in results.task_metrics("base", "greedy")):
+        yield Limitation("Other kinds of problem", "only one test set was used.")

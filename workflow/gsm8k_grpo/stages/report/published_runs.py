@@ -1,6 +1,6 @@
-"""The published GRPO runs that the report sets this run beside: their figures as the sources give them.
+"""The published GRPO runs that the report compares this run with, with their figures as the sources give them.
 
-None of the sources reports an accuracy; what they show is rewards, answers to a few questions, time and memory.
+None of the sources reports an accuracy; they show rewards, answers to a few questions, time and memory.
 """
 
 from dataclasses import dataclass, field
@@ -10,22 +10,27 @@ FULL_RUN = (
     "compared, at 链载Ai: “单卡4090用Deepseek-R1思想GPRO训练QWen基础模型完整step”"
 )
 CHINESE = (
-    "“仅需单卡14G显存!手把手教你训练+推理爆火开源模型 DeepSeek-R1” (one card with 14 GB is enough), "
+    "“仅需单卡14G显存!手把手教你训练+推理爆火开源模型 DeepSeek-R1” (one GPU with 14 GB is enough), "
     "DAMO开发者矩阵 (DAMO developers)"
 )
 UNSLOTH = (
-    "“7G显存,训练自己的DeepSeek-R1, GRPO资源暴降80%” (7 GB, train your own, 80 % less for GRPO), PaperAgent, "
-    "10 February 2025, on Unsloth's GRPO"
+    "“7G显存,训练自己的DeepSeek-R1, GRPO资源暴降80%” (7 GB of GPU memory, train your own DeepSeek-R1, GRPO needs "
+    "80 % less), PaperAgent, 10 February 2025, on Unsloth's GRPO"
 )
-RTX3080 = "“RTX 3080 移动版能训练哪种大模型?” (which model can a mobile RTX 3080 train?), images at jiqizhixin.com"
+RTX3080 = (
+    "“RTX 3080 移动版能训练哪种大模型?” (which models can a mobile RTX 3080 train?), with images at jiqizhixin.com"
+)
 
 
 @dataclass(frozen=True)
 class PublishedRun:
-    """One run; None stands for what its source doesn't say.
+    """One run; a value is None if the source doesn't give it.
 
-    `seconds` is training time; `device` the card and its memory, `memory` the GPU memory used, both in the source's
-    units; `rewards` the means of the last logged step, by this project's names of the rewards.
+    Attributes:
+        seconds: training time.
+        device: the GPU and its memory, in the source's units.
+        memory: the GPU memory used, in the source's units.
+        rewards: means of the last logged step, by this project's names of the rewards.
     """
 
     model: str
@@ -44,7 +49,7 @@ PUBLISHED_RUNS = (
     PublishedRun(
         model="Qwen2.5-3B",
         source=FULL_RUN,
-        remark="Cut at 250 steps for a quick test; the source calls the full run clearly better.",
+        remark="Stopped after 250 steps for a quick test; the source calls the full run clearly better.",
         steps=250,
         device="RTX 4090, 24,564 MiB",
     ),
@@ -52,7 +57,7 @@ PUBLISHED_RUNS = (
         model="Qwen2.5-3B",
         source=FULL_RUN,
         remark="7,473 examples, batch size 1, 59,867,136 trainable parameters. "
-        "One step is noisy: the one logged before the last has a reward of 1.79.",
+        "Rewards of single steps are noisy: in the last but one logged step the reward is 1.79.",
         steps=22_419,
         epochs=3.0,
         seconds=62_352.0686,
@@ -70,26 +75,26 @@ PUBLISHED_RUNS = (
     PublishedRun(
         model="Qwen2.5-7B-Instruct, 4 bit",
         source=CHINESE,
-        remark="GSM8K in Chinese; the script asks for 250 steps, the answers shown are from after 100.",
+        remark="GSM8K in Chinese; the script sets 250 steps, but the answers shown are those after 100 steps.",
         steps=250,
-        device="free Colab card, 14 GB",
+        device="free Colab GPU, 14 GB",
     ),
     PublishedRun(
         model="Phi-4",
         source=UNSLOTH,
-        remark="Shows one answer before and after.",
+        remark="The source shows one answer before and after training.",
         steps=100,
     ),
     PublishedRun(
         model="Qwen2.5-1.5B",
         source=UNSLOTH,
-        remark="Says that 7 GB are enough; no run is shown.",
+        remark="The source says that 7 GB are enough, but shows no run.",
         memory="7 GB",
     ),
     PublishedRun(
         model="Llama-3.2-1B-Instruct",
         source=RTX3080,
-        remark="The script asks for one epoch; its results are not in the text.",
+        remark="The script sets one epoch; the text does not give its results.",
         epochs=1.0,
         device="RTX 3080 mobile, 15.73 GiB",
     ),

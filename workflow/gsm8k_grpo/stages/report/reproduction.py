@@ -1,5 +1,5 @@
-"""What it takes to make the run again: commit, locked packages, data, seeds, command; and how its settings differ
-from those of the published run.
+"""What is needed to reproduce the run (commit, locked packages, data, command), and how its settings differ from those
+of the published run.
 """
 
 import json
@@ -11,22 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from gsm8k_grpo.config import layers
-from gsm8k_grpo.config.params import RECIPES, Params
+from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.config.recipes import RECIPES, read_recipe
 from gsm8k_grpo.files import sha256
 from gsm8k_grpo.stages.report.results import Results
 
 ENVS = RECIPES.parent.parent / "envs"
 PUBLISHED = "rtx4090-published"
-UNPUBLISHED = {"evaluate", "sft"}  # sections of that recipe that its source says nothing of
-IMAGE = "GSM8K_GRPO_IMAGE"  # the digest of the image, which `make container-report` tells the container
+UNPUBLISHED = {"evaluate", "sft"}  # sections of that recipe about which its source says nothing
+IMAGE = "GSM8K_GRPO_IMAGE"  # variable with the digest of the image, set by `make container-report`
 ABSENT = object()
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A key of the configuration; `value` and `published` are `ABSENT` where it has no such key.
+    """A key of the configuration, with its value in this run and in the published recipe.
 
-    `published` is that of the published recipe, which doesn't set what stands in params.yaml.
+    A value is `ABSENT` if there is no such key.  The published recipe doesn't have the keys of params.yaml.
     """
 
     key: str
@@ -35,7 +36,10 @@ class Setting:
 
     @property
     def differs(self) -> bool:
-        """Of a section that the published recipe sets to null, the keys differ here, not the section."""
+        """Whether the values differ.
+
+        If the published recipe sets a section to null and this run has the section, its keys differ, not the section.
+        """
         if self.published is ABSENT or (self.published is None and self.value is ABSENT):
             return False
         return self.value != self.published
@@ -44,7 +48,7 @@ class Setting:
 def settings(params: Params) -> list[Setting]:
     """Every key of the configuration and of the published recipe."""
     here = dict(_flat(params.model_dump()))
-    recipe = layers.read(RECIPES / f"{PUBLISHED}.yaml")
+    recipe = read_recipe(PUBLISHED)
     published = dict(_flat({section: keys for section, keys in recipe.items() if section not in UNPUBLISHED}))
     keys = dict.fromkeys([*here, *published])
     return [Setting(key, here.get(key, ABSENT), published.get(key, ABSENT)) for key in keys]
@@ -59,22 +63,22 @@ def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def command() -> str:
-    """The pipeline's command line, with what `--config` gave this run."""
+    """The command line of this run, with its `--config`."""
     overrides = json.loads(os.environ.get(layers.ENVIRONMENT, "{}"))
-    given = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in overrides.items()]
-    return shlex.join(["snakemake", "--cores", "1", "report", *(["--config", *given] if given else [])])
+    settings = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in overrides.items()]
+    return shlex.join(["snakemake", "--cores", "1", "report", *(["--config", *settings] if settings else [])])
 
 
-def lock(found: Results) -> Path:
-    """The lock file of the machine that trained."""
-    return ENVS / ("cpu.txt" if found.device == "cpu" else "cuda.txt")
+def lock(results: Results) -> Path:
+    """The lock file of the packages that the run was trained with."""
+    return ENVS / ("cpu.txt" if results.device == "cpu" else "cuda.txt")
 
 
-def identities(found: Results, commit: str) -> dict[str, str]:
-    """What the run is made of, by its digests."""
-    locked = lock(found)
+def identities(results: Results, commit: str) -> dict[str, str]:
+    """The digests of what the run consists of: code, packages, data and container image."""
+    locked = lock(results)
     parts = {"git commit": commit, f"envs/{locked.name}": f"sha256 {sha256(locked)}"}
-    parts |= {name: f"sha256 {file['sha256']}" for name, file in found.source["files"].items()}
+    parts |= {name: f"sha256 {file['sha256']}" for name, file in results.source["files"].items()}
     if os.environ.get(IMAGE):
         parts["container image"] = os.environ[IMAGE]
     return parts

@@ -1,42 +1,61 @@
-"""What the stages before the report have found: their result files, read in one place."""
+"""The result files of the stages before the report, read in one place."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pandas as pd
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import read_json, read_jsonl
+from gsm8k_grpo.records import (
+    Attribution,
+    BaseMetrics,
+    CheckpointMetrics,
+    Comparison,
+    Evaluation,
+    ExtractMetrics,
+    GradedAnswer,
+    GradedSamples,
+    Overlap,
+    Probe,
+    SeedSpread,
+    Source,
+    TaskMetric,
+    TrainingMetrics,
+    TrainingSample,
+)
 from gsm8k_grpo.stages.evaluate.tasks import tasks
-
-Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Results:
-    """The result files of the stages; what there is one of for each model is keyed by model, base first.
+    """The result files of the stages.
 
-    `base` is None where the model was not made here; `sampled` holds the models that were asked with sampling;
-    `further` holds the answers of each further prompt and set, by the name of the pass and then by model.
+    What exists once per variant or model is keyed by its name; among the models base comes first.
+
+    Attributes:
+        base: None if the base model was not trained here.
+        further: the answers to each further task, by the task's name and then by model.
+        sampled: the sampled answers of the models that have some.
     """
 
-    source: dict[str, Any]
-    extracted: dict[str, Any]
-    overlap: Rows
-    base: dict[str, Any] | None
-    training: dict[str, dict[str, Any]]
+    source: Source
+    extracted: ExtractMetrics
+    overlap: list[Overlap]
+    base: BaseMetrics | None
+    training: dict[str, TrainingMetrics]
     histories: dict[str, pd.DataFrame]
-    samples: dict[str, Rows]
-    evaluations: dict[str, dict[str, Any]]
-    answers: dict[str, Rows]
-    further: dict[str, dict[str, Rows]]
-    sampled: dict[str, Rows]
-    probes: dict[str, Rows]
-    checkpoints: dict[str, Rows]
-    comparison: Rows
-    gains: Rows
-    seeds: Rows
+    samples: dict[str, list[TrainingSample]]
+    evaluations: dict[str, Evaluation]
+    answers: dict[str, list[GradedAnswer]]
+    further: dict[str, dict[str, list[GradedAnswer]]]
+    sampled: dict[str, list[GradedSamples]]
+    probes: dict[str, list[Probe]]
+    checkpoints: dict[str, list[CheckpointMetrics]]
+    comparison: list[Comparison]
+    attribution: list[Attribution]
+    seeds: list[SeedSpread]
 
     @property
     def parameters(self) -> int:
@@ -46,20 +65,22 @@ class Results:
     def device(self) -> str:
         return next(iter(self.training.values()))["effective_config"]["device"]
 
-    def measures(self, model: str, decoding: str) -> Rows:
-        """The model's measures of one decoding: greedy or sampled."""
-        return [measure for measure in self.evaluations[model]["measures"] if measure["decoding"] == decoding]
+    def task_metrics(self, model: str, decoding: Literal["greedy", "sampled"]) -> list[TaskMetric]:
+        """The model's metrics of one decoding, of all tasks."""
+        return [metric for metric in self.evaluations[model]["measures"] if metric["decoding"] == decoding]
 
 
 def read_results(results: Path, params: Params) -> Results:
     trained = {variant: results / "train" / variant for variant in params.variants}
     evaluated = {model: results / "evaluate" / model for model in ["base", *params.variants]}
-    evaluations = {model: read_json(folder / "metrics.json") for model, folder in evaluated.items()}
-    first, *further = tasks(params)
-    asked_with_sampling = [
+    evaluations: dict[str, Evaluation] = {
+        model: read_json(folder / "metrics.json") for model, folder in evaluated.items()
+    }
+    first_task, *further_tasks = tasks(params)
+    with_samples = [
         model
-        for model, figures in evaluations.items()
-        if any(measure["decoding"] == "sampled" for measure in figures["measures"])
+        for model, evaluation in evaluations.items()
+        if any(metric["decoding"] == "sampled" for metric in evaluation["measures"])
     ]
     return Results(
         source=read_json(results / "download" / "source.json"),
@@ -70,14 +91,15 @@ def read_results(results: Path, params: Params) -> Results:
         histories={variant: pd.read_csv(folder / "history.csv") for variant, folder in trained.items()},
         samples={variant: read_jsonl(folder / "samples.jsonl") for variant, folder in trained.items()},
         evaluations=evaluations,
-        answers={model: read_jsonl(folder / first.file) for model, folder in evaluated.items()},
+        answers={model: read_jsonl(folder / first_task.file) for model, folder in evaluated.items()},
         further={
-            one.name: {model: read_jsonl(folder / one.file) for model, folder in evaluated.items()} for one in further
+            task.name: {model: read_jsonl(folder / task.file) for model, folder in evaluated.items()}
+            for task in further_tasks
         },
-        sampled={model: read_jsonl(evaluated[model] / "sampled.jsonl") for model in asked_with_sampling},
+        sampled={model: read_jsonl(evaluated[model] / "sampled.jsonl") for model in with_samples},
         probes={model: read_jsonl(folder / "probes.jsonl") for model, folder in evaluated.items()},
         checkpoints={model: read_jsonl(folder / "checkpoints.jsonl") for model, folder in evaluated.items()},
         comparison=read_json(results / "compare" / "comparison.json"),
-        gains=read_json(results / "compare" / "gains.json"),
+        attribution=read_json(results / "compare" / "gains.json"),
         seeds=read_json(results / "compare" / "seeds.json"),
     )

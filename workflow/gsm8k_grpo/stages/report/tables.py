@@ -1,42 +1,54 @@
-"""The measures of every model as tables: sampled answers, baseline prompts, other test sets."""
+"""The metrics of every model as tables: of sampled answers, of other prompts, and of other test sets."""
 
-from typing import Any
+from typing import Literal, TypedDict
 
+from gsm8k_grpo.analysis.metrics import EXTRACTIONS
+from gsm8k_grpo.records import TaskMetric
 from gsm8k_grpo.stages.evaluate.tasks import TRAINED
-from gsm8k_grpo.stages.report.results import Results, Rows
+from gsm8k_grpo.stages.report.results import Results
 
 
-def tables(found: Results) -> dict[str, Rows]:
-    """The measures as tables: `sampled`, `prompts` and `sets`, each empty where nothing of it was measured.
+class TableRow(TypedDict):
+    """A row of a table: one model with one way of extracting, one prompt or one set."""
 
-    A row has the model, the parser or the prompt or the set, `n`, and `cells`, a measure by the name of its metric.
-    """
-    sampled, prompts, sets = [], [], []
-    for model in found.evaluations:
-        for parser in ("strict", "flexible"):
+    model: str
+    name: str
+    """Of the way of extracting, of the prompt, or of the set."""
+    n: int
+    cells: dict[str, TaskMetric]
+    """By the name of the metric, without that of the way of extracting."""
+
+
+def tables(results: Results) -> dict[str, list[TableRow]]:
+    """The tables `sampled`, `prompts` and `sets`; one is empty if the run has nothing to show in it."""
+    sampled: list[TableRow] = []
+    prompts: list[TableRow] = []
+    sets: list[TableRow] = []
+    for model in results.evaluations:
+        for extraction in EXTRACTIONS:
             cells = {
-                measure["metric"].removeprefix(f"{parser}_"): measure
-                for measure in found.measures(model, "sampled")
-                if measure["metric"].startswith(f"{parser}_")
+                metric["metric"].removeprefix(f"{extraction}_"): metric
+                for metric in results.task_metrics(model, "sampled")
+                if metric["metric"].startswith(f"{extraction}_")
             }
             if cells:
-                asked = next(iter(cells.values()))["n"]
-                sampled.append({"model": model, "parser": parser, "n": asked, "cells": cells})
-        greedy = found.measures(model, "greedy")
-        on_test = [measure for measure in greedy if measure["set"] == "test"]
-        trained = [measure for measure in greedy if measure["prompt"] == TRAINED]
-        prompts += _by(on_test, "prompt", model)
-        sets += _by(trained, "set", model)
+                n = next(iter(cells.values()))["n"]
+                sampled.append({"model": model, "name": extraction, "n": n, "cells": cells})
+        greedy = results.task_metrics(model, "greedy")
+        prompts += _rows([metric for metric in greedy if metric["set"] == "test"], "prompt", model)
+        sets += _rows([metric for metric in greedy if metric["prompt"] == TRAINED], "set", model)
     return {
         "sampled": sampled,
-        "prompts": prompts if len({row["prompt"] for row in prompts}) > 1 else [],
-        "sets": sets if len({row["set"] for row in sets}) > 1 else [],
+        "prompts": prompts if len({row["name"] for row in prompts}) > 1 else [],
+        "sets": sets if len({row["name"] for row in sets}) > 1 else [],
     }
 
 
-def _by(measures: Rows, key: str, model: str) -> Rows:
-    rows: dict[str, dict[str, Any]] = {}
-    for measure in measures:
-        row = rows.setdefault(measure[key], {"model": model, key: measure[key], "n": measure["n"], "cells": {}})
-        row["cells"][measure["metric"]] = measure
+def _rows(metrics: list[TaskMetric], key: Literal["prompt", "set"], model: str) -> list[TableRow]:
+    """One row per prompt or set."""
+    rows: dict[str, TableRow] = {}
+    for metric in metrics:
+        name = metric[key]
+        row = rows.setdefault(name, {"model": model, "name": name, "n": metric["n"], "cells": {}})
+        row["cells"][metric["metric"]] = metric
     return list(rows.values())

@@ -1,10 +1,12 @@
-"""history.csv: one row per optimizer step, in the terms of this project.
+"""history.csv: one row per optimizer step, with this project's names for TRL's log keys.
 
-TRL logs rewards and completion lengths only at the steps that generate; a step that trains on an earlier
-generation's completions gets that generation's values here, for it is what the step learned from.
+TRL logs rewards and completion lengths only at the steps that generate.  A step that learns from completions of an
+earlier generation gets that generation's values here.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pandas as pd
 
 from gsm8k_grpo.config.sections import Train
 from gsm8k_grpo.gsm8k.rewards import SUFFIX
+from gsm8k_grpo.records import HistoryRow
 
 COLUMNS = {
     "reward": "reward",
@@ -32,49 +35,68 @@ COLUMNS = {
 SECONDS = ("seconds_generate", "seconds_score", "seconds_update")
 OF_THE_GENERATION = {"reward", "reward_std", "zero_variance_share", "completion_tokens", "clipped_share", "tokens"}
 
-Row = dict[str, float | int | None]
 
+@dataclass(frozen=True)
+class HistoryFormat:
+    """Turns a trainer's log into rows.
 
-def rows(log_history: Iterable[dict[str, Any]], train: Train, rewards: Iterable[str]) -> list[Row]:
-    """The rows of a run from the Trainer's `state.log_history`, see `row`."""
-    found: list[Row] = []
-    for logged in log_history:
-        if "grad_norm" in logged:  # the summary that ends a run has none
-            found.append(row(logged, found[-1] if found else None, train, rewards))
-    return found
+    A row has the columns `step, prompts_seen, epoch`, those of `COLUMNS`, and `reward_<name>` for each reward.  A value
+    that the method does not log is None: `kl` without a reference model, and the rewards in supervised fine-tuning.
 
-
-def row(logged: dict[str, Any], before: Row | None, train: Train, rewards: Iterable[str]) -> Row:
-    """One step's row, from its log entry and the row before it.
-
-    Columns are `step, prompts_seen, epoch`, those of `COLUMNS`, and `reward_<name>` for each reward.  `kl` is
-    None where the run uses none, and so is what GRPO alone has in a run of supervised fine-tuning, whose entry says
-    `prompts_seen` itself and has the length of the answers for that of completions.
+    Attributes:
+        prompts_seen: how many prompts the steps up to a given one have trained on.
+        rewards: names of the reward functions.
     """
-    found: Row = {
-        "step": logged["step"],
-        "prompts_seen": logged.get("prompts_seen", _prompts_seen(logged["step"], train)),
-        "epoch": logged["epoch"],
-    }
-    for column, key in (COLUMNS | {f"reward_{name}": f"rewards/{name}{SUFFIX}/mean" for name in rewards}).items():
-        carried = column in OF_THE_GENERATION or column.startswith("reward_")
-        found[column] = logged.get(key, before[column] if carried and before else None)
-    return found
+
+    prompts_seen: Callable[[int], int]
+    rewards: Sequence[str]
+
+    def rows(self, log_history: Iterable[dict[str, Any]]) -> list[HistoryRow]:
+        """The rows of a run, from `state.log_history` of its trainer."""
+        rows: list[HistoryRow] = []
+        for logged in log_history:
+            if "grad_norm" in logged:  # the summary at the end of a run has none
+                rows.append(self.row(logged, rows[-1] if rows else None))
+        return rows
+
+    def row(self, logged: dict[str, Any], before: HistoryRow | None) -> HistoryRow:
+        """The row of one step, from its log entry and the row before it."""
+        step = logged["step"]
+        row: HistoryRow = {"step": step, "prompts_seen": self.prompts_seen(step), "epoch": logged["epoch"]}
+        reward_keys = {f"reward_{name}": f"rewards/{name}{SUFFIX}/mean" for name in self.rewards}
+        for column, key in (COLUMNS | reward_keys).items():
+            carried = column in OF_THE_GENERATION or column.startswith("reward_")
+            row[column] = logged.get(key, before[column] if carried and before else None)
+        return row
+
+
+def prompts_seen_by_generation(step: int, train: Train) -> int:
+    """Prompts that the first `step` steps trained on, each counted once per generation.
+
+    Further iterations over the same generation add none.
+    """
+    per_step = train.per_device_train_batch_size * train.gradient_accumulation_steps // train.num_generations
+    generations, steps = divmod(step, train.optimizer_steps_per_generation)
+    return generations * train.prompts_per_generation + min(steps * per_step, train.prompts_per_generation)
+
+
+def prompts_seen_by_epoch(step: int, rows: int, batch_size: int, accumulation_steps: int) -> int:
+    """Rows that the first `step` steps trained on, each counted once per epoch.
+
+    The last step of an epoch trains on the rows that remain.
+    """
+    steps_per_epoch = math.ceil(math.ceil(rows / batch_size) / accumulation_steps)
+    epochs, steps = divmod(step, steps_per_epoch)
+    return epochs * rows + min(steps * batch_size * accumulation_steps, rows)
 
 
 def reward_columns(frame: pd.DataFrame) -> list[str]:
-    """The columns that hold the mean of one reward function each."""
-    return [column for column in frame if column.startswith("reward_") and column != "reward_std"]
+    """The columns that each hold the mean of one reward function."""
+    return [column for column in map(str, frame) if column.startswith("reward_") and column != "reward_std"]
 
 
-def read(path: Path) -> list[Row]:
-    """The rows of a history.csv, an empty cell as None."""
+def read(path: Path) -> list[HistoryRow]:
+    """The rows of a history.csv, with None for an empty cell."""
     frame = pd.read_csv(path)
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")
-
-
-def _prompts_seen(step: int, train: Train) -> int:
-    """Prompts that the steps so far trained on, each counted once a generation: further iterations add none."""
-    a_step = train.per_device_train_batch_size * train.gradient_accumulation_steps // train.num_generations
-    generations, steps = divmod(step, train.optimizer_steps_per_generation)
-    return generations * train.prompts_per_generation + min(steps * a_step, train.prompts_per_generation)
+    rows: list[Any] = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return rows

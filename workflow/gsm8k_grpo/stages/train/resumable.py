@@ -1,5 +1,5 @@
-"""What every trainer here adds to TRL's: it says where the time goes, stops at a figure that is no number, keeps
-adapters in 32 bit, and writes checkpoints that a run can go on from.
+"""What all trainers of this project add to TRL's: timings, a stop at values that are not finite, adapters in 32 bit,
+and checkpoints from which a run resumes.
 """
 
 import math
@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import is_peft_model
@@ -16,43 +16,53 @@ from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.stages.train import checkpoints
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, Trainer
+else:
+    Trainer = object  # the mixin comes before a subclass of Trainer among the bases of a class
+
 WATCHED = ("loss", "grad_norm", "reward")
 
 
 def arguments(variant: str, params: Params, run_folder: Path, warmup_ratio: float) -> dict[str, Any]:
-    """What every trainer is told beside its own section: length, seed, precision, what is logged and what is kept."""
+    """The arguments that do not depend on the method: length, seed, precision, logging and checkpoints."""
     length = params.variants[variant]
     return {
         "max_steps": length.max_steps or -1,
         "num_train_epochs": length.epochs or 1,
-        "warmup_steps": warmup_ratio,  # below 1 transformers reads it as a share
+        "warmup_steps": warmup_ratio,  # transformers reads a value below 1 as a share of the steps
         "seed": params.seed,
         "bf16": params.precision in ("mixed", "bfloat16"),
         "fp16": params.precision == "float16",
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "dataloader_pin_memory": torch.cuda.is_available(),  # PyTorch warns where there is no GPU to copy to
         "output_dir": str(run_folder),
         "save_total_limit": checkpoints.KEPT_LATEST,
         "logging_steps": 1,
-        "logging_nan_inf_filter": False,  # it would hide what the trainer must stop at
+        "logging_nan_inf_filter": False,  # it would hide the values at which training must stop
         "report_to": "none",
         "disable_tqdm": True,
     }
 
 
-class ResumableMixin:
-    """Stands before one of TRL's trainers among the bases of a class.
+class ResumableMixin(Trainer):
+    """Comes before one of TRL's trainers among the bases of a class.
 
-    Adds `seconds_generate`, `seconds_score` and `seconds_update` to every step's log.  `savers` write into the folder
-    of each checkpoint; `seconds_saving` is what checkpoints took in all.  `remedies` says what helps where a figure is
-    no number.
+    Adds `seconds_generate`, `seconds_score` and `seconds_update` to the log of every step.
+
+    Attributes:
+        savers: functions that write further files into the folder of each checkpoint.
+        seconds_saving: time that checkpoints have taken in this session.
+        remedies: a sentence for the error about a value that is not finite, which says what may help.
     """
 
     remedies: str
+    model: "PreTrainedModel"  # or a PeftModel around one, which passes on what is used here
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         for parameter in self.model.parameters():
-            # TRL brings the adapters of a quantised model to bfloat16, which rounds a step of 5e-6 away.
+            # TRL casts the adapters of a quantised model to bfloat16, which rounds away updates as small as 5e-6.
             if parameter.requires_grad and is_peft_model(self.model):
                 parameter.data = parameter.data.float()
         self.savers: list[Callable[[Path], None]] = []
@@ -60,17 +70,23 @@ class ResumableMixin:
         self._seconds = {"seconds_generate": 0.0, "seconds_score": 0.0}
         self._step_began = 0.0
 
-    def train(self, resume_from_checkpoint: Path | None = None):
-        return super().train(resume_from_checkpoint=resume_from_checkpoint and str(resume_from_checkpoint))
+    @property
+    def run_folder(self) -> Path:
+        """The folder of the run's checkpoints."""
+        return Path(str(self.args.output_dir))
 
-    def training_step(self, *args, **kwargs):
+    def train_from(self, checkpoint: Path | None) -> None:
+        """Train to the end, from a checkpoint or from the start."""
+        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         self._step_began = self._step_began or time.perf_counter()
         return super().training_step(*args, **kwargs)
 
-    def log(self, logs, start_time=None):
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         for name in WATCHED:
             if not math.isfinite(logs.get(name, 0.0)):
-                raise self.not_a_number(self.state.global_step, name, logs[name])
+                raise self.not_finite(self.state.global_step, name, logs[name])
         if self._step_began:
             total = time.perf_counter() - self._step_began
             logs |= self._seconds | {"seconds_update": total - sum(self._seconds.values())}
@@ -79,37 +95,38 @@ class ResumableMixin:
         super().log(logs, start_time)
 
     def checkpoint_size(self) -> int:
-        """Bytes of a checkpoint: the trained tensors, and what the optimizer remembers of each."""
+        """Approximate bytes of a checkpoint: the trained tensors and the optimizer's state of each."""
         states = self.optimizer.state.values() if self.optimizer else ()
-        remembered = [value for state in states for value in state.values() if torch.is_tensor(value)]
-        return self.weights_size() + sum(tensor.nbytes for tensor in remembered)
+        tensors = [value for state in states for value in state.values() if torch.is_tensor(value)]
+        return self.weights_size() + sum(tensor.nbytes for tensor in tensors)
 
     def weights_size(self) -> int:
+        """Bytes of the trained tensors."""
         return sum(parameter.nbytes for parameter in self.model.parameters() if parameter.requires_grad)
 
     def save_weights(self, folder: Path) -> None:
-        """The model and its tokenizer, and no pickle: transformers' copy of its arguments is one."""
+        """Save the model and its tokenizer, without the pickle of the training arguments that transformers adds."""
         self.save_model(str(folder))
         (folder / "training_args.bin").unlink()
         shutil.rmtree(folder / checkpoints.REFERENCE, ignore_errors=True)
 
-    def not_a_number(self, step: int, what: str, value: float) -> PipelineError:
-        before = checkpoints.newest(Path(self.args.output_dir))
+    def not_finite(self, step: int, what: str, value: float) -> PipelineError:
+        """The error for a value that is NaN or infinite."""
+        last = checkpoints.newest(self.run_folder)
         return PipelineError(
             f"step {step}: {what} is {value}; training stopped before it was saved. "
-            f"{f'{before} is the last good checkpoint' if before else 'There is no checkpoint yet'}. {self.remedies}"
+            f"{f'{last} is the last good checkpoint' if last else 'There is no checkpoint yet'}. {self.remedies}"
         )
 
-    def _save_checkpoint(self, model, trial):
-        run = Path(self.args.output_dir)
-        folder = run / f"checkpoint-{self.state.global_step}"
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        checkpoint = self.run_folder / f"checkpoint-{self.state.global_step}"
         began = time.perf_counter()
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad and not parameter.isfinite().all():
-                raise self.not_a_number(self.state.global_step, f"a weight of {name}", float("nan"))
-        with checkpoints.writing(run, folder, self.checkpoint_size()):
+                raise self.not_finite(self.state.global_step, f"a weight of {name}", float("nan"))
+        with checkpoints.writing(self.run_folder, checkpoint, self.checkpoint_size()):
             super()._save_checkpoint(model, trial)
             for save in self.savers:
-                save(folder)
-            checkpoints.seal(folder)
+                save(checkpoint)
+            checkpoints.seal(checkpoint)
         self.seconds_saving += time.perf_counter() - began

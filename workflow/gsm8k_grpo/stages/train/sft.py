@@ -1,14 +1,14 @@
-"""Supervised fine-tuning, the method `sft`: TRL's SFTTrainer on the answers of the rows that GRPO would be trained on.
+"""Supervised fine-tuning: TRL's SFTTrainer on the solutions of the rows that GRPO would be trained on.
 
-The loss is on the answer and the token that ends it; the question is read and not learned.  An answer of GSM8K is
-written as the system prompt asks, its work and its number between the tags; a free answer stands as it was given.
+The loss is on the solution and its end token, not on the question.  A solution of GSM8K is written as the system prompt
+asks for it, with its work and its number between the tags; a free answer is used as it is.
 """
 
-import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import SFTConfig, SFTTrainer
@@ -17,89 +17,90 @@ from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError, write_jsonl
 from gsm8k_grpo.gsm8k.solutions import tagged_solution, work_of
 from gsm8k_grpo.models import loading
+from gsm8k_grpo.records import Example
 from gsm8k_grpo.stages.train.resumable import ResumableMixin, arguments
 
-SHOWN = {"loss": "loss", "completions/mean_length": "tokens"}
-EFFECTIVE = (
-    "learning_rate", "lr_scheduler_type", "warmup_steps", "optim", "adam_beta1", "adam_beta2", "weight_decay",
-    "max_grad_norm", "per_device_train_batch_size", "gradient_accumulation_steps", "max_length", "loss_type", "packing",
-    "seed", "bf16", "fp16", "gradient_checkpointing",
-)  # fmt: skip
 IGNORED = -100  # PyTorch's label of a token without a loss
-THINKS, THOUGHT = "<think>", "</think>"
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+
+
+class TokenizedSolution(TypedDict):
+    """Prompt and solution as tokens; `labels` are `input_ids`, with `IGNORED` for the prompt."""
+
+    input_ids: list[int]
+    labels: list[int]
 
 
 class ResumableSFTTrainer(ResumableMixin, SFTTrainer):
-    """Logs `prompts_seen`, and the length of an answer and the tokens so far under GRPO's names."""
+    """SFTTrainer that logs the mean length of a solution and the tokens so far under GRPO's names."""
 
     remedies = "A lower sft.learning_rate or sft.max_grad_norm may help"
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        # Nothing is sampled: the file is there, and empty.
-        self.savers.append(lambda folder: write_jsonl(folder / "samples.jsonl", []))
-        self._answers = self._answer_tokens = 0
+        # No completions are sampled, but every method writes the file.
+        self.savers.append(lambda checkpoint: write_jsonl(checkpoint / "samples.jsonl", []))
+        self._solutions = 0  # since the last log entry
+        self._solution_tokens = torch.tensor(0)
 
-    def training_step(self, model, inputs, *args, **kwargs):
-        self._answers += len(inputs["labels"])
-        self._answer_tokens += (inputs["labels"] != IGNORED).sum()
+    def training_step(self, model: Any, inputs: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
+        self._solutions += len(inputs["labels"])
+        self._solution_tokens = self._solution_tokens + (inputs["labels"] != IGNORED).sum()
         return super().training_step(model, inputs, *args, **kwargs)
 
-    def log(self, logs, start_time=None):
-        if self._answers:
-            logs["completions/mean_length"] = float(self._answer_tokens / self._answers)
-            logs["prompts_seen"] = self._prompts_seen(self.state.global_step)
-            # TRL counts anew where a run goes on.
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self._solutions:
+            logs["completions/mean_length"] = float(self._solution_tokens / self._solutions)
+            # TRL starts to count anew in a resumed run.
             self._metrics["train"]["num_tokens"] = [self.state.num_input_tokens_seen]
-            self._answers = self._answer_tokens = 0
+            self._solutions, self._solution_tokens = 0, torch.tensor(0)
         super().log(logs, start_time)
-
-    def _prompts_seen(self, step: int) -> int:
-        """Rows that the steps so far trained on; the last step of an epoch takes what is left."""
-        rows, args = len(self.train_dataset), self.args
-        batches = math.ceil(rows / args.per_device_train_batch_size)
-        epochs, steps = divmod(step, math.ceil(batches / args.gradient_accumulation_steps))
-        a_step = args.per_device_train_batch_size * args.gradient_accumulation_steps
-        return epochs * rows + min(steps * a_step, rows)
 
 
 def build_trainer(
-    rows: list[dict[str, Any]], variant: str, model: str, params: Params, run_folder: Path
+    rows: list[Example], variant: str, model: str, params: Params, run_folder: Path
 ) -> ResumableSFTTrainer:
-    """The trainer of a variant on rows of extract; `model` is the base model's name or folder."""
+    """The trainer of a variant, see `TrainingMethod.build_trainer`."""
     network, tokenizer = loading.load(loading.Source(model), params)
-    learned = tokenize(rows, tokenizer, params)
-    made = ResumableSFTTrainer(
+    solutions = tokenize_solutions(rows, tokenizer, params)
+    trainer = ResumableSFTTrainer(
         model=loading.adapt(network, params.lora) if params.lora else network,
         processing_class=tokenizer,
         args=_config(variant, params, run_folder),
-        train_dataset=Dataset.from_list(learned),
+        train_dataset=Dataset.from_list(solutions),
     )
-    made.remove_callback(PrinterCallback)  # the bar says it
-    return made
+    trainer.remove_callback(PrinterCallback)  # the progress bar shows the log instead
+    return trainer
 
 
-def target(row: dict[str, Any], params: Params) -> str:
-    """What a model is to answer to a row of extract."""
+def target(row: Example, params: Params) -> str:
+    """The answer that the model is trained to give."""
     if params.extract.answers == "free":
         return row["solution"]
+    assert row["answer"] is not None  # only free answers may lack a number
     return tagged_solution(work_of(row["solution"]), row["answer"])
 
 
-def tokenize(rows: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, params: Params) -> list[dict[str, Any]]:
-    """`input_ids` and `labels` of each row: prompt, answer and its end token, labels on the latter two alone.
+def tokenize_solutions(
+    rows: list[Example], tokenizer: PreTrainedTokenizerBase, params: Params
+) -> list[TokenizedSolution]:
+    """Each row as the tokens of its prompt, its solution and an end token, with labels on the latter two.
 
-    Done here, as TRL renders a whole conversation, which the templates of reasoning models do otherwise than the prompt
-    that they answer to: its thoughts are left out.  Answers are cut at `sft.max_length` tokens, which is said.
+    TRL would render the whole conversation with the chat template.  The templates of reasoning models render that
+    differently from the prompt at generation: they leave out the thoughts of earlier turns.  So the prompt is rendered
+    alone.  Solutions are cut at `sft.max_length` tokens, with a message that says how many.
 
     Raises:
-        PipelineError: where a prompt leaves no room for its answer.
+        PipelineError: if a prompt leaves no room for its solution.
     """
-    longest, learned, cut = params.sft.max_length, [], 0
+    longest = params.sft.max_length
+    tokenized: list[TokenizedSolution] = []
+    cut = 0
     for row in rows:
-        prompt = tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
-        answer = _after(prompt, target(row, params)) + tokenizer.eos_token
-        before, after = tokenizer([prompt, answer], add_special_tokens=False)["input_ids"]
+        messages: list[Any] = row["prompt"]
+        prompt = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        solution = _continue_from(prompt, target(row, params)) + tokenizer.eos_token
+        before, after = tokenizer([prompt, solution], add_special_tokens=False)["input_ids"]
         if len(before) >= longest:
             raise PipelineError(
                 f"sft.max_length = {longest}: the prompt of {row['id']} alone has {len(before)} tokens; "
@@ -107,34 +108,29 @@ def tokenize(rows: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, par
             )
         cut += len(before) + len(after) > longest
         ids, labels = before + after, [IGNORED] * len(before) + after
-        learned.append({"input_ids": ids[:longest], "labels": labels[:longest]})
+        tokenized.append({"input_ids": ids[:longest], "labels": labels[:longest]})
     if cut:
         print(f"sft.max_length = {longest}: {cut} of {len(rows)} answers are longer and were cut", file=sys.stderr)
-    return learned
+    return tokenized
 
 
-def _after(prompt: str, answer: str) -> str:
-    """The answer as it goes on from the prompt: where that has opened a thought, the thought is closed first.
+def _continue_from(prompt: str, answer: str) -> str:
+    """The answer as a continuation of the prompt.
 
-    An answer that brings its own thoughts has them there, whether it opens them or not.
+    If the prompt ends by opening a thought, the thought is closed before the answer, unless the answer has thoughts of
+    its own, with or without the opening tag.
     """
-    if not prompt.rstrip().endswith(THINKS):
+    if not prompt.rstrip().endswith(THINK_OPEN):
         return answer
-    if THOUGHT in answer:
-        return answer.lstrip().removeprefix(THINKS).lstrip("\n")
-    return f"\n{THOUGHT}\n\n{answer}"
+    if THINK_CLOSE in answer:
+        return answer.lstrip().removeprefix(THINK_OPEN).lstrip("\n")
+    return f"\n{THINK_CLOSE}\n\n{answer}"
 
 
 def _config(variant: str, params: Params, run_folder: Path) -> SFTConfig:
-    """TRL's configuration: the section `sft` under TRL's own names, and what every trainer is told."""
+    """TRL's configuration: the section `sft`, whose keys are TRL's, and the arguments of every method."""
     return SFTConfig(
         **params.sft.model_dump(exclude={"warmup_ratio"}),
         **arguments(variant, params, run_folder, params.sft.warmup_ratio),
         include_num_input_tokens_seen="non_padding",
     )
-
-
-def effective_config(made: ResumableSFTTrainer) -> dict[str, Any]:
-    """What TRL really runs with, read back from the trainer."""
-    args = made.args.to_dict()
-    return {key: args[key] for key in EFFECTIVE} | {"trainer": "SFTTrainer"}

@@ -1,1 +1,1 @@
-"""The figures of the report: Vega-Lite panels, drawn in the page and as PNG."""
+"""The figures of the report: Vega-Lite specifications, drawn in the page and as PNG."""

@@ -1,112 +1,111 @@
-"""Panels with a row for each model: accuracy with its interval, where gains come from, where time goes."""
+"""Panels with one row per model: accuracy with its interval, where a difference comes from, where the time goes."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import altair as alt
 import pandas as pd
 
+from gsm8k_grpo.analysis import palette
 from gsm8k_grpo.analysis.formatting import percent
-from gsm8k_grpo.analysis.metrics import METRICS
+from gsm8k_grpo.analysis.metrics import ACCURACIES, metric_interval, metric_value
+from gsm8k_grpo.records import Attribution, Evaluation, TrainingMetrics
 from gsm8k_grpo.stages.compare.attribution import KINDS
-from gsm8k_grpo.stages.report.figures.curves import Rows
+from gsm8k_grpo.stages.report.figures.panels import Panel, share_tooltip
 
-PARSER_COLOURS = ["#c0458c", "#888888"]  # none of the variants' first colours
-# Of Paul Tol's muted scheme, legible on white and on black.
-KIND_COLOURS = ["#ddaa33", "#3a8fb7", "#8a6fb0"]
-PART_COLOURS = ["#3a8fb7", "#aa3377", "#ddaa33", "#999999"]
-PARTS = {"seconds_generate": "generate", "seconds_score": "score", "seconds_update": "update"}
 MODEL_HEIGHT = 64
 BAR_HEIGHT = 36
 
 
-def accuracy(evaluations: Mapping[str, Mapping[str, Any]]) -> alt.LayerChart:
+def accuracy(evaluations: Mapping[str, Evaluation]) -> Panel:
     """Strict and flexible accuracy of each model with its interval: a forest plot."""
-    kinds = {metric: metric.removesuffix("_accuracy") for metric in METRICS}
-    rows = [
-        {
-            "model": model,
-            "accuracy": kind,
-            "share": figures[metric],
-            "low": figures[f"{metric}_ci95"][0],
-            "high": figures[f"{metric}_ci95"][1],
-            "shown": percent(figures[metric]),
-        }
-        for model, figures in evaluations.items()
-        for metric, kind in kinds.items()
-    ]
-    placed = alt.Chart(pd.DataFrame(rows)).encode(
-        x=alt.X("share:Q", title="share of the test questions answered right", axis=alt.Axis(format="%", tickCount=6)),
+    extractions = {metric: metric.removesuffix("_accuracy") for metric in ACCURACIES}
+    rows = []
+    for model, evaluation in evaluations.items():
+        for metric, extraction in extractions.items():
+            share = metric_value(evaluation, metric)
+            low, high = metric_interval(evaluation, metric)
+            rows.append(
+                {
+                    "model": model,
+                    "accuracy": extraction,
+                    "share": share,
+                    "low": low,
+                    "high": high,
+                    "label": percent(share),
+                }
+            )
+    names = list(extractions.values())
+    chart = alt.Chart(pd.DataFrame(rows)).encode(
+        x=alt.X("share:Q", title="share of test questions answered correctly", axis=alt.Axis(format="%", tickCount=6)),
         y=alt.Y("model:N", title=None, sort=list(evaluations), axis=alt.Axis(labelFontSize=13, labelLimit=110)),
-        yOffset=alt.YOffset("accuracy:N", sort=list(kinds.values()), scale=alt.Scale(paddingOuter=0.5)),
-        color=alt.Color("accuracy:N", sort=list(kinds.values()), title=None, scale=alt.Scale(range=PARSER_COLOURS)),
-        tooltip=[
-            "model:N",
-            "accuracy:N",
-            alt.Tooltip("share:Q", format=".1%"),
-            alt.Tooltip("low:Q", format=".1%", title="95 % interval from"),
-            alt.Tooltip("high:Q", format=".1%", title="to"),
-        ],
+        yOffset=alt.YOffset("accuracy:N", sort=names, scale=alt.Scale(paddingOuter=0.5)),
+        color=alt.Color("accuracy:N", sort=names, title=None, scale=alt.Scale(range=list(palette.EXTRACTIONS))),
+        tooltip=["model:N", "accuracy:N", *share_tooltip("correct")],
     )
     return alt.layer(
-        placed.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q"),
-        placed.mark_point(filled=True, size=90, opacity=1),
-        placed.mark_text(align="left", dx=8, baseline="middle", fontSize=12).encode(x="high:Q", text="shown:N"),
+        chart.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q"),
+        chart.mark_point(filled=True, size=90, opacity=1),
+        chart.mark_text(align="left", dx=8, baseline="middle", fontSize=12).encode(x="high:Q", text="label:N"),
     ).properties(
         height=MODEL_HEIGHT * len(evaluations),
         description="Strict and flexible accuracy of each model with 95 % intervals",
     )
 
 
-def gains(gains: Rows) -> alt.LayerChart:
-    """Newly right and newly wrong questions of each pair of models, by what changed."""
+def gains(attribution: Sequence[Attribution]) -> Panel:
+    """Newly correct and newly wrong questions of each pair of models, by what changed."""
     rows = [
         {
-            "compared": f"{pair['b']} against {pair['a']}",
+            "models": f"{pair['b']} vs. {pair['a']}",
             "changed": kind,
-            "place": KINDS.index(kind),
+            "position": KINDS.index(kind),
             "result": result,
-            "questions": pair[result][kind],
-            "share": sign * pair[result][kind] / pair["n"],
+            "questions": counts[kind],
+            "share": sign * counts[kind] / pair["n"],
         }
-        for pair in gains
-        for result, sign in (("fixed", 1), ("broken", -1))
+        for pair in attribution
+        for counts, result, sign in ((pair["fixed"], "newly correct", 1), (pair["broken"], "newly wrong", -1))
         for kind in KINDS
     ]
-    pairs = list(dict.fromkeys(row["compared"] for row in rows))
-    placed = alt.Chart(pd.DataFrame(rows)).encode(
-        y=alt.Y("compared:N", title=None, sort=pairs, axis=alt.Axis(labelFontSize=12, labelLimit=170)),
-        x=alt.X("share:Q", title="share of the questions", axis=alt.Axis(format="%", tickCount=6)),
-        color=_parts_colour("changed", list(KINDS), KIND_COLOURS),
-        order=alt.Order("place:Q"),
-        tooltip=["compared:N", "changed:N", "result:N", "questions:Q", alt.Tooltip("share:Q", format="+.1%")],
+    pairs = [f"{pair['b']} vs. {pair['a']}" for pair in attribution]
+    chart = alt.Chart(pd.DataFrame(rows)).encode(
+        y=alt.Y("models:N", title=None, sort=pairs, axis=alt.Axis(labelFontSize=12, labelLimit=170)),
+        x=alt.X("share:Q", title="share of questions", axis=alt.Axis(format="%", tickCount=6)),
+        color=_part_colour("changed", list(KINDS), palette.CHANGES),
+        order=alt.Order("position:Q"),
+        tooltip=["models:N", "changed:N", "result:N", "questions:Q", alt.Tooltip("share:Q", format="+.1%")],
     )
-    zero = alt.Chart(pd.DataFrame({"share": [0]})).mark_rule(color="#888888").encode(x="share:Q")
-    return alt.layer(placed.mark_bar(height=18), zero).properties(
+    zero = alt.Chart(pd.DataFrame({"share": [0]})).mark_rule(color=palette.BASE).encode(x="share:Q")
+    return alt.layer(chart.mark_bar(height=18), zero).properties(
         height=BAR_HEIGHT * len(pairs),
-        description="Questions newly right and newly wrong between each pair of models, by what changed",
+        description="Newly correct and newly wrong questions of each pair of models, by what changed",
     )
 
 
-def timing(training: Mapping[str, Mapping[str, Any]]) -> alt.LayerChart:
-    """How each run's seconds split into generating, scoring, updating and the rest."""
+def timing(training: Mapping[str, TrainingMetrics]) -> Panel:
+    """How each run's time splits into generating, scoring, updating and the rest."""
     rows = []
+    names: list[str] = []
     for variant, run in training.items():
-        parts = {name: run[key] for key, name in PARTS.items()}
+        parts = {
+            "generate": run["seconds_generate"],
+            "score": run["seconds_score"],
+            "update": run["seconds_update"],
+        }
         parts["rest"] = max(0.0, run["seconds"] - sum(parts.values()))
+        names = list(parts)
         rows += [
-            {"variant": variant, "part": part, "place": place, "seconds": seconds}
-            for place, (part, seconds) in enumerate(parts.items())
+            {"variant": variant, "part": part, "position": position, "seconds": seconds}
+            for position, (part, seconds) in enumerate(parts.items())
         ]
-    names = [*PARTS.values(), "rest"]
     bar = (
         alt.Chart(pd.DataFrame(rows))
         .mark_bar(height=18)
         .encode(
             y=alt.Y("variant:N", title=None, sort=list(training), axis=alt.Axis(labelFontSize=13, labelLimit=110)),
-            x=alt.X("seconds:Q", stack="normalize", title="share of the time", axis=alt.Axis(format="%", tickCount=5)),
-            color=_parts_colour("part", names, PART_COLOURS),
-            order=alt.Order("place:Q"),
+            x=alt.X("seconds:Q", stack="normalize", title="share of time", axis=alt.Axis(format="%", tickCount=5)),
+            color=_part_colour("part", names, palette.TIME),
+            order=alt.Order("position:Q"),
             tooltip=["variant:N", "part:N", alt.Tooltip("seconds:Q", format=",.1f")],
         )
     )
@@ -115,6 +114,6 @@ def timing(training: Mapping[str, Mapping[str, Any]]) -> alt.LayerChart:
     )
 
 
-def _parts_colour(field: str, names: list[str], colours: list[str]) -> alt.Color:
+def _part_colour(field: str, names: Sequence[str], colours: Sequence[str]) -> alt.Color:
     legend = alt.Legend(symbolType="square", symbolStrokeWidth=0, columns=len(names))
-    return alt.Color(f"{field}:N", title=None, scale=alt.Scale(domain=names, range=colours), legend=legend)
+    return alt.Color(f"{field}:N", title=None, scale=alt.Scale(domain=list(names), range=list(colours)), legend=legend)

@@ -1,10 +1,10 @@
-"""The report's figures: accuracy with intervals, sampled, and over training; gains, rewards, training health, time.
+"""The report's figures: accuracy (greedy, sampled, over training), its attribution, rewards, training health, time.
 
-A figure is a row of panels.  Each panel is one Vega-Lite specification, which the page embeds and which
-vl-convert draws into the figure's PNG.
+A figure consists of panels.  Each panel is one Vega-Lite specification, which the page embeds and which vl-convert
+draws into the figure's PNG.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -15,9 +15,12 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
+from gsm8k_grpo.analysis.metrics import EXTRACTIONS
 from gsm8k_grpo.config.methods import METHODS
 from gsm8k_grpo.files import write_bytes
+from gsm8k_grpo.records import Attribution, CheckpointMetrics, Evaluation, TrainingMetrics
 from gsm8k_grpo.stages.report.figures import bars, curves
+from gsm8k_grpo.stages.report.figures.panels import Panel
 from gsm8k_grpo.stages.report.results import Results
 from gsm8k_grpo.stages.train.history import reward_columns
 
@@ -25,33 +28,39 @@ FONT = "Liberation Sans, Arial, sans-serif"
 LEARNING = {
     "strict_accuracy": "strict accuracy",
     "flexible_accuracy": "flexible accuracy",
-    "format_rate": "answers in the asked format",
+    "format_rate": "answers in the requested format",
 }
 HEALTH = {
     "entropy": "entropy of the next token (nats)",
-    "completion_tokens": "tokens a completion",
-    "clipped_share": "share of completions cut at the limit",
+    "completion_tokens": "tokens per completion",
+    "clipped_share": "share of completions cut off at the token limit",
     "zero_variance_share": "share of prompts with equal rewards",
-    "grad_norm": "norm of the gradient",
+    "grad_norm": "gradient norm",
     "kl": "KL from the base model (nats)",
 }
-VEGA_LITE = "6.1"  # in 6.4 the tooltip of the nearest point says "undefined" for a text (vega-lite pull request 9707)
+VEGA_LITE = "6.1"  # in 6.4 tooltips of the nearest point show "undefined" for texts (vega-lite pull request 9707)
 PNG_SCALE = 2
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels that are read together; `name` is the stem of the PNG, which has `columns` of `panel_width` pixels."""
+    """Panels that belong together.
+
+    Attributes:
+        name: the stem of the PNG and the prefix of the panels' ids in the page.
+        columns: panels in a row of the PNG.
+        panel_width: width of a panel of the PNG, in pixels.
+    """
 
     name: str
     title: str
     caption: str
-    panels: list[alt.LayerChart]
+    panels: list[Panel]
     columns: int
     panel_width: int
 
     def specifications(self) -> list[dict[str, Any]]:
-        """Vega-Lite of each panel as wide as the page lets it be; the page's style sheet sets the background."""
+        """Vega-Lite of each panel, as wide as its container; the page's style sheet sets the background."""
         schema = {"$schema": f"https://vega.github.io/schema/vega-lite/v{VEGA_LITE}.json"}
         panels = [_styled(panel.properties(width="container"), "transparent") for panel in self.panels]
         return [panel.to_dict() | schema for panel in panels]
@@ -59,91 +68,92 @@ class Figure:
     def write_png(self, folder: Path) -> Path:
         path = folder / f"{self.name}.png"
         chart = alt.concat(*(panel.properties(width=self.panel_width) for panel in self.panels), columns=self.columns)
-        picture = BytesIO()
-        _styled(chart, "white").save(picture, format="png", scale_factor=PNG_SCALE)
-        write_bytes(path, picture.getvalue())
+        image = BytesIO()
+        _styled(chart, "white").save(image, format="png", scale_factor=PNG_SCALE)
+        write_bytes(path, image.getvalue())
         return path
 
 
 @cache
 def javascript() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script that needs no network and defines `vegaEmbed`; seconds to make."""
-    return vl_convert.javascript_bundle(vl_version=VEGA_LITE)
+    """Vega, Vega-Lite and Vega-Embed as one script that needs no network and defines `vegaEmbed`; takes seconds."""
+    return vl_convert.javascript_bundle(vl_version=VEGA_LITE)  # type: ignore[call-arg]  # the stub omits a default
 
 
-def figures(found: Results) -> list[Figure]:
-    """Every figure of the report; there is none of what was not measured."""
-    supervised = [name for name, run in found.training.items() if not METHODS[run["method"]].learns_from_rewards]
-    rewarded = {name: history for name, history in found.histories.items() if name not in supervised}
+def figures(results: Results) -> list[Figure]:
+    """The report's figures, without those that the run has no data for."""
+    supervised = [name for name, run in results.training.items() if not METHODS[run["method"]].learns_from_rewards]
+    rewarded = {name: history for name, history in results.histories.items() if name not in supervised}
     return [
-        _accuracy(found.evaluations),
-        _gains(found.gains),
-        *([_sampled(found)] if found.sampled else []),
-        *([_learning(found.checkpoints)] if found.checkpoints["base"] else []),
+        _accuracy(results.evaluations),
+        _gains(results.attribution),
+        *([_sampled(results)] if results.sampled else []),
+        *([_learning(results.checkpoints)] if results.checkpoints["base"] else []),
         *([_rewards(rewarded)] if rewarded else []),
-        _health(found.histories, supervised),
-        _timing(found.training),
+        _health(results.histories, supervised),
+        _timing(results.training),
     ]
 
 
-def _accuracy(evaluations: Mapping[str, Mapping[str, Any]]) -> Figure:
+def _accuracy(evaluations: Mapping[str, Evaluation]) -> Figure:
     return Figure(
         "accuracy",
         "Accuracy",
-        f"Share of the {evaluations['base']['n']:,} test questions answered right, with Wilson's 95 % intervals. "
-        "Strict reads the number between the answer tags, flexible the last number of the text.",
+        f"Share of the {evaluations['base']['n']:,} test questions answered correctly, with Wilson's 95 % intervals. "
+        "Strict grades the number between the answer tags, flexible the last number of the text.",
         [bars.accuracy(evaluations)],
         columns=1,
         panel_width=600,
     )
 
 
-def _gains(gains: curves.Rows) -> Figure:
+def _gains(attribution: Sequence[Attribution]) -> Figure:
     return Figure(
         "gains",
         "Where the difference comes from",
-        "Questions that only one of the two models answers right (strict), as a share of all: to the right those newly "
-        "right, to the left those newly wrong. Format: the last number was right before and after, so the form alone "
-        "changed. Answer: the form was as asked before and after, so the number alone changed. Both: neither.",
-        [bars.gains(gains)],
+        "Questions that only one of the two models answers correctly (strict), as a share of all questions. Right of "
+        "zero: newly correct. Left of zero: newly wrong. Format: the last number was correct before and after, so only "
+        "the format changed. Answer: the format was correct before and after, so only the number changed. Both: all "
+        "other questions.",
+        [bars.gains(attribution)],
         columns=1,
         panel_width=600,
     )
 
 
-def _sampled(found: Results) -> Figure:
-    measures = {model: found.measures(model, "sampled") for model in found.sampled}
+def _sampled(results: Results) -> Figure:
+    metrics = {model: results.task_metrics(model, "sampled") for model in results.sampled}
     return Figure(
         "sampled",
-        "Right in k tries",
-        "pass@k: the chance that at least one of k sampled answers is right, estimated without bias from all the "
+        "Correct in k samples",
+        "pass@k: the probability that at least one of k sampled answers is correct, an unbiased estimate from all "
         "samples of a question. Bands: 95 % intervals.",
-        [curves.of_tries(measures, parser) for parser in ("strict", "flexible")],
+        [curves.pass_at_k_curve(metrics, extraction) for extraction in EXTRACTIONS],
         columns=2,
         panel_width=300,
     )
 
 
-def _timing(training: Mapping[str, Mapping[str, Any]]) -> Figure:
+def _timing(training: Mapping[str, TrainingMetrics]) -> Figure:
     return Figure(
         "timing",
         "Where the time goes",
-        "Shares of a training run's time. Rest: saving, loading, logging.",
+        "Shares of each training run's time. Rest: saving checkpoints, loading, logging.",
         [bars.timing(training)],
         columns=1,
         panel_width=600,
     )
 
 
-def _learning(checkpoints: Mapping[str, curves.Rows]) -> Figure:
+def _learning(checkpoints: Mapping[str, Sequence[CheckpointMetrics]]) -> Figure:
     return Figure(
         "learning",
         "Accuracy over training",
-        f"Greedy answers to the {checkpoints['base'][0]['n']:,} questions of the validation split, which are not "
-        "trained on; the test split was not used here. The points of a line are the base model at the left edge, "
-        "the kept checkpoints, and the end of the run. Bands: Wilson's 95 % intervals. Point at a curve for its "
-        "steps and values.",
-        [curves.of_checkpoints(checkpoints, share, title) for share, title in LEARNING.items()],
+        f"Greedy answers to the {checkpoints['base'][0]['n']:,} questions of the validation split, which the models "
+        "are not trained on; the test split is not used here. The points of a line are the base model at the left "
+        "edge, the kept checkpoints, and the end of the run. Bands: Wilson's 95 % intervals. Point at a curve to see "
+        "its step and values.",
+        [curves.checkpoint_curve(checkpoints, share, title) for share, title in LEARNING.items()],
         columns=3,
         panel_width=300,
     )
@@ -151,31 +161,31 @@ def _learning(checkpoints: Mapping[str, curves.Rows]) -> Figure:
 
 def _rewards(histories: Mapping[str, pd.DataFrame]) -> Figure:
     columns = dict.fromkeys(column for history in histories.values() for column in reward_columns(history))
-    totals = {"reward": "reward, the weighted sum"} | {name: name.removeprefix("reward_") for name in columns}
+    titles = {"reward": "total reward (weighted sum)"} | {name: name.removeprefix("reward_") for name in columns}
     return Figure(
         "rewards",
         "Rewards",
-        f"Mean reward of the sampled completions over the prompts seen. {curves.DRAWN}",
-        [curves.of_history(histories, column, title) for column, title in totals.items()],
+        f"Mean reward of the sampled completions, by prompts seen. {curves.CAPTION}",
+        [curves.history_curve(histories, column, title) for column, title in titles.items()],
         columns=3,
         panel_width=300,
     )
 
 
 def _health(histories: Mapping[str, pd.DataFrame], supervised: list[str]) -> Figure:
-    measured = {
+    titles = {
         column: title
         for column, title in HEALTH.items()
         if any(history[column].notna().any() for history in histories.values())
     }
-    panels = [curves.of_history(histories, column, title) for column, title in measured.items()]
-    if supervised:  # of GRPO the loss says nothing
-        learned = {name: histories[name] for name in supervised}
-        panels.insert(0, curves.of_history(learned, "loss", "loss on the answers (supervised)"))
+    panels = [curves.history_curve(histories, column, title) for column, title in titles.items()]
+    if supervised:  # GRPO's loss says nothing about progress
+        of_supervised = {name: histories[name] for name in supervised}
+        panels.insert(0, curves.history_curve(of_supervised, "loss", "loss on the answers (supervised)"))
     return Figure(
         "training",
         "Training health",
-        f"{curves.DRAWN} A prompt whose completions all have the same reward teaches nothing.",
+        f"{curves.CAPTION} Nothing is learned from a prompt whose completions all have the same reward.",
         panels,
         columns=3,
         panel_width=300,

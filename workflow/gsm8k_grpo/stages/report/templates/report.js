@@ -1,28 +1,28 @@
-// The page's behaviour: the browser of all answers, tables that sort, charts, print.  Vega stands before it.
+// The page's behaviour: the answer browser, sortable tables, charts, printing.  Vega is loaded before this script.
 "use strict";
 
 const SHOWN_AT_ONCE = 10;
-const RESULTS = {fixed: "newly right", broken: "newly wrong", right: "right in both", wrong: "wrong in both"};
-const CHANGED = {format: "the form alone changed", answer: "the number alone changed", both: "form and number changed"};
+const RESULTS = {fixed: "newly correct", broken: "newly wrong", right: "correct in both", wrong: "wrong in both"};
+const CHANGED = {format: "only the format changed", answer: "only the number changed", both: "format and number changed"};
 const KINDS = {
   all: ["all", () => true],
-  fixed: ["fixed", change => change.result === "fixed"],
-  broken: ["broken", change => change.result === "broken"],
+  fixed: ["newly correct", change => change.result === "fixed"],
+  broken: ["newly wrong", change => change.result === "broken"],
   format: ["format only", change => change.by === "format"],
-  right: ["right in both", change => change.result === "right"],
+  right: ["correct in both", change => change.result === "right"],
   wrong: ["wrong in both", change => change.result === "wrong"],
 };
 
 const byId = id => document.getElementById(id);
 
-/** A new element; children are elements or texts, and a text never becomes markup. */
+/** A new element with elements or texts as children; a text never becomes markup. */
 function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
+  const created = Object.assign(document.createElement(name), properties);
+  created.append(...children);
+  return created;
 }
 
-// The browser of all answers: only those shown are in the document, a few at a time.
+// The answer browser.  The document holds only the answers that are shown, a few at a time.
 
 async function decompressed(base64) {
   const bytes = Uint8Array.from(atob(base64), character => character.charCodeAt(0));
@@ -38,73 +38,73 @@ function answerText(text, change) {
 
 function answerBox(model, answer, change) {
   const badge = element("p", {className: "badge"}, element("strong", {}, model), " ");
-  badge.append(element("span", {className: answer.strict ? "good" : "bad"}, answer.strict ? "✓ right" : "✗ wrong"));
+  badge.append(element("span", {className: answer.strict ? "good" : "bad"}, answer.strict ? "✓ correct" : "✗ wrong"));
   const remarks = [`${answer.tokens} tokens`];
   if (answer.flexible !== answer.strict)
-    remarks.unshift(answer.flexible ? "right if the form is disregarded" : "wrong if the form is disregarded");
-  if (answer.cut) remarks.push("cut at the limit");
-  if (answer.drawn) remarks.push(`${answer.drawn[0]} of ${answer.drawn[1]} samples right`);
+    remarks.unshift(answer.flexible ? "correct if the format is ignored" : "wrong if the format is ignored");
+  if (answer.cut) remarks.push("cut off at the token limit");
+  if (answer.samples) remarks.push(`${answer.samples[0]} of ${answer.samples[1]} samples correct`);
   badge.append(element("span", {className: "muted"}, ` ${remarks.join(", ")}`));
   return element("div", {}, badge, answerText(answer.text, change));
 }
 
 function questionArticle(question, models, variant, marked) {
   const change = question.changes[variant];
-  const told = [`gold ${question.gold}`, `${models[variant + 1]}: ${RESULTS[change.result]}`];
-  if (change.by) told.push(CHANGED[change.by]);
-  told.push(question.id);
+  const facts = [`gold ${question.gold}`, `${models[variant + 1]}: ${RESULTS[change.result]}`];
+  if (change.by) facts.push(CHANGED[change.by]);
+  facts.push(question.id);
   const boxes = models.map((model, index) =>
     answerBox(model, question.answers[index], marked && index > 0 ? question.changes[index - 1] : null));
   return element("article", {className: "question"},
     element("h4", {}, question.question),
-    element("p", {className: "muted"}, told.join(" · ")),
+    element("p", {className: "muted"}, facts.join(" · ")),
     element("div", {className: "answers"}, ...boxes));
 }
 
 async function browseAnswers() {
-  const {models, passes} = await decompressed(byId("completions-data").textContent);
-  for (const question of passes.flatMap(pass => pass.questions))
-    question.searched = [question.id, question.question, ...question.answers.map(answer => answer.text)]
+  const {models, tasks} = await decompressed(byId("completions-data").textContent);
+  for (const question of tasks.flatMap(task => task.questions))
+    question.searchText = [question.id, question.question, ...question.answers.map(answer => answer.text)]
       .join("\n").toLowerCase();
   let matching = [];
 
-  const chosen = () => ({
-    questions: passes[Number(byId("pass").value)].questions,
+  const selection = () => ({
+    questions: tasks[Number(byId("task").value)].questions,
     variant: Number(byId("variant").value),
     kind: document.querySelector("#kinds input:checked").value,
-    words: byId("search").value.toLowerCase(),
+    query: byId("search").value.toLowerCase(),
   });
 
-  function tellCount() {
-    const {questions} = chosen();
+  function showCount() {
+    const {questions} = selection();
     const shown = byId("questions").childElementCount;
     byId("counted").textContent =
       `${matching.length.toLocaleString("en")} of ${questions.length.toLocaleString("en")} questions, ` +
-      `${shown} shown, in the order of their set`;
+      `${shown} of them shown`;
     byId("more").hidden = shown >= matching.length;
   }
 
   function showMore() {
     const shown = byId("questions").childElementCount;
     const next = matching.slice(shown, shown + SHOWN_AT_ONCE);
-    const {variant} = chosen();
+    const {variant} = selection();
     byId("questions").append(
       ...next.map(question => questionArticle(question, models, variant, byId("marked").checked)));
-    tellCount();
+    showCount();
   }
 
   function select() {
-    const {questions, variant, kind, words} = chosen();
-    const of = KINDS[kind][1];
-    matching = questions.filter(question => of(question.changes[variant]) && question.searched.includes(words));
+    const {questions, variant, kind, query} = selection();
+    const matches = KINDS[kind][1];
+    matching = questions.filter(question => matches(question.changes[variant]) && question.searchText.includes(query));
     byId("questions").replaceChildren();
     showMore();
   }
 
   function countKinds() {
-    const {questions, variant} = chosen();
-    for (const [kind, [label, of]] of Object.entries(KINDS)) {
-      const count = questions.filter(question => of(question.changes[variant])).length;
+    const {questions, variant} = selection();
+    for (const [kind, [label, matches]] of Object.entries(KINDS)) {
+      const count = questions.filter(question => matches(question.changes[variant])).length;
       byId(`kind-${kind}`).textContent = `${label} (${count.toLocaleString("en")})`;
     }
   }
@@ -114,7 +114,7 @@ async function browseAnswers() {
     byId("kinds").append(element("label", {}, input, " ", element("span", {id: `kind-${kind}`})));
   }
   byId("browser").addEventListener("submit", event => event.preventDefault());
-  for (const id of ["pass", "variant"]) byId(id).addEventListener("change", () => { countKinds(); select(); });
+  for (const id of ["task", "variant"]) byId(id).addEventListener("change", () => { countKinds(); select(); });
   byId("browser").addEventListener("input", select);
   byId("more").addEventListener("click", showMore);
   countKinds();
@@ -122,9 +122,9 @@ async function browseAnswers() {
   byId("browser").hidden = false;
 }
 
-// Tables sort as the ARIA Authoring Practices Guide has it: a button in each heading, aria-sort on the column sorted.
+// Sortable tables follow the ARIA Authoring Practices Guide: a button in each heading, aria-sort on the sorted column.
 
-/** What a cell sorts by: its data-sort, else its number, else its text. */
+/** The sort key of a cell: its data-sort, otherwise its number, otherwise its text. */
 function sortKey(cell) {
   const text = cell.dataset.sort ?? cell.textContent.trim();
   const number = Number.parseFloat(text.replaceAll(",", "").replace("−", "-").replace(/^< /, ""));
@@ -155,8 +155,8 @@ function makeSortable(table) {
   }
 }
 
-// Charts, one after the other, so that the page stays responsive while they are drawn.  A screen reader gets a chart's
-// description and not its hundreds of marks; the numbers stand in tables.
+// Charts are drawn one after the other, so that the page stays responsive.  Screen readers get the description of a
+// chart instead of its hundreds of marks; the numbers are in the tables.
 
 async function drawCharts() {
   const specifications = JSON.parse(byId("specifications").textContent);
@@ -167,7 +167,7 @@ async function drawCharts() {
   }
 }
 
-// On paper everything is unfolded.
+// Printing unfolds everything.
 
 let closed = [];
 addEventListener("beforeprint", () => {

@@ -1,1 +1,26 @@
-"""GRPO: TRL's trainer made resumable, packed batches, and rollouts by vLLM or Unsloth."""
+"""GRPO: TRL's GRPOTrainer made resumable, packed batches, and rollouts by vLLM or Unsloth.
+
+The contract with the libraries.  TRL and transformers have no public hooks for some of what a resumable and packed run
+needs, so the classes here and in `stages.train` override or use the following names.  `test_trl_contract.py` compares
+them with the installed versions, so that an upgrade which changes one of them fails a test.
+
+Overridden in GRPOTrainer:
+    `_get_train_sampler`: an order of the prompts that depends on the seed and the epoch only.
+    `_generate`, `_calculate_rewards`: timings, autocast, a stop at rewards that are not finite, and `latest`.
+    `_load_from_checkpoint`: loads the trained adapter where the checkpoint also has one for the reference.
+    `_prepare_inputs`: keeps the completions of a prompt together (packed batches).
+    `_get_per_token_logps_and_entropies`, `_compute_loss`: the packed forward pass.
+Overridden in transformers' Trainer, by `ResumableMixin` and `ResumableSFTTrainer`:
+    `training_step`, `log`, `_save_checkpoint`.
+Overridden in VLLMGeneration:
+    `_init_vllm`, `sync_weights`: our engine, and weights with the adapters added on the way.
+Called in GRPOTrainer:
+    `_generate_and_score_completions`.
+Attributes of GRPOTrainer that are read or set:
+    `_step`, `_buffered_inputs`: the position within a generation and its batches, which a checkpoint holds.
+    `use_vllm`, `vllm_generation`, `vllm_importance_sampling_correction`, `_last_loaded_step`: set to use our engine.
+    `num_iterations`, `num_generations`, `temperature`, `beta`, `ref_model`, `reward_weights`, `reward_func_names`,
+    `top_entropy_quantile`, `_entropy_bonus_enabled`: read.
+Attributes of SFTTrainer and VLLMGeneration:
+    `_metrics` of the former; `llm`, `enable_sleep_mode`, `_llm_weights_sleeping` of the latter.
+"""

@@ -1,11 +1,12 @@
 """GRPO on packed batches: the update computes each prompt once for all its completions, without padding.
 
-The loss is TRL's, on log-probabilities that agree with TRL's to rounding.  TRL shuffles the completions of a
-generation over its batches; here those of a prompt stay together, so that a batch is of whole groups.  A group whose
-rewards are all equal has no advantage and a gradient of zero, which needs no forward and no backward pass.
+The loss is TRL's, on log-probabilities that agree with TRL's to rounding.  TRL shuffles the completions of a generation
+over its batches; here the completions of a prompt stay together, so that a batch consists of whole groups.  A group
+whose rewards are all equal has no advantage and a gradient of zero, so it needs no forward and no backward pass.
 """
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from accelerate.utils import is_peft_model
@@ -18,67 +19,111 @@ from gsm8k_grpo.stages.train.grpo import packing
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 
 
-class Unmoved(torch.autograd.Function):
-    """`values` as they are, and for `weights`, on which they do not depend, a gradient of zero rather than none: an
-    optimizer passes over a weight without a gradient, but moves one of gradient zero by its momentum and its decay.
+@dataclass(frozen=True)
+class Update:
+    """The call comes from the loss.
+
+    Attributes:
+        rows: (n,) indices of the rows with a gradient, whole groups; the others need not be computed.
+        old: (rows of the batch, completion length) log-probabilities before the update.
+    """
+
+    rows: Tensor
+    old: Tensor
+
+
+class ZeroGradient(torch.autograd.Function):
+    """Returns `values`, and gives `weights`, on which they do not depend, a gradient of zero rather than none.
+
+    An optimizer skips a weight without a gradient, but moves one whose gradient is zero by momentum and weight decay.
     """
 
     @staticmethod
-    def forward(ctx, values: Tensor, *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor, *weights: Tensor) -> Tensor:
         ctx.save_for_backward(*weights)
         return values.clone()
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return None, *map(torch.zeros_like, ctx.saved_tensors)
 
 
 class PackedGRPOTrainer(ResumableGRPOTrainer):
-    """`compiled` layers run as fewer and larger kernels on a card.
+    """GRPOTrainer whose forward passes run on packed batches.
 
-    With `old_log_probs: sampled` the ratio is taken to the probabilities that vLLM sampled with: it corrects at once
-    for the updates since then and for what vLLM computes differently, and needs no forward pass of its own.
+    TRL asks for log-probabilities in `_get_per_token_logps_and_entropies`, with the same arguments whatever it needs
+    them for.  Two of its calls need something else here, and `_next_call` says so beforehand; it is the only state that
+    is passed around TRL, and one call uses it up:
+        "unneeded": the call for the old log-probabilities, where vLLM's are used instead.
+        Update: the call within the loss, where groups without advantage are left out.
+        None: any other call, which gets all log-probabilities and exact entropies.
+
+    For an Update the entropies are an estimate, which serves the logged `entropy` only: minus the log-probability of
+    each sampled token, whose mean over sampled tokens is the entropy.  Exact values of some rows next to estimates of
+    others would not do, because which rows are computed depends on what was sampled.
+
+    Args:
+        compiled: compile the layers with torch.compile, so that they run as fewer and larger kernels.
+        sampled: take the ratio of the loss to the probabilities that vLLM sampled with, rather than to those that the
+            trainer computes after the generation.  It then corrects both for the updates since the generation and for
+            the difference between vLLM and the trainer, and saves a forward pass.
+
+    Raises:
+        ValueError: if an option of TRL needs exact entropies.
     """
 
-    def __init__(self, *args, compiled: bool, sampled: bool, **kwargs):
+    def __init__(self, *args: Any, compiled: bool, sampled: bool, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        if self.top_entropy_quantile < 1 or self._entropy_bonus_enabled:
+            raise ValueError(
+                "PackedGRPOTrainer has only an estimate of the entropies, for the log: top_entropy_quantile must be 1, "
+                "entropy_coef 0 and use_adaptive_entropy False; ResumableGRPOTrainer computes exact entropies"
+            )
         self.sampled = sampled
-        self._without_old = False
-        self._known: tuple[Tensor, Tensor] | None = None  # in the loss: rows to compute, old log-probabilities
+        self._next_call: Literal["unneeded"] | Update | None = None
         self.chunk = logprobs.chunk
         if compiled:
             self.chunk = torch.compile(logprobs.chunk, dynamic=True)
             for layer in self._without_adapters(self.model).get_decoder().layers:
                 layer.compile(dynamic=True)
 
-    def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Tensor]:
-        if self._step % self.steps_served == 0 or self._buffered_inputs is None:
-            generated = self._generate_and_score_completions(generation_batch)
-            if self.sampled:
-                generated["old_per_token_logps"] = generated["sampling_per_token_logps"]
-            self._buffered_inputs = split_tensor_dict(generated, self.args.steps_per_generation)
-        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        if self._step % self.batches_per_generation == 0 or self._buffered_inputs is None:
+            generated = self._generate_and_score(generation_batch)
+            self._buffered_inputs = split_tensor_dict(generated, self.batches)
+        return self._buffered_inputs[self._step % self.batches]
 
-    def _generate(self, prompts):
-        self._without_old = self.sampled and self.args.gradient_accumulation_steps % self.steps_served != 0
-        return super()._generate(prompts)
+    def _generate_and_score(self, generation_batch: list[dict[str, Any]]) -> dict[str, Any]:
+        """TRL's completions with their advantages, in the order of the prompts."""
+        if not self.sampled:
+            return self._generate_and_score_completions(generation_batch)
+        # TRL computes the old log-probabilities, in its first call after generating, if the update may follow a later
+        # step than the generation; the call after that, if any, is for the reference.
+        if self.args.gradient_accumulation_steps % self.batches_per_generation != 0:
+            self._next_call = "unneeded"
+        generated = self._generate_and_score_completions(generation_batch)
+        return generated | {"old_per_token_logps": generated["sampling_per_token_logps"]}
 
     def _get_per_token_logps_and_entropies(
-        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, **unused
+        self,
+        model: nn.Module,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        **unused: Any,
     ) -> tuple[Tensor | None, Tensor | None, None]:
-        if self._without_old:  # TRL's first call after a generation is for the old ones
-            self._without_old = False
+        call, self._next_call = self._next_call, None
+        if call == "unneeded":
             return None, None, None
         network = self._without_adapters(model)
-        if self._known is not None:
-            rows, old = self._known
-            # The mean over sampled tokens of what their probabilities say is the entropy, of all rows alike: exact
-            # values of some rows beside it would not do, for which rows are computed depends on what was sampled.
-            return self._of_rows(network, input_ids, attention_mask, rows, old), -old, None
-        groups = (batch_size or len(input_ids)) // self.num_generations * self.num_generations
+        if isinstance(call, Update):
+            return self._update_logps(network, input_ids, attention_mask, call), -call.old, None
+        rows_at_once = (batch_size or len(input_ids)) // self.num_generations * self.num_generations
         parts = [
-            self._of_groups(network, ids, mask, logits_to_keep)
-            for ids, mask in zip(input_ids.split(groups), attention_mask.split(groups), strict=True)
+            self._logps_and_entropies(network, ids, mask, logits_to_keep)
+            for ids, mask in zip(input_ids.split(rows_at_once), attention_mask.split(rows_at_once), strict=True)
         ]
         logps, entropies = (torch.cat(values) for values in zip(*parts, strict=True))
         return logps, entropies if compute_entropy else None, None
@@ -88,31 +133,37 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
         if old is not None:
             # A KL term has a gradient whatever the rewards are.
             varied = inputs["advantages"].view(-1, self.num_generations).any(1) | (self.beta != 0)
-            self._known = varied.repeat_interleave(self.num_generations).nonzero().squeeze(1), old
-        loss = super()._compute_loss(model, inputs)
-        self._known = None
-        return loss
+            rows = varied.repeat_interleave(self.num_generations).nonzero().squeeze(1)
+            self._next_call = Update(rows, old)
+        return super()._compute_loss(model, inputs)
 
-    def _of_rows(self, network: PreTrainedModel, ids: Tensor, mask: Tensor, rows: Tensor, old: Tensor) -> Tensor:
-        """Log-probabilities of a batch, computed of some `rows`, whole groups; of the others stand the `old` ones, so
-        that the ratio is 1."""
-        if len(rows) == 0:
-            return Unmoved.apply(old, *(weight for weight in network.parameters() if weight.requires_grad))
-        logps, _ = self._of_groups(network, ids[rows], mask[rows], old.shape[1])
-        return old.index_put((rows,), logps)
+    def _update_logps(self, network: PreTrainedModel, ids: Tensor, mask: Tensor, update: Update) -> Tensor:
+        """Log-probabilities of a batch, computed for the rows of the update.
+
+        The other rows get the old ones, so that their ratio is 1.
+        """
+        if len(update.rows) == 0:
+            trained = (weight for weight in network.parameters() if weight.requires_grad)
+            return ZeroGradient.apply(update.old, *trained)
+        length = update.old.shape[1]
+        logps, _ = self._logps_and_entropies(network, ids[update.rows], mask[update.rows], length)
+        return update.old.index_put((update.rows,), logps)
 
     def _without_adapters(self, model: nn.Module) -> PreTrainedModel:
-        """The model itself, which holds its adapters in its layers; the policy's or the reference's."""
-        model = self.accelerator.unwrap_model(model)
-        return model.get_base_model() if is_peft_model(model) else model
+        """The model inside the wrapper of peft; its layers hold the adapters."""
+        unwrapped: Any = self.accelerator.unwrap_model(model)
+        return unwrapped.get_base_model() if is_peft_model(unwrapped) else unwrapped
 
-    def _of_groups(self, network: PreTrainedModel, ids: Tensor, mask: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    def _logps_and_entropies(
+        self, network: PreTrainedModel, ids: Tensor, mask: Tensor, length: int
+    ) -> tuple[Tensor, Tensor]:
         """(rows, length) log-probabilities and entropies of the completions of whole groups."""
         packed = packing.pack(ids, mask, length, self.num_generations)
         decoder, head = network.get_decoder(), network.get_output_embeddings()
         with self.accelerator.autocast():
             states = decoder(**packed.inputs(network.config._attn_implementation)).last_hidden_state
-            found = logprobs.logps_and_entropies(
+            logps, entropies = logprobs.logps_and_entropies(
                 states[0, packed.sources], head, packed.targets, self.temperature, self.chunk
             )
-        return tuple(packing.unpack(values, packed, len(ids), length) for values in found)
+        rows = len(ids)
+        return packing.unpack(logps, packed, rows, length), packing.unpack(entropies, packed, rows, length)

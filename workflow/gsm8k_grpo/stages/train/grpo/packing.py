@@ -1,8 +1,8 @@
 """A batch of prompts and completions as one sequence: no padding, each prompt once for all its completions.
 
-The tokens of a group stand together, prompt first.  A completion's tokens see the prompt and their own past, nothing
-of the group's other completions, and have the positions that they would have alone: the same function of the weights
-as of a padded batch, on about a third fewer tokens with 6 completions a prompt.
+The tokens of a group are adjacent, the prompt first.  A completion's tokens attend to the prompt and to their own past,
+not to the other completions of the group, and have the positions that they would have alone.  The result is the same
+function of the weights as for a padded batch, on about a third fewer tokens with 6 completions per prompt.
 """
 
 from dataclasses import dataclass
@@ -16,27 +16,27 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-ATTENTION = "packed"  # the attention of a model that gets packed batches on a card
+ATTENTION = "packed"  # name of the attention implementation for packed batches on a GPU
 PROMPT = -1
-LOWEST = torch.finfo(torch.float16).min  # a score that is as good as none in every type
-WIDTH_STEP = 128  # the kernel's grid is a multiple of this wide, so that few widths are compiled
+LOWEST = torch.finfo(torch.float16).min  # a score that amounts to minus infinity in every type
+WIDTH_STEP = 128  # widths are rounded up to a multiple of this, so that the kernel is compiled for few of them
 
 
 @dataclass(frozen=True)
 class Packed:
-    """T tokens of a batch, of which N are of completions.
+    """A packed batch of T tokens, of which N belong to completions.
 
     Attributes:
         ids, positions: (1, T) tokens and their positions in their own sequence.
-        group: (T,) which prompt a token belongs to.
-        completion: (T,) which row of the batch, `PROMPT` for a prompt's token.
-        sources: (N,) the token whose hidden state predicts each token of a completion.
+        group: (T,) index of the prompt that a token belongs to.
+        completion: (T,) row of the batch that a token belongs to, `PROMPT` for a token of a prompt.
+        sources: (N,) index of the token whose hidden state predicts each token of a completion.
         targets: (N,) these tokens.
-        places: (N,) where they stand in the batch's completions, flattened.
-        keys: (K,) the tokens that each sequence sees, sequence after sequence: each prompt, then each of its
-            completions with the prompt before it.
+        places: (N,) their positions in the flattened completions of the batch.
+        keys: (K,) indices of the tokens that each sequence attends to, one sequence after another: each prompt, then
+            each of its completions with the prompt before it.
         query_starts, key_starts: (sequences + 1,) where a sequence's tokens and its `keys` begin.
-        width: no sequence has more keys.
+        width: upper bound of the keys of a sequence.
     """
 
     ids: Tensor
@@ -53,13 +53,16 @@ class Packed:
 
     @cached_property
     def mask(self) -> Tensor:
-        """(1, 1, T, T), True where a token sees another."""
+        """(1, 1, T, T), True where a token attends to another."""
         index = torch.arange(self.ids.shape[1], device=self.ids.device)
         own = (self.completion == PROMPT) | (self.completion == self.completion[:, None])
         return ((index <= index[:, None]) & (self.group == self.group[:, None]) & own)[None, None]
 
     def inputs(self, attention: str) -> dict[str, Any]:
-        """What a decoder takes: for `ATTENTION` the sequences, for others a mask; `eager` adds it to the scores."""
+        """The arguments of a decoder: sequences for the implementation `ATTENTION`, a mask for others.
+
+        The implementation `eager` adds its mask to the scores, so it gets numbers instead of booleans.
+        """
         common = {"input_ids": self.ids, "position_ids": self.positions, "use_cache": False}
         if attention == "eager":
             hidden = torch.zeros(self.mask.shape, device=self.mask.device).masked_fill(~self.mask, LOWEST)
@@ -74,9 +77,9 @@ def pack(ids: Tensor, mask: Tensor, completion_length: int, group_size: int) -> 
     """Pack a batch.
 
     Args:
-        ids, mask: (rows, prompt + completion) tokens and 1 where they count; prompts are padded on the left,
-            completions on the right, and each `group_size` rows in turn have one prompt.
-        completion_length: columns of the completions.
+        ids, mask: (rows, prompt + completion) tokens, and 1 for those that are not padding.  Prompts are padded on the
+            left, completions on the right, and every `group_size` consecutive rows have the same prompt.
+        completion_length: number of columns of the completions.
     """
     rows, length = ids.shape
     prompt_length = length - completion_length
@@ -89,7 +92,7 @@ def pack(ids: Tensor, mask: Tensor, completion_length: int, group_size: int) -> 
     packed_at = (kept.flatten().cumsum(0) - 1)[holder * length + column]
     predicted = (mask.bool() & ~of_prompt).flatten().nonzero().squeeze(1)
 
-    # A group's sequences: the prompt as its first row has it, then every row.
+    # The sequences of a group: the prompt, taken from its first row, then every row.
     in_groups = (-1, group_size, length)
     keys, seen = packed_at.view(in_groups), mask.bool().view(in_groups)
     keys, seen = torch.cat([keys[:, :1], keys], 1), torch.cat([seen[:, :1] & of_prompt, seen], 1)
@@ -110,13 +113,13 @@ def pack(ids: Tensor, mask: Tensor, completion_length: int, group_size: int) -> 
 
 
 def unpack(values: Tensor, packed: Packed, rows: int, completion_length: int) -> Tensor:
-    """(rows, completion_length) of what was computed for each completion token, zero where there is none."""
+    """The (N,) values of the completion tokens as (rows, completion_length), with zeros for padding."""
     empty = values.new_zeros(rows * completion_length)
     return empty.index_put((packed.places,), values).view(rows, completion_length)
 
 
 def _starts(tokens: Tensor) -> Tensor:
-    """Where each sequence begins, of (groups, sequences, columns) tokens that it has, and where the last one ends."""
+    """Where each sequence begins and the last one ends, from a (groups, sequences, columns) mask of their tokens."""
     ends = tokens.sum(-1).flatten().cumsum(0, dtype=torch.int32)
     return nn.functional.pad(ends, (1, 0))
 
@@ -126,12 +129,12 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Attention for transformers' AttentionInterface: PyTorch's flash attention over a packed batch's sequences.
 
-    Each sequence's keys end with its own tokens, to which flash attention aligns the causal mask.  A batch that is
-    not packed gets the attention that models have by default.
+    Flash attention aligns the causal mask with the last keys, and each sequence's keys end with its own tokens.  A
+    batch that is not packed gets PyTorch's scaled dot product attention, the default of models.
     """
     if "keys" not in kwargs:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    # Rotary positions leave float32 where the weights are so and the computation is not.
+    # Rotary embeddings return float32 if the weights are in float32, even under autocast to 16 bit.
     query, key, value = (states.squeeze(0).transpose(0, 1).to(value.dtype) for states in (query, key, value))
     attended = varlen_attn(
         query,
@@ -144,7 +147,7 @@ def attend(
         scale=kwargs["scaling"],
         window_size=(-1, 0),
     )
-    return attended[None], None
+    return attended[None], None  # type: ignore[call-overload]  # a tensor, unless return_aux is given
 
 
 AttentionInterface.register(ATTENTION, attend)

@@ -1,29 +1,30 @@
-"""Completions for training, by vLLM in the trainer's process: TRL's VLLMGeneration with the engine of `engines.py`.
+"""Completions for training by vLLM in the trainer's process: TRL's VLLMGeneration with our engine.
 
-The engine has weights of its own, which get those of the trainer, adapters added, before the first generation after an
-update.  TRL adds adapters to the trained weights and takes them off again, which in bfloat16 leaves a rounding error
-behind each time; here the sum goes to vLLM alone.
+vLLM has its own copy of the weights, which is replaced by the trainer's weights, with the adapters added, before the
+first generation after an update.  TRL would merge the adapters into the trained weights and unmerge them again, which
+in bfloat16 leaves a rounding error each time.  Here the sum goes only to vLLM.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from trl import GRPOTrainer
 from trl.generation.vllm_generation import VLLMGeneration, empty_cache
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.models.engine import stop_tokens
 from gsm8k_grpo.models.vllm_engine import start_vllm, vllm_model
-from gsm8k_grpo.stages.train.grpo.trainer import TRAINED
+from gsm8k_grpo.stages.train.grpo.trainer import TRAINED, ResumableGRPOTrainer
 
 
 class Rollouts(VLLMGeneration):
-    """What TRL's trainer asks for completions; see `grpo.Trainer.generate_with`."""
+    """Generates for a trainer, see `ResumableGRPOTrainer.generate_with`."""
 
-    def __init__(self, trainer: GRPOTrainer, params: Params):
+    def __init__(self, trainer: ResumableGRPOTrainer, params: Params):
+        assert params.vllm is not None  # engine vllm requires the section
         self.params = params
         super().__init__(
             model=trainer.model,
@@ -40,27 +41,29 @@ class Rollouts(VLLMGeneration):
         )
 
     def _init_vllm(self) -> None:
-        # Its weights come from the trainer, so it need not read any.
-        self.llm = start_vllm(self.model.name_or_path, self.params, sleep=self.enable_sleep_mode, load_format="dummy")
+        # The weights come from the trainer, so vLLM need not read any.
+        name = str(self.model.name_or_path)
+        self.llm = start_vllm(name, self.params, sleep=self.enable_sleep_mode, load_format="dummy")
         self._llm_weights_sleeping = self.enable_sleep_mode
         if self.enable_sleep_mode:
             self.llm.sleep(level=2)
 
     def sync_weights(self) -> None:
         if self.enable_sleep_mode:
-            empty_cache()  # what PyTorch holds for later is what vLLM is about to take
+            empty_cache()  # vLLM needs the memory that PyTorch has cached
             self.llm.wake_up(tags=["weights"])
             self._llm_weights_sleeping = False
-        vllm_model(self.llm).load_weights(merged_weights(self.model))
-        self.llm.reset_prefix_cache()  # keys and values of the weights before
-        torch.cuda.synchronize()  # vLLM may compute in a stream of its own
+        model: Any = vllm_model(self.llm)
+        model.load_weights(merged_weights(self.model))
+        self.llm.reset_prefix_cache()  # its keys and values are of the previous weights
+        torch.cuda.synchronize()  # vLLM may compute in another stream
 
 
 @torch.no_grad()
 def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The model's weights by the names that they have without adapters, these added; the model stays as it is."""
+    """The weights with adapters added, under the names that they have without adapters; the model is not changed."""
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    adapted = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
+    adapted: dict[str, Any] = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
     for name, parameter in base.named_parameters():
         layer, inside, leaf = name.partition(".base_layer.")
         if inside and leaf == "weight":

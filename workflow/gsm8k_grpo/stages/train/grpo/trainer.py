@@ -1,15 +1,20 @@
-"""TRL's GRPOTrainer, unchanged in what it computes: it also says where the time goes, stops at a figure that is no
-number, and writes checkpoints that a run can go on from at any step, with the same bytes as if it had not stopped.
+"""TRL's GRPOTrainer, with the same computation.
+
+It also measures time, stops at values that are not finite, and writes checkpoints at any step, from which a resumed run
+ends with the same bytes as an uninterrupted one.
 """
 
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from trl import GRPOTrainer
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+from trl import GRPOConfig, GRPOTrainer
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import RepeatSampler
 
@@ -22,10 +27,12 @@ TRAINED = "default"  # peft's name of the adapter that is trained
 
 
 class EpochSampler(RepeatSampler):
-    """TRL's sampler, with an order of each epoch that the epoch's number alone tells.
+    """TRL's sampler, with an order of the prompts that depends on the seed and the number of the epoch only.
 
-    TRL's own draws an order an epoch from one generator: a resumed run would begin with the first epoch's again.
+    TRL draws the order of each epoch from one generator, so a resumed run would repeat the order of the first epoch.
     """
+
+    seed: int
 
     def set_epoch(self, epoch: int) -> None:
         self.generator.manual_seed(self.seed)
@@ -34,54 +41,73 @@ class EpochSampler(RepeatSampler):
 
 
 class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
-    """Adds `latest`, the last generation batch: its prompts, completions and rewards, a row a completion, in groups of
-    `num_generations` rows per prompt.  Rewards have shape (completions, reward functions).
+    """GRPOTrainer whose checkpoints hold the generation that training is in the middle of.
+
+    Attributes:
+        latest: prompts, completions and rewards of the last generation, one row per completion, in groups of
+            `num_generations` rows per prompt.  Rewards have the shape (completions, reward functions).
     """
 
     remedies = "A lower train.learning_rate or train.max_grad_norm, or other rewards, may help"
-    latest: tuple[list[Any], list[Any], torch.Tensor]
+    latest: tuple[list[Any], list[Any], Tensor]
+    args: GRPOConfig
+    num_generations: int
+    max_completion_length: int
+    processing_class: PreTrainedTokenizerBase
+    _buffered_inputs: list[dict[str, Any]] | None  # type: ignore[assignment]  # TRL's has no type and begins as None
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if self.ref_model is not None:
-            # TRL loads the reference in 32 bit whatever the trained weights are in: twice the memory in 16.
-            self.ref_model.to(self.model.dtype)
+            # TRL loads the reference in 32 bit, which takes twice the memory where the trained weights are in 16 bit.
+            self.ref_model.to(self.model.dtype)  # type: ignore[arg-type]  # transformers wraps Module.to
         self.savers.append(self._save_generation)
 
     @property
-    def steps_served(self) -> int:
-        """Batches that one generation serves."""
-        return self.args.steps_per_generation * self.num_iterations
+    def batches(self) -> int:
+        """Batches into which a generation is split."""
+        return self.args.steps_per_generation  # type: ignore[return-value]  # GRPOConfig replaces None
+
+    @property
+    def batches_per_generation(self) -> int:
+        """Training batches that one generation serves, over all its iterations."""
+        return self.batches * self.num_iterations
 
     def generate_with(self, rollouts: VLLMGeneration, corrected: bool) -> None:
-        """Generate by vLLM; the loss is `corrected` for what vLLM computes differently, or it is not, see TRL."""
-        self.use_vllm, self.vllm_generation, self._last_loaded_step = True, rollouts, None
+        """Generate with vLLM.
+
+        Args:
+            corrected: multiply the loss by TRL's importance ratio between the trainer's and vLLM's probabilities.
+        """
+        self.use_vllm, self.vllm_generation, self._last_loaded_step = True, rollouts, -1
         self.vllm_importance_sampling_correction = corrected
 
-    def train(self, resume_from_checkpoint: Path | None = None):
-        if resume_from_checkpoint is not None:
-            self._load_generation(resume_from_checkpoint)
-        return super().train(resume_from_checkpoint)
+    def train_from(self, checkpoint: Path | None) -> None:
+        if checkpoint is not None:
+            self._load_generation(checkpoint)
+        super().train_from(checkpoint)
 
-    def _get_train_sampler(self, dataset=None):
-        theirs = super()._get_train_sampler(dataset)
+    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
+        sampler: Any = super()._get_train_sampler(dataset)
         return EpochSampler(
-            theirs.data_source,
-            mini_repeat_count=theirs.mini_repeat_count,
-            batch_size=theirs.batch_size,
-            repeat_count=theirs.repeat_count,
-            shuffle=theirs.shuffle,
-            seed=theirs.seed,
+            sampler.data_source,
+            mini_repeat_count=sampler.mini_repeat_count,
+            batch_size=sampler.batch_size,
+            repeat_count=sampler.repeat_count,
+            shuffle=sampler.shuffle,
+            seed=sampler.seed,
         )
 
-    def _generate(self, prompts):
-        # TRL has transformers generate without the autocast of the update, which adapters in 32 bit on weights in 16
-        # need; what samples and what is updated should compute alike anyway.
-        computing = nullcontext() if self.use_vllm else self.accelerator.autocast()
-        with self._timed("seconds_generate"), computing:
+    def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
+        # TRL lets transformers generate without the autocast of the update.  Adapters in 32 bit on weights in 16 bit
+        # need it, and sampling should compute as the update does.
+        autocast = nullcontext() if self.use_vllm else self.accelerator.autocast()
+        with self._timed("seconds_generate"), autocast:
             return super()._generate(prompts)
 
-    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+    def _calculate_rewards(
+        self, inputs: list[Any], prompts: list[Any], completions: list[Any], completion_ids_list: list[list[int]]
+    ) -> Tensor:
         with self._timed("seconds_score"):
             rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         weighted = rewards * self.reward_weights.to(rewards.device)
@@ -89,35 +115,35 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
             if not column.isfinite().all():
                 value = column[~column.isfinite()][0].item()
                 what = f"reward {name.removesuffix(SUFFIX)} times its weight"
-                raise self.not_a_number(self.state.global_step + 1, what, value)
+                raise self.not_finite(self.state.global_step + 1, what, value)
         self.latest = (prompts, completions, rewards)
         return rewards
 
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if (Path(resume_from_checkpoint) / checkpoints.REFERENCE).exists():
-            # Where there is a folder with an adapter, transformers loads that one alone, and not the trained one.
+            # If a checkpoint has a folder with an adapter, transformers loads only that one, not the trained one.
             self.model.load_adapter(resume_from_checkpoint, TRAINED, is_trainable=True)
 
-    def _save_generation(self, folder: Path) -> None:
-        """A checkpoint amid the steps that one generation serves holds that generation's batches too."""
-        if self._step % self.steps_served:
+    def _save_generation(self, checkpoint: Path) -> None:
+        """Save the batches of the current generation, unless the next step starts a new one."""
+        if self._step % self.batches_per_generation and self._buffered_inputs is not None:
             batches = enumerate(self._buffered_inputs)
             tensors = {f"{i}.{key}": value for i, batch in batches for key, value in batch.items() if value is not None}
-            save_file({name: tensor.clone() for name, tensor in tensors.items()}, folder / GENERATION)
+            save_file({name: tensor.clone() for name, tensor in tensors.items()}, checkpoint / GENERATION)
 
-    def _load_generation(self, folder: Path) -> None:
-        step = int(checkpoints.NAME.fullmatch(folder.name)[1])
-        self._step = step * self.args.gradient_accumulation_steps
-        if not (folder / GENERATION).exists():
+    def _load_generation(self, checkpoint: Path) -> None:
+        self._step = checkpoints.step_of(checkpoint) * self.args.gradient_accumulation_steps
+        if not (checkpoint / GENERATION).exists():
             return
-        self._buffered_inputs = [{} for _ in range(self.args.steps_per_generation)]
-        for name, tensor in load_file(folder / GENERATION, device=str(self.accelerator.device)).items():
+        batches: list[dict[str, Tensor]] = [{} for _ in range(self.batches)]
+        for name, tensor in load_file(checkpoint / GENERATION, device=str(self.accelerator.device)).items():
             index, key = name.split(".", 1)
-            self._buffered_inputs[int(index)][key] = tensor
+            batches[int(index)][key] = tensor
+        self._buffered_inputs = batches
 
     @contextmanager
-    def _timed(self, name: str):
+    def _timed(self, name: str) -> Iterator[None]:
         began = time.perf_counter()
         yield
         self._seconds[name] += time.perf_counter() - began

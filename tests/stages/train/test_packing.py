@@ -1,4 +1,4 @@
-"""A packed batch gives what a padded one gives, to rounding: log-probabilities, entropies and gradients."""
+"""A packed batch gives the same log-probabilities, entropies and gradients as a padded one, up to rounding."""
 
 import itertools
 
@@ -24,7 +24,7 @@ def model(request) -> Qwen2ForCausalLM:
 
 
 def padded(model, ids, mask, completion_length):
-    """As TRL computes them: positions count from the first token that the mask keeps."""
+    """As TRL computes them: positions start at the first token that the mask keeps."""
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     logits = model(input_ids=ids, attention_mask=mask, position_ids=positions).logits / TEMPERATURE
     logits = logits[:, -completion_length - 1 : -1]
@@ -34,11 +34,11 @@ def padded(model, ids, mask, completion_length):
 def packed(model, ids, mask, completion_length, group_size):
     batch = pack(ids, mask, completion_length, group_size)
     hidden = model.model(**batch.inputs(model.config._attn_implementation)).last_hidden_state
-    found = logps_and_entropies(hidden[0, batch.sources], model.lm_head, batch.targets, TEMPERATURE)
-    return [unpack(values, batch, len(ids), completion_length) for values in found]
+    results = logps_and_entropies(hidden[0, batch.sources], model.lm_head, batch.targets, TEMPERATURE)
+    return [unpack(values, batch, len(ids), completion_length) for values in results]
 
 
-def test_a_prompt_stands_once_before_its_completions():
+def test_a_prompt_occurs_once_before_its_completions():
     batch = pack(IDS, MASK, completion_length=3, group_size=2)
     assert batch.ids[0].tolist() == [11, 12, 21, 22, 23, 13, 14, 15, 24, 25, 26, 27, 28]
     assert batch.positions[0].tolist() == [0, 1, 2, 3, 2, 0, 1, 2, 3, 4, 5, 3, 4]
@@ -87,7 +87,7 @@ def test_gradients_are_those_of_the_padded_batch(model):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_a_chunk_more_changes_nothing(model, monkeypatch):
+def test_the_size_of_chunks_changes_nothing(model, monkeypatch):
     whole = packed(model, IDS, MASK, 3, 2)
     monkeypatch.setattr("gsm8k_grpo.models.logprobs.CHUNK", 3)
     for one, other in zip(whole, packed(model, IDS, MASK, 3, 2), strict=True):

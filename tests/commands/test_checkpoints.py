@@ -1,0 +1,84 @@
+"""`gsm8k-grpo checkpoints`: the list of runs, and removing some of them."""
+
+from pathlib import Path
+
+import pytest
+from gsm8k_grpo.commands.checkpoints import manage_checkpoints
+from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.files import PipelineError, write_json
+from gsm8k_grpo.stages.train import run_folders
+
+RESULTS = Path("results")
+
+
+def write_run(folder: Path, step: int = 4) -> Path:
+    checkpoint = folder / f"checkpoint-{step}"
+    write_json(checkpoint / "trainer_state.json", {"global_step": step, "max_steps": 12})
+    write_json(checkpoint / "manifest.json", {})
+    (checkpoint / "model.safetensors").write_bytes(bytes(2**20 * 50))
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch) -> Path:
+    """The results that decide which runs resume, in a working folder of their own."""
+    monkeypatch.chdir(tmp_path)
+    write_json(RESULTS / "extract/train.jsonl", {})
+    write_json(RESULTS / "base/base.json", {})
+    return RESULTS
+
+
+@pytest.fixture
+def present(data, small) -> Path:
+    """The run that variant short resumes from."""
+    return write_run(
+        run_folders.folder("short", small.of_run("short"), data / "extract/train.jsonl", data / "base/base.json"), 8
+    )
+
+
+@pytest.fixture
+def others(data) -> list[Path]:
+    """A run with other settings, and one of an earlier version."""
+    return [write_run(Path("checkpoints/short-0123456789ab")), write_run(Path("scratch/full-0123456789ab"))]
+
+
+def lines(params: Params) -> dict[str, str]:
+    """The line of each folder."""
+    listed = manage_checkpoints(RESULTS, params, [], False)
+    return {line.split()[0]: line for line in listed}
+
+
+def test_each_run_is_listed_with_step_size_and_whether_it_resumes(present, others, small):
+    listed = lines(small)
+    assert listed.keys() == {str(folder) for folder in (present, *others)}
+    assert "step 8 of 12  0.05 GiB  resumed" in listed[str(present)]
+    assert "step 4 of 12  0.05 GiB  not resumed" in listed[str(others[0])]
+    assert "step 4 of 12  0.05 GiB  not resumed: from an earlier version" in listed[str(others[1])]
+
+
+def test_a_run_is_removed_by_name(present, others, small):
+    for folder in others:
+        (line,) = manage_checkpoints(RESULTS, small, [folder.name], False)
+        assert line.startswith(f"removed {folder} (")
+        assert not folder.exists()
+    assert present.exists()
+
+
+def test_every_run_that_does_not_resume_can_be_removed_with_others_by_name(present, others, small):
+    manage_checkpoints(RESULTS, small, [], True)
+    assert lines(small).keys() == {str(present)}
+    manage_checkpoints(RESULTS, small, [present.name], True)
+    assert manage_checkpoints(RESULTS, small, [], False) == ["there are no checkpoints"]
+
+
+def test_without_data_nothing_is_taken_for_old(present, small):
+    (RESULTS / "extract/train.jsonl").unlink()
+    assert "unknown" in lines(small)[str(present)]
+    with pytest.raises(PipelineError, match=r"^--remove-old: .*results/extract"):
+        manage_checkpoints(RESULTS, small, [], True)
+    assert present.exists()
+
+
+def test_an_unknown_name_is_an_error_that_lists_the_names(present, others, small):
+    with pytest.raises(PipelineError, match=rf"^--remove shrot: choose from .*{present.name}"):
+        manage_checkpoints(RESULTS, small, ["shrot"], False)

@@ -1,0 +1,60 @@
+"""The recipes: files of workflow/recipes, each of which extends another until defaults.yaml.
+
+`extends: NAME` in such a file names the file whose values it replaces; it is not a key of the configuration.  A file
+without it extends defaults.yaml, which has every key.
+"""
+
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from gsm8k_grpo.config import errors, layers
+from gsm8k_grpo.files import PipelineError
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+DEFAULTS = "defaults"
+BASES = (DEFAULTS, "unsloth-notebook")  # files that recipes extend, and that can't be chosen as a recipe
+
+
+def files() -> list[str]:
+    """The names that a recipe may extend."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def recipes() -> list[str]:
+    """The names that the key `recipe` may have."""
+    return [name for name in files() if name not in BASES]
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The keys of a recipe, merged with those of the files that it extends.
+
+    Raises:
+        PipelineError: for a file that is not YAML, and for `extends` with an unknown name or in a circle.
+    """
+    return reduce(layers.merge, chain(name).values())
+
+
+def chain(name: str) -> dict[str, dict[str, Any]]:
+    """The keys of each file that makes up a recipe, by its path in the project; defaults.yaml comes first.
+
+    Raises:
+        PipelineError: see `read_recipe`.
+    """
+    names, keys = [name], [layers.read(RECIPES / f"{name}.yaml")]
+    while names[-1] != DEFAULTS:
+        extended = keys[-1].pop("extends", DEFAULTS)
+        choices = [file for file in files() if file not in names]
+        if extended not in choices:
+            circle = f"{' extends '.join([*names, extended])} is a circle; " if extended in names else ""
+            raise PipelineError(
+                f"{_label(names[-1])}: extends = {errors.as_written(extended)}: {circle}choose from "
+                f"{', '.join(choices)}"
+            )
+        names.append(extended)
+        keys.append(layers.read(RECIPES / f"{extended}.yaml"))
+    return {_label(name): keys for name, keys in zip(reversed(names), reversed(keys), strict=True)}
+
+
+def _label(name: str) -> str:
+    return f"workflow/recipes/{name}.yaml"

@@ -1,0 +1,108 @@
+"""Sections of the data: where the problems come from, and how prompts and answers are made of them."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from gsm8k_grpo.config.sections.section import Count, Section, Text
+from gsm8k_grpo.gsm8k.problems import ProblemSet
+from gsm8k_grpo.gsm8k.prompts import Answers, Language
+
+
+class Hub(Section):
+    """A data set on the Hugging Face hub."""
+
+    dataset: Text
+    """Name of the data set on the Hugging Face hub, such as `openai/gsm8k`."""
+    configuration: Text | None
+    """Configuration of the data set, which the hub calls a subset; null for a data set that has only one."""
+    revision: Text
+    """Commit, tag or branch of the data set.  Give a commit, so that everyone gets the same rows: a branch may move."""
+    question_key: Text
+    """Column with the question."""
+    answer_key: Text
+    """Column with the solution or the answer."""
+    licence: Text
+    """Licence of the data as its publisher states it.  Recorded with the results and shown in the model card."""
+
+
+class HubSplit(Hub):
+    """A split of a data set on the hub that serves as a test set."""
+
+    split: Text
+    """Split of the data set whose rows are the questions, such as `test`."""
+
+
+class GeneratedSet(Section):
+    """A generated test set."""
+
+    problems: ProblemSet
+    """Kind of problems: simple (one to three steps, results up to 20), rich (two to six steps, results up to 1,000,
+    many stories) or longer (the stories of simple in four or five steps)."""
+    rows: Count
+    """Number of problems, all distinct."""
+
+
+class QuestionSet(Section):
+    """A further test set: from the hub, from a JSONL file or generated."""
+
+    hub: HubSplit | None = None
+    """A split of a data set on the Hugging Face hub.  Set exactly one of `hub`, `path` and `generated`."""
+    path: Text | None = None
+    """A JSONL file with `question` and `answer` in each line.  Set exactly one of `hub`, `path` and `generated`."""
+    generated: GeneratedSet | None = None
+    """Generated problems.  Set exactly one of `hub`, `path` and `generated`."""
+    only_numbers: bool = False
+    """Whether to leave out, and count, questions whose answer is not a number.  If false, such an answer is an
+    error."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "QuestionSet":
+        origins = [name for name in ("hub", "path", "generated") if getattr(self, name) is not None]
+        if len(origins) != 1:
+            raise ValueError(f"hub, path, generated: {len(origins)} of them are set; set exactly one")
+        return self
+
+
+class Generated(Section):
+    """Generated problems as the data set."""
+
+    problems: ProblemSet
+    """Kind of problems: simple (one to three steps, results up to 20), rich (two to six steps, results up to 1,000,
+    many stories) or longer (the stories of simple in four or five steps)."""
+    train_rows: Count
+    """Number of problems in train, all distinct."""
+    test_rows: Count
+    """Number of problems in test, all distinct; none occurs in train."""
+
+
+class Download(Section):
+    """The data set of each `source`."""
+
+    hub: Hub
+    """The data set for `source: hub`."""
+    generated: Generated
+    """The data set for `source: generated`."""
+
+
+class Extract(Section):
+    """How prompts and gold answers are made of the rows."""
+
+    answers: Answers
+    """What the answers of the data are: gsm8k (a solution that ends in `####` and a number; the prompt asks for
+    reasoning and answer in tags) or free (any text; the prompt is the question alone; only for method sft)."""
+    language: Language
+    """Language of the system prompt: english or chinese."""
+    one_shot: bool
+    """Whether a worked example comes before the question in the prompt."""
+    validation_rows: Annotated[int, Field(ge=0)]
+    """Number of rows cut from train as the validation split, on which the kept checkpoints are evaluated.  With 0 all
+    rows train, and the report has no accuracy over training."""
+
+    @model_validator(mode="after")
+    def _free_answers_have_no_format(self) -> "Extract":
+        if self.answers == "free" and self.one_shot:
+            raise ValueError(
+                "one_shot = true: the worked example is in tags, which answers: free does not ask for; set it to false"
+            )
+        return self

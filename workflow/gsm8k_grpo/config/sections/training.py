@@ -1,0 +1,199 @@
+"""Sections of training: GRPO, supervised fine-tuning, rewards, and the variants that are trained."""
+
+import json
+from inspect import signature
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from gsm8k_grpo.config.sections.section import (
+    Count,
+    Decay,
+    NotNegative,
+    Optimizer,
+    Positive,
+    Scheduler,
+    Section,
+)
+from gsm8k_grpo.gsm8k.rewards import NAMES, TABLE, RewardSet
+from gsm8k_grpo.records import Method
+
+
+class Train(Section):
+    """Settings of TRL's GRPOTrainer under TRL's names, and the size of the training subset."""
+
+    prompts: Count | None
+    """Rows of the train split that training uses; null uses all.  Also holds for method sft."""
+    per_device_train_batch_size: Count
+    """Completions in a batch.  A batch must fit in memory; times `gradient_accumulation_steps` it must be a multiple of
+    `num_generations`."""
+    gradient_accumulation_steps: Count
+    """Batches per optimizer step.  More batches make a larger step without more memory."""
+    num_generations: Annotated[int, Field(ge=2)]
+    """Completions sampled for each prompt, whose rewards are compared with each other (the group of GRPO)."""
+    steps_per_generation: Count
+    """Batches whose completions are generated together.  More keep the GPU busier, and the later ones are trained on
+    with weights that have changed since; must be a multiple of `gradient_accumulation_steps`."""
+    num_iterations: Count
+    """How often each batch of completions is trained on."""
+    max_completion_length: Count
+    """Longest completion in training, in tokens; longer ones are cut."""
+    temperature: Positive
+    """Sampling temperature of the completions."""
+    learning_rate: Positive
+    """Peak learning rate."""
+    lr_scheduler_type: Scheduler
+    """How the learning rate changes after the warm-up: constant, constant_with_warmup, cosine or linear (both fall to
+    0). constant has no warm-up."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]  # transformers takes 1 for one step
+    """Share of all steps over which the learning rate rises from 0 to its peak."""
+    optim: Optimizer
+    """Optimizer, under transformers' names: adamw_torch, adamw_torch_fused (fewer, larger GPU kernels), adamw_8bit
+    (states in 8 bit, less memory) or paged_adamw_8bit (also moves states to the CPU when GPU memory runs out)."""
+    adam_beta1: Decay
+    """Decay of AdamW's average of the gradients."""
+    adam_beta2: Decay
+    """Decay of AdamW's average of the squared gradients."""
+    weight_decay: NotNegative
+    """Weight decay of AdamW."""
+    max_grad_norm: Positive
+    """Gradients with a larger norm are scaled down to this norm."""
+    beta: NotNegative
+    """Weight of the KL divergence from the base model in the loss; with 0 no reference model is loaded, which saves
+    memory."""
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"]
+    """How the loss averages over tokens, under TRL's names: grpo (per completion, then over completions), bnpo (over
+    the tokens of a batch), dr_grpo (by the longest possible completion) or dapo (over the tokens of the whole step)."""
+    scale_rewards: Literal["group", "batch", "none"]
+    """Standard deviation by which advantages are divided: that of the prompt's group, that of the batch, or none."""
+    gradient_checkpointing: bool
+    """Whether activations are computed again in the backward pass: less memory, a third more arithmetic."""
+    share_prompts: bool
+    """Whether a prompt is computed once for all its completions, without padding.  Faster; a group must then be in one
+    batch, so `per_device_train_batch_size` must be a multiple of `num_generations`."""
+    compile: bool
+    """Whether the model's layers are compiled, for a GPU: takes a minute at the start, then runs fewer and larger
+    kernels. Needs `engine: vllm`."""
+    old_log_probs: Literal["computed", "sampled"]
+    """Log-probabilities in the denominator of the ratio: computed (one more forward pass) or sampled (as vLLM returned
+    them while generating; needs `engine: vllm`)."""
+    save_steps: Count
+    """Steps between two resumable checkpoints.  An interrupted run continues from the newest."""
+    sample_steps: Count
+    """Steps between two samples of completions in samples.jsonl."""
+    sample_prompts: Count
+    """Prompts in such a sample, with one completion each; at most the prompts of one generation."""
+
+    @model_validator(mode="after")
+    def _groups_are_whole(self) -> "Train":
+        batch = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        if batch % self.num_generations:
+            raise ValueError(
+                f"per_device_train_batch_size * gradient_accumulation_steps = {batch}: "
+                f"must be a multiple of num_generations ({self.num_generations})"
+            )
+        if self.steps_per_generation % self.gradient_accumulation_steps:
+            raise ValueError(
+                f"steps_per_generation = {self.steps_per_generation}: "
+                f"must be a multiple of gradient_accumulation_steps ({self.gradient_accumulation_steps})"
+            )
+        if self.share_prompts and self.per_device_train_batch_size % self.num_generations:
+            raise ValueError(
+                f"share_prompts = true: needs whole groups in a batch; per_device_train_batch_size "
+                f"({self.per_device_train_batch_size}) must be a multiple of num_generations ({self.num_generations})"
+            )
+        if self.sample_prompts > self.prompts_per_generation:
+            raise ValueError(
+                f"sample_prompts = {self.sample_prompts}: must be at most {self.prompts_per_generation}, the prompts "
+                "of one generation (per_device_train_batch_size * steps_per_generation / num_generations)"
+            )
+        return self
+
+    @property
+    def optimizer_steps_per_generation(self) -> int:
+        return self.steps_per_generation * self.num_iterations // self.gradient_accumulation_steps
+
+    @property
+    def prompts_per_generation(self) -> int:
+        return self.per_device_train_batch_size * self.steps_per_generation // self.num_generations
+
+
+class Sft(Section):
+    """Settings of TRL's SFTTrainer under TRL's names; it learns the rows that `train.prompts` takes."""
+
+    per_device_train_batch_size: Count
+    """Rows in a batch; a batch must fit in memory."""
+    gradient_accumulation_steps: Count
+    """Batches per optimizer step.  More batches make a larger step without more memory."""
+    max_length: Count
+    """Longest question with its answer, in tokens; longer answers are cut."""
+    loss_type: Literal["nll", "chunked_nll"]
+    """nll, or chunked_nll: the same loss from the logits of 256 tokens at a time, which saves memory if batches are
+    large."""
+    learning_rate: Positive
+    """Peak learning rate."""
+    lr_scheduler_type: Scheduler
+    """How the learning rate changes after the warm-up, as in `train`."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
+    """Share of all steps over which the learning rate rises from 0 to its peak."""
+    optim: Optimizer
+    """Optimizer, as in `train`."""
+    adam_beta1: Decay
+    """Decay of AdamW's average of the gradients."""
+    adam_beta2: Decay
+    """Decay of AdamW's average of the squared gradients."""
+    weight_decay: NotNegative
+    """Weight decay of AdamW."""
+    max_grad_norm: Positive
+    """Gradients with a larger norm are scaled down to this norm."""
+    gradient_checkpointing: bool
+    """Whether activations are computed again in the backward pass: less memory, a third more arithmetic."""
+    save_steps: Count
+    """Steps between two resumable checkpoints.  An interrupted run continues from the newest."""
+
+
+class Rewards(Section):
+    """A set of reward functions, and the weight of each function that is used."""
+
+    set: RewardSet
+    """Set that the functions are from: robust, published (the functions of the published notebooks with their quirks)
+    or control (functions that must not teach anything)."""
+    weights: dict[str, float]
+    """Weight of each reward function by its name; functions without a weight are not used.  Weights in a higher layer
+    replace those below as a whole."""
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Rewards":
+        if not self.weights:
+            raise ValueError(f"weights = {{}}: name at least one of {', '.join(NAMES[self.set])}")
+        for name in self.weights:
+            if name not in NAMES[self.set]:
+                raise ValueError(
+                    f"weights.{name}: no reward of the set '{self.set}'; choose from {', '.join(NAMES[self.set])}"
+                )
+        return self
+
+    @property
+    def know_the_answer(self) -> bool:
+        """Whether one of the functions gets the gold answer; without it they can't teach what is right."""
+        return any("answer" in signature(TABLE[self.set][name]).parameters for name in self.weights)
+
+
+class Variant(Section):
+    """A training run: its length, and method and rewards if they differ from those of the other variants."""
+
+    method: Method | None = None
+    """Training method of this variant; null takes the key `method` outside of the section."""
+    max_steps: Count | None = None
+    """Length in optimizer steps.  Set exactly one of `max_steps` and `epochs`."""
+    epochs: Positive | None = None
+    """Length in passes over the training rows.  Set exactly one of `max_steps` and `epochs`."""
+    rewards: Rewards | None = None
+    """Rewards of this variant, for example those of a control; null takes the section `rewards`."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Variant":
+        if (self.max_steps is None) == (self.epochs is None):
+            lengths = f"max_steps = {json.dumps(self.max_steps)}, epochs = {json.dumps(self.epochs)}"
+            raise ValueError(f"{lengths}: set exactly one of the two")
+        return self

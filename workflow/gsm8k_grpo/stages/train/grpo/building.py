@@ -1,0 +1,77 @@
+"""Builds the GRPO trainer of a variant: the model, TRL's configuration, and the engine that generates."""
+
+from functools import partial
+from pathlib import Path
+
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+from trl import GRPOConfig
+
+from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.gsm8k.rewards import TABLE
+from gsm8k_grpo.models import loading
+from gsm8k_grpo.records import Example
+from gsm8k_grpo.stages.train.grpo import packing
+from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
+from gsm8k_grpo.stages.train.grpo.rollouts import Rollouts
+from gsm8k_grpo.stages.train.grpo.samples import SampleRecorder
+from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
+from gsm8k_grpo.stages.train.resumable import arguments
+
+# Keys of the section `train` that are not TRL's.
+OWN_KEYS = {"prompts", "sample_steps", "sample_prompts", "warmup_ratio", "share_prompts", "compile", "old_log_probs"}
+
+
+def build_trainer(
+    rows: list[Example], variant: str, model: str, params: Params, run_folder: Path
+) -> ResumableGRPOTrainer:
+    """The trainer of a variant, see `TrainingMethod.build_trainer`."""
+    network, tokenizer = _load_model(model, params)
+    rewards = params.variant_rewards(variant)
+    trainer = _trainer_class(params)(
+        model=network,
+        processing_class=tokenizer,
+        reward_funcs=[TABLE[rewards.set][name] for name in rewards.weights],
+        args=_config(variant, params, run_folder),
+        train_dataset=Dataset.from_list([{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]),
+    )
+    if params.engine == "vllm" and params.backend == "trl":
+        trainer.generate_with(Rollouts(trainer, params), corrected=params.train.old_log_probs == "computed")
+    trainer.remove_callback(PrinterCallback)  # the progress bar shows the log instead
+    samples = SampleRecorder(trainer, params.train.sample_steps, params.train.sample_prompts, list(rewards.weights))
+    trainer.savers.append(samples.save)
+    trainer.add_callback(samples)
+    return trainer
+
+
+def _trainer_class(params: Params) -> type[ResumableGRPOTrainer] | partial[PackedGRPOTrainer]:
+    if not params.train.share_prompts:
+        return ResumableGRPOTrainer
+    sampled = params.train.old_log_probs == "sampled"
+    return partial(PackedGRPOTrainer, compiled=params.train.compile, sampled=sampled)
+
+
+def _load_model(name: str, params: Params) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+    """The model to train, with adapters if the configuration has any, and its tokenizer."""
+    if params.backend == "unsloth":
+        from gsm8k_grpo.stages.train.grpo import unsloth_backend
+
+        return unsloth_backend.load(name, params)
+    # Flash attention computes in 16 bit only; in 32 bit a packed batch gets a mask instead.
+    flash = params.train.share_prompts and params.precision != "float32"
+    attention = packing.ATTENTION if flash else "sdpa"
+    network, tokenizer = loading.load(loading.Source(name), params, attention)
+    return loading.adapt(network, params.lora) if params.lora else network, tokenizer
+
+
+def _config(variant: str, params: Params, run_folder: Path) -> GRPOConfig:
+    """TRL's configuration: the section `train`, most of whose keys are TRL's, and the arguments of every method."""
+    return GRPOConfig(
+        **params.train.model_dump(exclude=OWN_KEYS),
+        **arguments(variant, params, run_folder, params.train.warmup_ratio),
+        reward_weights=list(params.variant_rewards(variant).weights.values()),
+        # Backend trl uses the engine of rollouts.py.  Unsloth has its own, which TRL's settings start.
+        use_vllm=params.backend == "unsloth" and params.engine == "vllm",
+        vllm_mode="colocate",
+    )

@@ -1,0 +1,18 @@
+"""The training methods: everything that the stage does differently from one method to another.
+
+To add a method, write a subclass of `TrainingMethod` here, add its traits to `config.methods`, and list it below.
+"""
+
+from typing import Any
+
+from gsm8k_grpo.records import Method
+from gsm8k_grpo.stages.train.methods.base import TrainingMethod
+from gsm8k_grpo.stages.train.methods.grpo import GRPO
+from gsm8k_grpo.stages.train.methods.sft import SFT
+
+_METHODS: dict[Method, TrainingMethod[Any]] = {"grpo": GRPO(), "sft": SFT()}
+
+
+def method_of(name: Method) -> TrainingMethod[Any]:
+    """The training method of a name, as `params.variant_method` gives it."""
+    return _METHODS[name]

@@ -1,0 +1,97 @@
+"""The folders of training runs, `checkpoints/<variant>-<hash of everything that shapes training>/`.
+
+An interrupted run finds its checkpoints again by that hash.  Other settings, data, code or libraries give another hash,
+so a run never resumes from the checkpoints of a different one.
+"""
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.files import read_json, sha256
+from gsm8k_grpo.runtime import locks
+from gsm8k_grpo.runtime.imports import PACKAGE, import_closure
+from gsm8k_grpo.stages.train import checkpoints
+from gsm8k_grpo.stages.train.methods import method_of
+
+FOLDER = Path("checkpoints")
+OLD_FOLDER = Path("scratch")  # where earlier versions kept them: listed and removed, never resumed from
+SHAPING = {
+    "seed", "threads", "model", "backend", "engine", "precision", "quantization", "lora", "base", "keep_checkpoints",
+}  # fmt: skip
+# Rooms whose code can't change what training computes.  Of the configuration the values count, not the code.
+WITHOUT_EFFECT = frozenset({"config", "memory", "runtime", "tracking", "analysis"})
+LIBRARIES = ("torch", "transformers", "trl", "accelerate", "peft")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, with the newest step saved there, the steps of the whole run, and its size in bytes."""
+
+    folder: Path
+    step: int
+    steps: int
+    size: int
+
+    @property
+    def variant(self) -> str:
+        return self.folder.name.rpartition("-")[0]
+
+
+def folder(variant: str, params: Params, data: Path, base: Path) -> Path:
+    """The folder of a variant's checkpoints.
+
+    Args:
+        data: the training data; its digest is part of the hash.
+        base: base.json, which names the base model and the digests of its files.
+    """
+    shaping = params.model_dump(include=SHAPING) | {
+        "variant": params.variants[variant].model_dump(),
+        "method": method_of(params.variant_method(variant)).shaping(variant, params),
+        "data": sha256(data),
+        "base": sha256(base),
+        "code": _code_digests(),
+        "libraries": {name: version(name) for name in (*LIBRARIES, *_optional_libraries(variant, params))},
+    }
+    digest = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
+    return FOLDER / f"{variant}-{digest[:12]}"
+
+
+def runs() -> list[Run]:
+    """Every run that has a folder; those in the folder of earlier versions come last."""
+    return [_read(path) for place in (FOLDER, OLD_FOLDER) for path in sorted(place.glob("*-*")) if path.is_dir()]
+
+
+def remove(run: Run) -> None:
+    """Remove a run's folder.
+
+    Raises:
+        PipelineError: if a process is training in it.
+    """
+    with locks.held(f"train-{run.variant}"):
+        shutil.rmtree(run.folder)
+
+
+def _optional_libraries(variant: str, params: Params) -> list[str]:
+    """Libraries that take part only if the configuration chooses them."""
+    chosen: list[str] = [name for name in ("unsloth", "vllm") if name in (params.backend, params.engine)]
+    eight_bit = params.quantization is not None or params.settings_of(variant).optim.endswith("8bit")
+    return [*chosen, "bitsandbytes"] if eight_bit else chosen
+
+
+def _code_digests() -> dict[str, str]:
+    """The digest of every module that the stage imports, by its path in the package."""
+    stage = Path(__file__).with_name("stage.py")
+    modules = sorted(import_closure(stage, WITHOUT_EFFECT))
+    return {str(path.relative_to(PACKAGE)): sha256(path) for path in modules}
+
+
+def _read(folder: Path) -> Run:
+    complete = [path for path in checkpoints.all_of(folder) if (path / checkpoints.MANIFEST).exists()]
+    state = read_json(complete[-1] / checkpoints.STATE) if complete else {"global_step": 0, "max_steps": 0}
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return Run(folder, state["global_step"], state["max_steps"], size)

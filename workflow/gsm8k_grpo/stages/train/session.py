@@ -1,0 +1,37 @@
+"""session.json of each checkpoint: the time, energy and memory that the run has taken so far, over all its sessions."""
+
+import time
+from pathlib import Path
+
+from gsm8k_grpo.files import read_json, write_json
+from gsm8k_grpo.models.gpu import EnergyMeter, PeakMemory
+from gsm8k_grpo.records import Session
+from gsm8k_grpo.stages.train.resumable import ResumableMixin
+
+FIRST: Session = {
+    "seconds": 0.0, "seconds_saving": 0.0, "energy_kwh": 0.0, "peak_memory_gib": 0.0, "sessions": 0,
+}  # fmt: skip
+
+
+class SessionRecorder:
+    """Adds this session to those before it, which the checkpoint that it resumes from has on record."""
+
+    def __init__(self, trainer: ResumableMixin, checkpoint: Path | None, peak: PeakMemory):
+        self.trainer, self.peak = trainer, peak
+        self.began, self.energy = time.perf_counter(), EnergyMeter()
+        self.before: Session = read_json(checkpoint / "session.json") if checkpoint else FIRST
+
+    def save(self, checkpoint: Path) -> None:
+        so_far: Session = {
+            "seconds": round(self.before["seconds"] + time.perf_counter() - self.began, 2),
+            "seconds_saving": round(self.before["seconds_saving"] + self.trainer.seconds_saving, 3),
+            "energy_kwh": self._energy_kwh(),
+            "peak_memory_gib": round(max(self.before["peak_memory_gib"], self.peak.read()), 3),
+            "sessions": self.before["sessions"] + 1,
+        }
+        write_json(checkpoint / "session.json", so_far)
+
+    def _energy_kwh(self) -> float | None:
+        """None once a session ran on a GPU without an energy counter."""
+        this_session, before = self.energy.read(), self.before["energy_kwh"]
+        return None if this_session is None or before is None else round(before + this_session, 6)
