@@ -1,4 +1,4 @@
-"""The controls as params.yaml writes them out: variants like any other, whose rewards don't know the answer."""
+"""The control variants in the comments of params.yaml, whose rewards ignore the answer; supervised runs."""
 
 import re
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ COMPLETIONS = {
 
 @pytest.fixture(scope="module")
 def controls(root):
-    """The variants in the comment over the section variants of params.yaml."""
+    """The variants in the comment above the section `variants` of params.yaml."""
     comment = (root / "params.yaml").read_text(encoding="utf-8").partition("\nvariants:")[0].rpartition("\n\n")[2]
     lines = re.findall(r"^#     (\w+: {.*})$", comment, re.MULTILINE)
     return yaml.safe_load("\n".join(lines))
@@ -45,7 +45,7 @@ def rewards(settings, variant, gold="72"):
     return dict(zip(COMPLETIONS, totals, strict=True))
 
 
-def test_the_three_controls_stand_beside_the_variants_and_the_headline_is_of_none_of_them(settings):
+def test_the_headline_is_not_about_one_of_the_three_controls(settings):
     assert list(settings.variants) == ["short", "full", "control", "format", "sft"]
     assert settings.headline_variant == "full"
     assert [settings.variant_method(name) for name in settings.variants] == ["grpo"] * 4 + ["sft"]
@@ -57,7 +57,7 @@ def test_a_control_is_as_long_as_full(settings):
 
 
 @pytest.mark.parametrize("variant", ["control", "format"])
-def test_a_controls_rewards_are_the_same_whatever_the_answer_is(settings, variant):
+def test_the_rewards_of_a_control_do_not_depend_on_the_answer(settings, variant):
     assert rewards(settings, variant, gold="72") == rewards(settings, variant, gold="5")
 
 
@@ -68,13 +68,13 @@ def test_the_format_control_rewards_every_part_of_the_format_and_no_correctness(
     assert set(settings.rewards.weights) - set(settings.variants["format"].rewards.weights) == {"correctness"}
 
 
-def test_the_rewards_of_full_tell_right_from_wrong(settings):
+def test_the_rewards_of_full_depend_on_the_answer(settings):
     found = rewards(settings, "full")
     assert found["right"] == found["wrong"] + 2.0
     assert found["right"] > rewards(settings, "full", gold="5")["right"]
 
 
-def test_supervised_fine_tuning_on_the_same_data_is_trained_judged_and_reported_as_a_variant_more(tmp_path):
+def test_a_supervised_variant_is_trained_evaluated_and_reported_next_to_grpo(tmp_path):
     folder = workflow(tmp_path / "p")
     configuration = yaml.safe_load((folder / "params.yaml").read_text())
     configuration["variants"] = {"short": {"max_steps": 10}, "sft": {"epochs": 1, "method": "sft"}}
@@ -95,8 +95,8 @@ def test_supervised_fine_tuning_on_the_same_data_is_trained_judged_and_reported_
     assert "loss on the answers (supervised)" in page
 
 
-def test_free_answers_are_learned_by_supervised_fine_tuning_alone_and_reported(tmp_path):
-    """As r1-distill-32b has it, on a folder of one's own; the last test question has no number to be judged by."""
+def test_free_answers_are_trained_with_supervised_fine_tuning_and_reported(tmp_path):
+    """The settings of r1-distill-32b on local files; the last test question has no number to grade answers by."""
     folder = workflow(tmp_path / "p")
     own = folder / "own"
     for split, numbers in (("train", range(60)), ("test", range(60, 66))):

@@ -1,4 +1,4 @@
-"""Faults of the machine while a run is at work: the disk fills, MLflow's store goes away, a figure is no number."""
+"""Faults during a run: the disk fills up, MLflow's store disappears, a figure is not a number."""
 
 import sqlite3
 import subprocess
@@ -50,8 +50,8 @@ def test_a_full_disk_is_said_with_the_room_needed_and_the_run_goes_on_once_there
     assert logged_steps(small_disk) == STEPS
 
 
-def train_beside(folder: Path, trouble) -> str:
-    """Train; make trouble once the first checkpoint is whole; return what was said."""
+def train_with(folder: Path, trouble) -> str:
+    """Train, cause the trouble once the first checkpoint is complete, and return the output."""
     process = start(folder, TRAIN)
     wait_for(whole(folder, 4), process)
     undo = trouble()
@@ -72,16 +72,16 @@ def lock(store: Path):
     return connection.close
 
 
-def replace_by_rubbish(store: Path):
+def corrupt(store: Path):
     store.write_bytes(b"no database " * 10_000)
     return store.unlink
 
 
-@pytest.mark.parametrize("trouble", [lose, lock, replace_by_rubbish])
-def test_training_goes_on_without_its_tracking_store_and_one_command_sends_what_is_missing(
+@pytest.mark.parametrize("trouble", [lose, lock, corrupt])
+def test_training_continues_without_its_tracking_store_and_one_command_sends_the_missing_data(
     folder, uninterrupted, trouble
 ):
-    said = train_beside(folder, lambda: trouble(folder / "tracking/mlflow.db"))
+    said = train_with(folder, lambda: trouble(folder / "tracking/mlflow.db"))
     assert said.count("tracking: MLflow can't be reached (") == 1
     assert "the work goes on, all of it stands in the results. `gsm8k-grpo track` sends what is missing" in said
     assert_same_run(uninterrupted, folder)
@@ -96,7 +96,7 @@ def test_training_goes_on_without_its_tracking_store_and_one_command_sends_what_
     assert logged_steps(folder) == STEPS
 
 
-def test_a_read_only_tracking_store_stops_nothing_and_a_resumed_run_sends_the_curves(folder, uninterrupted):
+def test_training_continues_with_a_read_only_tracking_store_and_a_resumed_run_sends_the_curves(folder, uninterrupted):
     stage(folder, "evaluate --model base")
     tracking = folder / "tracking"
     for path in (tracking / "mlflow.db", tracking):
@@ -122,7 +122,7 @@ def test_a_read_only_tracking_store_stops_nothing_and_a_resumed_run_sends_the_cu
     ],
     ids=["reward", "loss"],
 )
-def test_a_figure_that_is_no_number_stops_training_with_step_and_cause(folder, settings, step, what):
+def test_a_figure_that_is_not_a_number_stops_training_with_step_and_cause(folder, settings, step, what):
     stopped = stage(folder, TRAIN, **settings)
     assert stopped.returncode == 1
     said = stopped.stderr.splitlines()[-1]
@@ -136,7 +136,7 @@ def test_a_figure_that_is_no_number_stops_training_with_step_and_cause(folder, s
 
 
 def test_the_last_good_checkpoint_is_kept_when_training_diverges(folder):
-    """Constant after a warm-up that takes eight steps to a rate at which nothing stays finite."""
+    """The warm-up takes several steps to reach a rate at which nothing stays finite."""
     settings = {
         "train__learning_rate": "1e30", "train__lr_scheduler_type": "constant_with_warmup", "train__save_steps": 1,
         "train__warmup_ratio": 0.99, "train__max_grad_norm": 1,

@@ -1,4 +1,4 @@
-"""Training that is cut off goes on where it was: same bytes, same MLflow run, nothing computed or logged twice."""
+"""Interrupted training resumes: the same bytes, the same MLflow run, nothing computed or logged twice."""
 
 import os
 import signal
@@ -17,18 +17,18 @@ def kept(folder: Path, step: int):
 
 
 def end(process: subprocess.Popen) -> str:
-    """What a process said, after it has ended."""
+    """Wait until a process has ended, and return its output."""
     return process.communicate()[0]
 
 
 def checkpoint(folder: Path, step: int) -> Path:
-    (found,) = folder.glob(f"checkpoints/short-*/checkpoint-{step}")
-    return found
+    (path,) = folder.glob(f"checkpoints/short-*/checkpoint-{step}")
+    return path
 
 
 @pytest.fixture
 def cut(folder) -> Path:
-    """A folder whose training was killed with checkpoints 4 and 8 whole."""
+    """A folder whose training was killed after checkpoints 4 and 8 were complete."""
     process = start(folder, TRAIN)
     wait_for(whole(folder, 8), process)
     os.killpg(process.pid, signal.SIGKILL)
@@ -37,7 +37,7 @@ def cut(folder) -> Path:
     return folder
 
 
-def test_a_killed_run_goes_on_from_its_newest_checkpoint_and_ends_in_the_same_bytes(cut, uninterrupted):
+def test_a_killed_run_resumes_from_its_newest_checkpoint_and_ends_in_the_same_bytes(cut, uninterrupted):
     done = stage(cut, TRAIN)
     assert done.returncode == 0, done.stderr
     assert f"resuming from {checkpoint(cut, 12).parent.relative_to(cut)}/checkpoint-8" in done.stderr
@@ -68,7 +68,7 @@ def test_a_signal_saves_a_checkpoint_amid_a_generation_and_the_run_ends_in_the_s
     assert mlflow_run(folder).info.status == "FINISHED"
 
 
-def test_a_signal_told_several_times_saves_the_checkpoint_all_the_same(folder):
+def test_a_burst_of_signals_still_saves_the_checkpoint(folder):
     process = start(folder, TRAIN)
     wait_for(whole(folder, 4), process)
     for _ in range(5):
@@ -93,7 +93,7 @@ def test_a_truncated_newest_checkpoint_is_named_and_the_one_before_is_used(cut, 
     assert logged_steps(cut) == STEPS
 
 
-def test_one_flipped_bit_in_the_weights_is_found(cut, uninterrupted):
+def test_a_flipped_bit_in_the_weights_is_detected(cut, uninterrupted):
     weights = checkpoint(cut, 8) / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
@@ -110,14 +110,14 @@ def test_one_flipped_bit_in_the_weights_is_found(cut, uninterrupted):
         ("rng_state.pth", "checkpoint-8: rng_state.pth is missing"),
     ],
 )
-def test_a_checkpoint_that_lacks_a_file_is_not_used(cut, name, said):
+def test_a_checkpoint_with_a_missing_file_is_not_used(cut, name, said):
     (checkpoint(cut, 8) / name).unlink()
     done = stage(cut, TRAIN)
     assert said in done.stderr
     assert "checkpoint-4\n" in done.stderr
 
 
-def test_other_settings_never_go_on_from_the_old_run_whose_folder_a_command_removes(cut):
+def test_a_run_with_other_settings_is_not_resumed_and_its_folder_can_be_removed(cut):
     (old,) = [path.name for path in cut.glob("checkpoints/short-*")]
     other = {"train__learning_rate": "1e-4"}
     done = stage(cut, TRAIN, **other)
@@ -142,27 +142,40 @@ def test_other_settings_never_go_on_from_the_old_run_whose_folder_a_command_remo
     assert [path.name for path in cut.glob("checkpoints/short-*")] == [new]
 
 
-def test_the_folder_of_a_run_at_work_is_not_removed(folder, monkeypatch):
+def test_a_run_of_an_earlier_version_is_listed_and_named_but_not_resumed(folder):
+    old = folder / "scratch/short-0123456789ab/checkpoint-4"
+    old.mkdir(parents=True)
+    done = stage(folder, TRAIN, variants__short__max_steps=4, keep_checkpoints="[]")
+    assert done.returncode == 0, done.stderr
+    assert "scratch/short-0123456789ab" in done.stderr
+    assert read_json(folder / "results/train/short/metrics.json")["sessions"] == 1
+    assert list(old.iterdir()) == []
+    listed = [line.split()[0] for line in stage(folder, "checkpoints").stdout.splitlines()]
+    assert listed[-1] == "scratch/short-0123456789ab"
+    assert listed[0].startswith("checkpoints/short-")
+
+
+def test_the_folder_of_a_running_training_is_not_removed(folder, monkeypatch):
     process = start(folder, TRAIN)
     wait_for(whole(folder, 4), process)
-    process.send_signal(signal.SIGSTOP)  # it keeps its lock for as long as the test takes
+    process.send_signal(signal.SIGSTOP)  # so that it keeps its lock for the whole test
     (name,) = [path.name for path in folder.glob("checkpoints/short-*")]
     refused = stage(folder, f"checkpoints --remove {name}")
     assert refused.returncode == 1
-    assert refused.stderr == ("error: another process is running train-short in this folder; wait for it, or stop it\n")
+    assert refused.stderr.startswith("error: another process is running train-short in this folder; ")
     assert checkpoint(folder, 4).exists()
     os.killpg(process.pid, signal.SIGKILL)
     end(process)
 
 
-def test_checkpoints_are_bounded(folder):
+def test_a_run_keeps_few_checkpoints(folder):
     process = start(folder, TRAIN, train__save_steps=1, variants__short__max_steps=24)
     most = 0
     while process.poll() is None:
         most = max(most, len(list(folder.glob("checkpoints/short-*/checkpoint-*"))))
         time.sleep(0.01)
     assert process.returncode == 0, end(process)
-    assert most == 3  # two whole ones, and the one being written
+    assert most == 3  # two complete ones, and the one being written
     assert len(list(folder.glob("checkpoints/short-*/checkpoint-*"))) == 1
 
 

@@ -1,4 +1,4 @@
-"""Secrets of the environment reach no file, no log and no report: a short run of the whole workflow, for real."""
+"""A short run of the whole workflow writes no secret of the environment into a file, a log or the report."""
 
 import os
 import shutil
@@ -41,7 +41,7 @@ def run(folder: Path, *command: str | Path, **environment: str) -> subprocess.Co
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A working folder whose params.yaml asks for a few steps."""
+    """A working folder whose params.yaml has few rows and steps."""
     folder = tmp_path_factory.mktemp("place")
     for name in ("Snakefile", "workflow", "profiles"):
         (folder / name).symlink_to(ROOT / name)
@@ -51,11 +51,11 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-def assert_kept_secret(folder: Path, done: subprocess.CompletedProcess[bytes]) -> None:
+def assert_no_secret_in(folder: Path, done: subprocess.CompletedProcess[bytes]) -> None:
     written = {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
     for place, text in (written | {"stdout": done.stdout, "stderr": done.stderr}).items():
         found = [name for name, value in SECRETS.items() if value.encode() in text]
-        assert not found, f"{found} stand in {place}"
+        assert not found, f"{found} in {place}"
 
 
 def test_a_run_of_the_workflow_writes_no_secret(place):
@@ -63,16 +63,16 @@ def test_a_run_of_the_workflow_writes_no_secret(place):
     assert done.returncode == 0, done.stderr.decode()
     for name in ("results/report/report.html", "tracking/mlflow.db", "logs/train/short.log"):
         assert (place / name).stat().st_size
-    assert_kept_secret(place, done)
+    assert_no_secret_in(place, done)
 
 
 class Closed(BaseHTTPRequestHandler):
-    """A hub that lets no one in, and notes what it was shown."""
+    """A hub that refuses every request and records the tokens that it receives."""
 
-    shown: ClassVar[list[str | None]] = []
+    tokens: ClassVar[list[str | None]] = []
 
     def do_GET(self):
-        self.shown.append(self.headers["Authorization"])
+        self.tokens.append(self.headers["Authorization"])
         self.send_error(401)
 
     def do_HEAD(self):
@@ -82,12 +82,12 @@ class Closed(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_hub_that_refuses_the_token_is_told_without_it(place, tmp_path):
+def test_the_error_about_a_hub_that_refuses_the_token_does_not_show_it(place, tmp_path):
     shutil.copy(place / "params.yaml", tmp_path)
     with serving(Closed) as address:
         hub = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
         done = run(tmp_path, COMMAND, "download", "--set", "source=hub", **hub)
-    assert f"Bearer {SECRETS['HF_TOKEN']}" in Closed.shown
+    assert f"Bearer {SECRETS['HF_TOKEN']}" in Closed.tokens
     assert done.returncode == 1
     assert b"error: download: openai/gsm8k at revision" in done.stderr
-    assert_kept_secret(tmp_path, done)
+    assert_no_secret_in(tmp_path, done)
