@@ -48,9 +48,7 @@ def test_a_killed_run_resumes_from_its_newest_checkpoint_and_ends_in_the_same_by
 
 
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_saves_a_checkpoint_amid_a_generation_and_the_run_ends_in_the_same_bytes(
-    folder, uninterrupted, asked
-):
+def test_a_signal_saves_a_checkpoint_amid_a_generation_and_the_run_ends_in_the_same_bytes(folder, uninterrupted, asked):
     process = start(folder, TRAIN)
     wait_for(kept(folder, 9), process)  # in the second epoch, one step into the third generation
     process.send_signal(asked)
