@@ -1,10 +1,10 @@
-"""Seconds of the evaluation stage on one card, pass by pass: a Qwen2.5-3B-shaped model and 8 samples a question.
+"""How long the evaluation stage takes on one GPU, task by task: Qwen2.5-3B's shape, 8 samples per question.
 
-    python benchmarks/evaluate_speed.py --data FOLDER --out evaluate_speed.json     # on a machine with a CUDA card
-    python benchmarks/evaluate_speed.py --small                                     # without a card: does it run?
+    python benchmarks/evaluate_speed.py --data FOLDER --out evaluate_speed.json     # on a machine with a CUDA GPU
+    python benchmarks/evaluate_speed.py --small                                     # tries the script without a GPU
 
-FOLDER holds train.jsonl and test.jsonl as GSM8K publishes them.  The model has random weights and never ends an
-answer: every one has full length, the most that the stage can take.  `--tokens` is that length.
+FOLDER holds train.jsonl and test.jsonl as GSM8K publishes them.  The model has random weights and never ends an answer,
+so every answer has the full length of `--tokens`, which is the most work that the stage can have.
 """
 
 import json
@@ -23,11 +23,11 @@ from random_model import filled_tokenizer, write_model
 from recipes import ROOT, SMALL, SMALL_SHAPE, stage
 from transformers import AutoConfig
 
-WORK = ROOT / "scratch" / "evaluate-speed"  # ignored by git
+WORK = ROOT / ".work" / "evaluate-speed"  # ignored by git
 MODEL = "Qwen/Qwen2.5-3B"
 SETTINGS = {
     "recipe": "rtx4090", "extract.validation_rows": 0, "keep_checkpoints": [], "vram_gib": None, "lora": None,
-    # vLLM's CUDA graphs hold up to 512 sequences; of more at a time each layer is launched from the host.
+    # vLLM's CUDA graphs hold up to 512 sequences; with more at a time the host launches every layer.
     "vllm": {"max_model_length": 768, "max_num_seqs": 512, "kv_cache_gib": 20, "sleep": False},
     "evaluate.samples": 8, "evaluate.sets": {}, "evaluate.prompts": [],
 }  # fmt: skip
@@ -37,17 +37,18 @@ SMALL_DATA = {
 }  # fmt: skip
 
 
-def settings_of(data: Path | None, tokens: int, small: bool, given: dict[str, Any]) -> params.Params:
+def settings_of(data: Path | None, tokens: int, small: bool, overrides: dict[str, Any]) -> params.Params:
+    """The configuration of the evaluation, with `overrides` over it; `small` is for a CPU."""
     settings = SETTINGS | {"evaluate.max_completion_length": tokens}
     if data:
         settings |= {"source": "local", "path": str(data.resolve())}
     if small:
         settings |= SMALL_DATA | SMALL
-    return params.load(ROOT / "params.yaml", settings | given)
+    return params.load(ROOT / "params.yaml", settings | overrides)
 
 
 def measure(settings: params.Params, small: bool) -> dict[str, Any]:
-    """Run the stages up to the evaluation of base; seconds of the whole command and of each pass."""
+    """Run the stages up to the evaluation of the base model; the seconds of the whole command and of each task."""
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
     shutil.copy(ROOT / "params.yaml", WORK)
@@ -71,37 +72,40 @@ def measure(settings: params.Params, small: bool) -> dict[str, Any]:
         "seconds_answering": round(answering, 1),
         "seconds_starting_and_measuring": round(seconds - answering, 1),
         "tokens_per_second": round(sum(row["completion_tokens"] for row in timing) / answering),
-        "passes": timing,
+        "tasks": timing,
     }
 
 
-def lines(found: dict[str, Any]) -> list[str]:
-    passes = [
+def lines(result: dict[str, Any]) -> list[str]:
+    """The result of `measure` for the terminal."""
+    tasks = [
         f"  {row['set']}, {row['prompt']}, {row['decoding']}: {row['completions']:,} answers, "
         f"{row['completion_tokens']:,} tokens, {row['seconds']:.1f} s"
-        for row in found["passes"]
+        for row in result["tasks"]
     ]
     return [
-        f"evaluate: {found['seconds']:.1f} s, of which {found['seconds_answering']:.1f} answering at "
-        f"{found['tokens_per_second']:,} tokens a second",
-        *passes,
-        f"  start of the engine, judging, measures: {found['seconds_starting_and_measuring']:.1f} s",
+        f"evaluate: {result['seconds']:.1f} s, of which {result['seconds_answering']:.1f} answering at "
+        f"{result['tokens_per_second']:,} tokens per second",
+        *tasks,
+        f"  start of the engine, grading, metrics: {result['seconds_starting_and_measuring']:.1f} s",
     ]
 
 
 def main(
-    data: Annotated[Path | None, typer.Option(help="Folder of train.jsonl and test.jsonl.")] = None,
-    tokens: Annotated[int, typer.Option(help="Length of every answer.")] = 200,
-    small: Annotated[bool, typer.Option("--small", help="A tiny model on the CPU, to try the script.")] = False,
-    overrides: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key.")] = [],
-    out: Annotated[Path, typer.Option(help="JSON file of the results.")] = Path("evaluate_speed.json"),
+    data: Annotated[Path | None, typer.Option(help="Folder with train.jsonl and test.jsonl.")] = None,
+    tokens: Annotated[int, typer.Option(help="Length of every answer in tokens.")] = 200,
+    small: Annotated[bool, typer.Option("--small", help="Try the script with a tiny model on the CPU.")] = False,
+    overrides: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the configuration.")
+    ] = [],
+    out: Annotated[Path, typer.Option(help="JSON file for the results.")] = Path("evaluate_speed.json"),
 ) -> None:
     if data is None and not small:
-        raise typer.BadParameter("name the folder of GSM8K, or give --small", param_hint="--data")
-    given = dict(map(layers.parse_override, overrides))
-    found = measure(settings_of(data, tokens, small, given), small)
-    print("\n".join(lines(found)), flush=True)
-    out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        raise typer.BadParameter("name the folder of GSM8K with --data FOLDER, or use --small", param_hint="--data")
+    settings = settings_of(data, tokens, small, dict(map(layers.parse_override, overrides)))
+    result = measure(settings, small)
+    print("\n".join(lines(result)), flush=True)
+    out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Models of a published shape with random weights, for measurements where no weights can be fetched."""
+"""Models of a published shape with random weights, for measurements without downloads."""
 
 import json
 from concurrent.futures import ProcessPoolExecutor
@@ -10,16 +10,16 @@ from gsm8k_grpo.stages.base.corpus import Document
 from gsm8k_grpo.stages.base.tokenizer import train_tokenizer
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
 
-LEARNED = 8000  # vocabulary that the tokenizer learns; the rest is filled up
+LEARNED = 8000  # tokens that the tokenizer learns; the rest of the vocabulary is filled up
 
 
 def filled_tokenizer(documents: list[Document], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A tokenizer learned from documents, with tokens that no text has, up to the vocabulary of the model."""
+    """A tokenizer learned from documents, filled up to the model's vocabulary with tokens that occur in no text."""
     learned = train_tokenizer(documents, min(LEARNED, vocabulary - 100))
     content = json.loads(learned.backend_tokenizer.to_str())
-    words = content["model"]["vocab"]
-    words |= {token["content"]: token["id"] for token in content["added_tokens"]}
-    words |= {f"unused{index}": index for index in range(len(learned), vocabulary)}
+    vocabulary_ids = content["model"]["vocab"]
+    vocabulary_ids |= {token["content"]: token["id"] for token in content["added_tokens"]}
+    vocabulary_ids |= {f"unused{index}": index for index in range(len(learned), vocabulary)}
     return PreTrainedTokenizerFast(
         tokenizer_object=type(learned.backend_tokenizer).from_str(json.dumps(content)),
         pad_token=learned.pad_token,
@@ -30,9 +30,9 @@ def filled_tokenizer(documents: list[Document], vocabulary: int) -> PreTrainedTo
 
 
 def write_model(folder: Path, config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Write model and tokenizer, in a process of its own: the caller's must hold nothing of the card."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as apart:
-        apart.submit(_write, folder, config, tokenizer).result()
+    """Write model and tokenizer in a separate process, so that the caller's process holds no GPU memory."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        process.submit(_write, folder, config, tokenizer).result()
 
 
 def _write(folder: Path, config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,10 +1,11 @@
-"""How near a run comes to what its card can do: the update to matrix products, decoding to copies of memory.
+"""How close a run comes to the limits of its GPU: matrix products for the update, memory bandwidth for decoding.
 
-Both limits are measured on the card of the run, so that no data sheet is trusted.
+Both limits are measured on the GPU that runs, not taken from a data sheet.
 """
 
 import math
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -13,14 +14,14 @@ import torch
 from gsm8k_grpo.memory.shapes import Shape
 
 REPEATS = 10
-SIDE = {"cuda": 8192, "cpu": 512}  # of the matrices
+SIDE = {"cuda": 8192, "cpu": 512}  # rows and columns of the matrices
 COPIED = {"cuda": 2**32, "cpu": 2**26}  # bytes
-SIZE = 2  # bytes of a number in 16 bit
+SIZE = 2  # bytes of a 16-bit number
 
 
 @dataclass(frozen=True)
-class Card:
-    """FLOP a second of products of large matrices in bfloat16; bytes a second, read and written, of copies."""
+class Limits:
+    """Of a GPU: FLOP/s of large matrix products in bfloat16, and bytes/s that copies read and write."""
 
     flops: float
     bandwidth: float
@@ -28,8 +29,11 @@ class Card:
 
 @dataclass(frozen=True)
 class Work:
-    """What a prompt takes: `prompt` and `completion` are tokens, `shared` says that it is computed once for all of
-    its completions; `sequences` are generated together, at most `at_once` at a time."""
+    """The work for one prompt.
+
+    `prompt` and `completion` are lengths in tokens; if `shared`, the prompt is computed once for all its completions.
+    `sequences` are generated together, at most `at_once` at a time.
+    """
 
     shape: Shape
     prompt: float
@@ -40,12 +44,12 @@ class Work:
     at_once: int
 
     def update_flop(self) -> float:
-        """Forward 2 FLOP a weight and token, backward 2 more, for the weights get no gradients; attention left out."""
+        """FLOP of an update without attention: 2 per weight and token forward, 2 backward as weights are frozen."""
         prompts = 1 if self.shared else self.completions
         return 4 * self.shape.parameters * (prompts * self.prompt + self.completions * self.completion)
 
     def decoded_bytes(self) -> float:
-        """Weights once a token for all sequences of a wave, and the keys and values of all tokens before it."""
+        """Bytes read in decoding: per token the weights, once per wave of sequences, and earlier keys and values."""
         waves = math.ceil(self.sequences / self.at_once)
         weights = waves * self.completion * self.shape.parameters * SIZE
         before = self.prompt + self.completion / 2
@@ -53,31 +57,31 @@ class Work:
         return (weights + cache) / (self.sequences / self.completions)
 
 
-def utilisation(work: Work, card: Card, seconds_generate: float, seconds_update: float) -> dict[str, float]:
-    """`mfu` of the update, and `bandwidth_share` of the generation; seconds are those of a prompt."""
+def utilisation(work: Work, limits: Limits, seconds_generate: float, seconds_update: float) -> dict[str, float]:
+    """The update's `mfu` and the generation's `bandwidth_share`; the seconds are those per prompt."""
     return {
-        "mfu": work.update_flop() / seconds_update / card.flops,
-        "bandwidth_share": work.decoded_bytes() / seconds_generate / card.bandwidth,
+        "mfu": work.update_flop() / seconds_update / limits.flops,
+        "bandwidth_share": work.decoded_bytes() / seconds_generate / limits.bandwidth,
     }
 
 
-def measure() -> Card:
-    """The limits of the card, in a process of its own: the caller's must hold nothing of it."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as apart:
-        return apart.submit(_measure).result()
+def measure() -> Limits:
+    """The limits of this machine's GPU, measured in a separate process so that the caller's holds no GPU memory."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return process.submit(_measure).result()
 
 
-def _measure() -> Card:
+def _measure() -> Limits:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     side, size = SIDE[device], COPIED[device]
     a, b = (torch.randn(side, side, device=device).bfloat16() for _ in range(2))
     source = torch.zeros(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return Card(2 * side**3 / _seconds(lambda: a @ b), 2 * size / _seconds(lambda: target.copy_(source)))
+    return Limits(2 * side**3 / _seconds(lambda: a @ b), 2 * size / _seconds(lambda: target.copy_(source)))
 
 
-def _seconds(operation) -> float:
-    """Mean of the repeats, after three that warm up."""
+def _seconds(operation: Callable[[], object]) -> float:
+    """The mean of REPEATS calls, after three to warm up."""
     for _ in range(3):
         operation()
     _wait()

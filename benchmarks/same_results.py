@@ -130,7 +130,7 @@ def compare(old: Path, new: Path) -> Iterator[tuple[str, bool, str]]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("old", type=Path, metavar="OLD", help="folder of the project, with results/")
-    parser.add_argument("new", type=Path, metavar="NEW", help="another one")
+    parser.add_argument("new", type=Path, metavar="NEW", help="the folder to compare with it")
     options = parser.parse_args(arguments)
     for folder in (options.old, options.new):
         if not (folder / "results").is_dir():

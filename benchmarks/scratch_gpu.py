@@ -1,17 +1,17 @@
-"""The recipe scratch-gpu as it is measured, for docs/benchmarks.md: in a fresh clone, on one CUDA card,
+"""The recipe scratch-gpu, measured for docs/benchmarks.md in a fresh clone on one CUDA GPU.
 
-    python benchmarks/scratch_gpu.py              # the pipeline: nine minutes, ten are asked
-    python benchmarks/scratch_gpu.py --control    # and after it the same training on a random reward
+    python benchmarks/scratch_gpu.py              # the pipeline: about nine minutes, the target is ten
+    python benchmarks/scratch_gpu.py --control    # the pipeline and the same training on a random reward
 
-Prints the wall clock, the seconds of each stage, accuracies, comparisons, and what was asked of them.  Run again after
-an interruption, it goes on; the wall clock is then that of the rest.  Arguments after these go to Snakemake, such as
+Prints the wall clock, the seconds of each stage, accuracies and comparisons with their targets.  After an interruption
+the same command resumes; the wall clock then covers the rest only.  Further arguments go to Snakemake, such as
 `results/evaluate/base/metrics.json` to look at the base model alone.
 """
 
+import argparse
 import base64
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,19 +21,19 @@ RESULTS = Path("results")
 
 
 def pipeline(targets: list[str], settings: list[str]) -> float:
-    """Seconds of a run of Snakemake."""
+    """Run Snakemake; the seconds that it took."""
     began = time.perf_counter()
     subprocess.run(["snakemake", "--cores", "1", *targets, "--config", *settings], check=True)
     return time.perf_counter() - began
 
 
 def stages() -> dict[str, float]:
-    """Seconds of each job, start-up included: Snakemake keeps them of every file made; a job is known by its log."""
+    """Seconds of each job, start-up included, from what Snakemake records for every file; a job is named by its log."""
     jobs: dict[str, tuple[float, float]] = {}
     for path in Path(".snakemake/metadata").iterdir():
         if path.is_file() and Path(base64.urlsafe_b64decode(path.name).decode()).exists():
-            kept = json.loads(path.read_bytes())
-            jobs[kept["log"][0].removeprefix("logs/").removesuffix(".log")] = kept["starttime"], kept["endtime"]
+            record = json.loads(path.read_bytes())
+            jobs[record["log"][0].removeprefix("logs/").removesuffix(".log")] = record["starttime"], record["endtime"]
     return {name: end - start for name, (start, end) in sorted(jobs.items(), key=lambda job: job[1])}
 
 
@@ -45,7 +45,7 @@ def print_stages(wall_clock: float) -> None:
 
 
 def print_work() -> None:
-    """What the stages say of their own time: pretraining, generating, updating."""
+    """The times that the stages report themselves: pretraining, generating, updating."""
     for path in [RESULTS / "base" / "metrics.json", *sorted(RESULTS.glob("train/*/metrics.json"))]:
         if path.exists():
             metrics = json.loads(path.read_bytes())
@@ -64,16 +64,17 @@ def print_accuracies() -> None:
 
 
 def print_comparison() -> None:
-    """Every difference in points, and whether it is what was asked for."""
+    """Every difference in points, and whether it meets its target."""
     rows = json.loads((RESULTS / "compare" / "comparison.json").read_bytes())
-    print("\n| a | b | metric | points | 95 % | p | asked |\n|---|---|---|---|---|---|---|")
+    print("\n| a | b | metric | points | 95 % | p | target |\n|---|---|---|---|---|---|---|")
     for row in rows:
         low, high = (100 * bound for bound in row["ci95"])
         figures = f"{100 * row['difference']:+.1f} | {low:+.1f} to {high:+.1f} | {row['p_value']:.1g}"
-        print(f"| {row['a']} | {row['b']} | {row['metric']} | {figures} | {asked(row)} |")
+        print(f"| {row['a']} | {row['b']} | {row['metric']} | {figures} | {target(row)} |")
 
 
-def asked(row: dict) -> str:
+def target(row: dict) -> str:
+    """The target of a comparison and whether it is met; empty without a target."""
     difference, p = row["difference"], row["p_value"]
     match row["a"], row["b"], row["metric"]:
         case "base", "full", "strict_accuracy":
@@ -88,9 +89,13 @@ def asked(row: dict) -> str:
 
 
 def main() -> None:
-    arguments = sys.argv[1:]
-    settings = SETTINGS + ([CONTROL] if "--control" in arguments else [])
-    targets = [argument for argument in arguments if argument != "--control"] or ["report"]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--control", action="store_true", help="also train and evaluate on a random reward")
+    options, for_snakemake = parser.parse_known_args()
+    settings = SETTINGS + ([CONTROL] if options.control else [])
+    targets = for_snakemake or ["report"]
     wall_clock = pipeline(targets, settings)
     print_stages(wall_clock)
     print_work()

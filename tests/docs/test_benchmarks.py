@@ -1,4 +1,4 @@
-"""The benchmark of the recipes: what it sets and builds; the runs themselves need a card."""
+"""The benchmark scripts: their settings, models and arithmetic; the measurements themselves need a GPU."""
 
 import evaluate_speed
 import pytest
@@ -18,8 +18,8 @@ from transformers import AutoTokenizer
 
 @pytest.fixture(scope="module")
 def rows():
-    made = (row for row, _ in zip(problems("rich", 1), range(40), strict=False))
-    return [{"prompt": chat(row["question"], "english", False), "solution": row["answer"]} for row in made]
+    generated = (row for row, _ in zip(problems("rich", 1), range(40), strict=False))
+    return [{"prompt": chat(row["question"], "english", False), "solution": row["answer"]} for row in generated]
 
 
 @pytest.mark.parametrize("recipe", benchmark.published())
@@ -37,7 +37,7 @@ def test_a_recipe_trains_its_few_steps_on_prompts_that_are_all_seen(recipe):
 
 
 @pytest.mark.parametrize("recipe", benchmark.published())
-def test_the_small_form_of_a_recipe_is_valid_without_a_card(recipe):
+def test_the_small_form_of_a_recipe_is_valid_without_a_gpu(recipe):
     settings = benchmark.settings_of(recipe, 2, None, benchmark.SMALL)
     assert (settings.backend, settings.engine, settings.lora, settings.vram_gib) == ("trl", "transformers", None, None)
 
@@ -64,7 +64,7 @@ def test_the_runs_that_are_timed_are_six_completions_of_200_tokens_with_rank_32(
     assert left_out % train.optimizer_steps_per_generation == steps % train.optimizer_steps_per_generation == 0
 
 
-def test_answers_that_are_fine_tuned_on_are_longer_than_the_most_tokens(rows):
+def test_answers_for_fine_tuning_are_lengthened_beyond_the_limit(rows):
     tokenizer = filled_tokenizer([Document(row["prompt"], row["solution"]) for row in rows], 5000)
     longer = benchmark.lengthen(rows, 300)
     assert min(len(tokenizer(row["solution"])["input_ids"]) for row in longer) > 300
@@ -78,38 +78,38 @@ def test_the_evaluation_that_is_timed_is_eight_samples_of_every_test_question(sm
     assert (settings.max_completion_length, settings.prompts, settings.sets) == (200, [], {})
 
 
-def test_the_split_of_the_time_is_told_pass_by_pass():
+def test_the_time_of_the_evaluation_is_printed_task_by_task():
     row = {"set": "test", "prompt": "trained", "decoding": "sampled", "seconds": 5, "completions": 16}
-    found = {
+    result = {
         "seconds": 9, "seconds_answering": 5, "seconds_starting_and_measuring": 4, "tokens_per_second": 640,
-        "passes": [row | {"completion_tokens": 3200}],
+        "tasks": [row | {"completion_tokens": 3200}],
     }  # fmt: skip
-    assert evaluate_speed.lines(found) == [
-        "evaluate: 9.0 s, of which 5.0 answering at 640 tokens a second",
+    assert evaluate_speed.lines(result) == [
+        "evaluate: 9.0 s, of which 5.0 answering at 640 tokens per second",
         "  test, trained, sampled: 16 answers, 3,200 tokens, 5.0 s",
-        "  start of the engine, judging, measures: 4.0 s",
+        "  start of the engine, grading, metrics: 4.0 s",
     ]
 
 
 def test_the_arithmetic_of_an_update_and_the_bytes_of_decoding_are_those_computed_by_hand():
     shape = shapes.shape_of(load(ROOT / "params.yaml", {"recipe": "rtx4090"}))
-    took = roofline.Work(shape, 105, 200, 6, shared=True, sequences=282, at_once=282)
-    assert took.update_flop() == 4 * 3_085_938_688 * (105 + 6 * 200)
+    work = roofline.Work(shape, 105, 200, 6, shared=True, sequences=282, at_once=282)
+    assert work.update_flop() == 4 * 3_085_938_688 * (105 + 6 * 200)
     weights, cache = 200 * 3_085_938_688 * 2, 282 * 200 * 205 * 36 * 512 * 2
-    assert took.decoded_bytes() * 47 == pytest.approx(weights + cache)
-    card = roofline.Card(flops=800e12, bandwidth=4e12)
-    found = roofline.utilisation(took, card, seconds_generate=0.05, seconds_update=0.1)
-    assert found["mfu"] == pytest.approx(took.update_flop() / 80e12)
-    assert found["bandwidth_share"] == pytest.approx(took.decoded_bytes() / 0.2e12)
+    assert work.decoded_bytes() * 47 == pytest.approx(weights + cache)
+    limits = roofline.Limits(flops=800e12, bandwidth=4e12)
+    shares = roofline.utilisation(work, limits, seconds_generate=0.05, seconds_update=0.1)
+    assert shares["mfu"] == pytest.approx(work.update_flop() / 80e12)
+    assert shares["bandwidth_share"] == pytest.approx(work.decoded_bytes() / 0.2e12)
 
 
 def test_sequences_that_take_turns_read_the_weights_for_each_turn():
     shape = shapes.shape_of(load(ROOT / "params.yaml", {"recipe": "rtx4090"}))
-    one, two = (roofline.Work(shape, 0, 100, 6, False, sequences=12, at_once=turn) for turn in (12, 6))
-    assert (two.decoded_bytes() - one.decoded_bytes()) * 2 == 100 * 3_085_938_688 * 2
+    together, in_turns = (roofline.Work(shape, 0, 100, 6, False, sequences=12, at_once=turn) for turn in (12, 6))
+    assert (in_turns.decoded_bytes() - together.decoded_bytes()) * 2 == 100 * 3_085_938_688 * 2
 
 
 def test_the_limits_of_a_machine_are_measured():
-    card = roofline.measure()
-    assert card.flops > 1e8
-    assert card.bandwidth > 1e8
+    limits = roofline.measure()
+    assert limits.flops > 1e8
+    assert limits.bandwidth > 1e8
