@@ -1,4 +1,4 @@
-"""The report in a real browser: charts, the browser of answers, sorting, keyboard, screen readers, paper, phones."""
+"""The report in a browser: charts, answers, sorting, keyboard, screen readers, printing, phones."""
 
 import base64
 import json
@@ -21,26 +21,31 @@ pytestmark = pytest.mark.skipif(
     not (CHROMIUM.exists() and CHROMEDRIVER.exists()), reason="Debian's chromium and chromium-driver are not installed"
 )
 
-QUESTIONS = 1319  # as many as GSM8K's test split has
+QUESTIONS = 1319  # the size of GSM8K's test split
 RIGHT = {"base": (200, 800), "short": (700, 700), "full": (1000, 1000)}
 MOST_BYTES = 5_000_000
-MOST_MILLISECONDS = 300  # from a key to what it shows; a tenth of it is usual
+MOST_MILLISECONDS = 300  # from a key press to the new layout; usually a tenth of this
 SERIOUS = {"serious", "critical"}
 
 
 @pytest.fixture(scope="module")
-def results(root, tmp_path_factory):
-    """The results and their page: 1,319 questions, everything measured that can be."""
-    folder = tmp_path_factory.mktemp("page")
-    settings = params.load(
+def all_params(root) -> params.Params:
+    """A configuration with two seeds and a probe that tries to break the page."""
+    return params.load(
         root / "params.yaml", {"compare.resamples": 200, "evaluate.probes": ["Calculate pi", HOSTILE], "seeds": [43]}
     )
+
+
+@pytest.fixture(scope="module")
+def results(all_params, tmp_path_factory) -> Path:
+    """The results and their page: 1,319 questions, with every optional measurement."""
+    folder = tmp_path_factory.mktemp("page")
     write_results(
-        folder / "results", settings, RIGHT, steps={"full": 4000}, questions=QUESTIONS, samples=8, more_tests=True,
+        folder / "results", all_params, RIGHT, steps={"full": 4000}, questions=QUESTIONS, samples=8, more_tests=True,
         energy=0.25,
     )  # fmt: skip
-    found = read_results(folder / "results", settings)
-    (folder / "report.html").write_text(render(found, figures(found), settings), encoding="utf-8")
+    read = read_results(folder / "results", all_params)
+    (folder / "report.html").write_text(render(read, figures(read), all_params), encoding="utf-8")
     return folder
 
 
@@ -63,7 +68,7 @@ on_a_desktop = pytest.mark.parametrize("loaded", [DESKTOP], ids=["desktop"], ind
 
 @pytest.fixture
 def shown(loaded, page):
-    """The page as it opens."""
+    """The page, newly opened."""
     show(loaded, page)
     return loaded
 
@@ -87,13 +92,13 @@ def test_the_page_is_small(page):
     assert page.stat().st_size < MOST_BYTES
 
 
-def test_the_console_is_silent_and_nothing_is_requested(shown):
+def test_the_console_stays_empty_and_nothing_is_requested(shown):
     assert shown.get_log("browser") == []
     assert script(shown, "return performance.getEntriesByType('resource').map(entry => entry.name)") == []
 
 
 @on_a_desktop
-def test_no_text_of_a_model_becomes_markup(shown):
+def test_texts_of_a_model_do_not_become_markup(shown):
     choose(shown, "all")
     assert shown.title.startswith("GRPO on GSM8K")
     assert script(shown, "return document.images.length") == 0
@@ -109,81 +114,95 @@ def test_the_page_does_not_scroll_sideways(loaded, page, width):
     assert script(loaded, "return document.documentElement.scrollWidth") == width
 
 
-def test_the_first_screen_holds_answer_models_cost_and_limits(page):
+def test_the_first_screen_shows_result_models_cost_and_limits(page):
     with browser(1280, 900) as driver:
         show(driver, page)
         for part in ("h1", "#accuracy-0 svg", "#cost + .scroll", ".limits"):
             assert script(driver, f"return document.querySelector('{part}').getBoundingClientRect().bottom") < 900, part
 
 
-def test_charts_are_drawn_inside_their_column(shown):
+def test_every_chart_is_drawn_within_its_column(shown, results, all_params):
     widths = script(
         shown,
-        "return [...document.querySelectorAll('.chart')].map(c => [c.clientWidth, c.querySelector('svg').clientWidth])",
+        "return [...document.querySelectorAll('.chart')].map("
+        "chart => [chart.id, chart.clientWidth, chart.querySelector('svg').clientWidth])",
     )
-    assert len(widths) == 19
-    assert all(200 < drawn <= place for place, drawn in widths)
+    drawn = figures(read_results(results / "results", all_params))
+    panels = [f"{figure.name}-{panel}" for figure in drawn for panel in range(len(figure.panels))]
+    assert sorted(name for name, *_ in widths) == sorted(panels)
+    assert all(200 < width <= column for _, column, width in widths)
 
 
 @pytest.mark.parametrize(
-    ("chart", "told"),
+    ("chart", "values"),
     [
         ("rewards-0", r"variant (short|full)\n.*moving mean"),
         ("learning-0", r"variant (short|full)\nstep (0|50|100|250)\n"),
     ],
 )
-def test_curves_tell_their_values_under_the_pointer(shown, chart, told):
+def test_curves_show_their_values_under_the_pointer(shown, chart, values):
     curve = shown.find_element("css selector", f"#{chart} svg")
     script(shown, "arguments[0].scrollIntoView({block: 'center'})", curve)
     ActionChains(shown).move_to_element(curve).move_by_offset(3, 3).perform()
     tooltip = shown.find_element("id", "vg-tooltip-element").text.replace("\t", " ")
-    assert re.search(told, tooltip, re.DOTALL), tooltip
+    assert re.search(values, tooltip, re.DOTALL), tooltip
 
 
-# The browser of answers
+# The answer browser
 
 
 def counts(driver):
-    """Questions of each kind, as the choices say."""
-    labels = [label.text for label in driver.find_elements("css selector", "#kinds label")]
-    return {label.rpartition(" ")[0].strip(): int(re.sub(r"\D", "", label.rpartition(" ")[2])) for label in labels}
+    """The number of questions of each kind, from the choices: the kind by the value, its number from the label."""
+    labels = script(
+        driver,
+        "return [...document.querySelectorAll('#kinds label')].map("
+        "label => [label.querySelector('input').value, label.innerText])",
+    )
+    return {kind: int(re.sub(r"\D", "", text)) for kind, text in labels}
+
+
+def number_shown(driver):
+    """How many questions match, how many there are, and how many are shown, as the line above the questions says."""
+    line = driver.find_element("id", "counted").text.replace(",", "")
+    return [int(number) for number in re.findall(r"\d+", line)]
 
 
 @on_a_desktop
 @pytest.mark.parametrize("variant", ["short", "full"])
-def test_kinds_of_change_are_those_of_the_comparison(shown, results, variant):
+def test_the_kinds_of_change_agree_with_the_comparison(shown, results, variant):
     Select(shown.find_element("id", "variant")).select_by_visible_text(variant)
     compared = read_json(results / "results/compare/comparison.json")
     row = next(r for r in compared if (r["a"], r["b"], r["metric"]) == ("base", variant, "strict_accuracy"))
     gained = next(r for r in read_json(results / "results/compare/gains.json") if (r["a"], r["b"]) == ("base", variant))
-    told = counts(shown)
-    assert (told["all"], told["fixed"], told["broken"]) == (QUESTIONS, row["fixed"], row["broken"])
-    assert told["format only"] == gained["fixed"]["format"] + gained["broken"]["format"]
-    assert sum(told[kind] for kind in ("fixed", "broken", "right in both", "wrong in both")) == QUESTIONS
+    labels = counts(shown)
+    assert (labels["all"], labels["fixed"], labels["broken"]) == (QUESTIONS, row["fixed"], row["broken"])
+    assert labels["format"] == gained["fixed"]["format"] + gained["broken"]["format"]
+    assert sum(labels[kind] for kind in ("fixed", "broken", "right", "wrong")) == QUESTIONS
 
 
 @on_a_desktop
-def test_the_page_opens_with_what_training_fixed_and_adds_more_on_demand(shown):
+def test_the_page_opens_with_questions_that_training_fixed_and_shows_more_on_demand(shown):
     assert len(articles(shown)) == 10
-    assert all("full: newly right" in article.text for article in articles(shown))
+    assert all("full: newly correct" in article.text for article in articles(shown))
     script(shown, "document.getElementById('more').click()")
     assert len(articles(shown)) == 20
-    assert "20 shown" in shown.find_element("id", "counted").text
+    matching, questions, visible = number_shown(shown)
+    assert (matching, questions, visible) == (counts(shown)["fixed"], QUESTIONS, 20)
 
 
 @on_a_desktop
-def test_only_those_of_the_chosen_kind_are_shown(shown):
+def test_only_questions_of_the_chosen_kind_are_shown(shown):
     choose(shown, "format")
     assert articles(shown)
-    assert all("the form alone changed" in article.text for article in articles(shown))
+    assert all("only the format changed" in article.text for article in articles(shown))
     choose(shown, "broken")
     assert articles(shown) == []
-    assert shown.find_element("id", "counted").text.startswith("0 of 1,319 questions")
+    assert number_shown(shown) == [0, QUESTIONS, 0]
     assert not shown.find_element("id", "more").is_displayed()
 
 
 @on_a_desktop
-def test_search_looks_into_questions_and_answers(shown):
+def test_the_search_covers_questions_and_answers(shown):
     choose(shown, "all")
     shown.find_element("id", "search").send_keys("What is 1300 AND 1?")
     (article,) = articles(shown)
@@ -194,22 +213,22 @@ def test_search_looks_into_questions_and_answers(shown):
 
 
 @on_a_desktop
-def test_answers_to_other_prompts_and_of_other_sets_are_there(shown):
+def test_answers_to_other_prompts_and_test_sets_can_be_chosen(shown):
     choose(shown, "all")
-    asked = Select(shown.find_element("id", "pass"))
-    assert [option.text for option in asked.options] == ["test", "test, plain", "longer"]
-    assert "4 of 8 samples right" in articles(shown)[0].text
-    asked.select_by_visible_text("longer")
+    choice = Select(shown.find_element("id", "task"))
+    assert [option.text for option in choice.options] == ["test", "test, plain", "longer"]
+    assert "4 of 8 samples correct" in articles(shown)[0].text
+    choice.select_by_visible_text("longer")
     assert counts(shown)["all"] == QUESTIONS
     first = articles(shown)[0].text
     assert "longer-test-0" in first
-    assert "samples right" not in first
-    asked.select_by_visible_text("test, plain")
+    assert "samples correct" not in first
+    choice.select_by_visible_text("test, plain")
     assert "plain: <reasoning>" in articles(shown)[0].text
 
 
 @on_a_desktop
-def test_every_model_answers_side_by_side_and_differences_are_marked(shown):
+def test_the_models_answers_are_side_by_side_and_differences_can_be_marked(shown):
     def texts():
         return [box.text for box in articles(shown)[0].find_elements("css selector", "pre")]
 
@@ -231,19 +250,23 @@ def test_every_model_answers_side_by_side_and_differences_are_marked(shown):
 
 
 @on_a_desktop
-def test_a_search_of_all_questions_is_shown_without_lag(shown):
-    """Each letter typed filters 1,319 questions and lays the page out again."""
+def test_a_search_of_all_questions_is_fast(shown):
+    """Each typed letter filters 1,319 questions and lays the page out again; the fastest of three tries counts."""
     choose(shown, "all")
     slowest = script(
         shown,
         """
         const search = document.getElementById("search"), times = [];
         for (const words of ["w", "what is 1", "reasoning", "bold", "1300", ""]) {
-          const began = performance.now();
-          search.value = words;
-          search.dispatchEvent(new Event("input", {bubbles: true}));
-          document.body.getBoundingClientRect();
-          times.push(performance.now() - began);
+          const tries = [];
+          for (let count = 0; count < 3; count++) {
+            const began = performance.now();
+            search.value = words;
+            search.dispatchEvent(new Event("input", {bubbles: true}));
+            document.body.getBoundingClientRect();
+            tries.push(performance.now() - began);
+          }
+          times.push(Math.min(...tries));
         }
         return Math.max(...times);
         """,
@@ -284,11 +307,11 @@ def test_tables_sort_by_text_and_one_column_at_a_time(shown):
     assert script(shown, "return document.querySelectorAll('#compare table:first-of-type [aria-sort]').length") == 1
 
 
-# Keyboard, screen readers, paper
+# Keyboard, screen readers, printing
 
 
 @on_a_desktop
-def test_the_keyboard_reaches_everything(shown):
+def test_the_keyboard_reaches_every_control(shown):
     script(
         shown,
         """
@@ -297,8 +320,8 @@ def test_the_keyboard_reaches_everything(shown):
         """,
     )
     controls = "a, button, input, select, summary, [tabindex='0']"
-    number = script(shown, "return document.querySelectorAll(arguments[0]).length", controls)
-    ActionChains(shown).send_keys(Keys.TAB * (number + 5)).perform()
+    controls_count = script(shown, "return document.querySelectorAll(arguments[0]).length", controls)
+    ActionChains(shown).send_keys(Keys.TAB * (controls_count + 5)).perform()
     missed = script(
         shown,
         """
@@ -309,7 +332,7 @@ def test_the_keyboard_reaches_everything(shown):
         """,
         controls,
     )
-    assert number > 100
+    assert controls_count > 100
     assert missed == []
 
 
@@ -327,16 +350,16 @@ def test_axe_finds_no_serious_violation(shown):
     script(shown, "document.querySelectorAll('details').forEach(details => { details.open = true })")
     shown.find_element("id", "marked").click()
     script(shown, files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
-    found = shown.execute_async_script("axe.run().then(arguments[0])")
-    assert len(found["passes"]) > 20
-    serious = [violation for violation in found["violations"] if violation["impact"] in SERIOUS]
+    report = shown.execute_async_script("axe.run().then(arguments[0])")
+    assert len(report["passes"]) > 20
+    serious = [violation for violation in report["violations"] if violation["impact"] in SERIOUS]
     assert serious == [], json.dumps(
         [(violation["id"], [node["html"][:200] for node in violation["nodes"][:3]]) for violation in serious], indent=1
     )
 
 
 @on_a_desktop
-def test_the_page_prints_unfolded_and_within_the_paper(shown):
+def test_the_printed_page_is_unfolded_and_fits_the_paper(shown):
     pdf = base64.b64decode(shown.print_page())
     assert pdf.startswith(b"%PDF")
     assert 8 < len(re.findall(rb"/Type\s*/Page\b", pdf)) < 60

@@ -27,6 +27,7 @@ def browser(width: int, height: int, dark: bool = False, offline: bool = True) -
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options=options, service=ChromeService(str(CHROMEDRIVER)))
+    driver.set_script_timeout(120)  # seconds; axe takes long on a busy machine
     try:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         away = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
