@@ -16,19 +16,19 @@ PATIENCE = 60  # seconds
 
 
 def listening(port: int) -> set[str]:
-    """Addresses that the port is open on."""
-    found = psutil.net_connections("inet")
-    return {entry.laddr.ip for entry in found if entry.status == psutil.CONN_LISTEN and entry.laddr.port == port}
+    """The addresses on which something listens at the port."""
+    connections = psutil.net_connections("inet")
+    return {entry.laddr.ip for entry in connections if entry.status == psutil.CONN_LISTEN and entry.laddr.port == port}
 
 
 @contextmanager
 def interface(folder: Path, port: int) -> Iterator[None]:
-    """The command of `make ui`, on the tracking store of a folder and on a port, from when it listens."""
+    """Run the command of `make ui` for the tracking store of a folder and on a port; the block starts when it listens."""
     assert not listening(port), f"port {port} is taken"
-    told = subprocess.run(
+    dry_run = subprocess.run(
         ["make", "--no-print-directory", "-n", "-o", ".venv/.ready", "ui"], cwd=ROOT, capture_output=True, text=True
     )
-    command = told.stdout.splitlines()[-1].replace(str(ROOT / "tracking"), str(folder))
+    command = dry_run.stdout.splitlines()[-1].replace(str(ROOT / "tracking"), str(folder))
     assert "mlflow ui" in command
     assert "--port 5000" in command
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -40,10 +40,10 @@ def interface(folder: Path, port: int) -> Iterator[None]:
         start_new_session=True,
     )
     try:
-        end = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while not listening(port):
             assert server.poll() is None
-            assert time.monotonic() < end
+            assert time.monotonic() < deadline
             time.sleep(0.1)
         yield
     finally:
