@@ -24,6 +24,7 @@ pytestmark = pytest.mark.skipif(
 QUESTIONS = 1319  # as many as GSM8K's test split has
 RIGHT = {"base": (200, 800), "short": (700, 700), "full": (1000, 1000)}
 MAX_BYTES = 5_000_000
+PATIENCE = 180  # seconds, for a check of the whole page on a busy machine
 SERIOUS = {"serious", "critical"}
 
 
@@ -318,6 +319,7 @@ def test_axe_finds_no_serious_violation(shown):
     script(shown, "document.querySelectorAll('details').forEach(details => { details.open = true })")
     shown.find_element("id", "marked").click()
     script(shown, files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
+    shown.set_script_timeout(PATIENCE)
     report = shown.execute_async_script("axe.run().then(arguments[0])")
     assert len(report["passes"]) > 20
     serious = [violation for violation in report["violations"] if violation["impact"] in SERIOUS]

@@ -23,7 +23,7 @@ def listening(port: int) -> set[str]:
 
 @contextmanager
 def interface(folder: Path, port: int) -> Iterator[None]:
-    """Run the command of `make ui` for the tracking store of a folder and on a port; the block starts when it listens."""
+    """Run the command of `make ui` on the store of a folder and on a port; the block starts when it listens."""
     assert not listening(port), f"port {port} is taken"
     dry_run = subprocess.run(
         ["make", "--no-print-directory", "-n", "-o", ".venv/.ready", "ui"], cwd=ROOT, capture_output=True, text=True

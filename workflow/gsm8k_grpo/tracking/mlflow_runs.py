@@ -23,7 +23,7 @@ from gsm8k_grpo.analysis import palette
 from gsm8k_grpo.analysis.metrics import FINAL_METRICS, metric_value
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError, first_line, sha256
-from gsm8k_grpo.records import Evaluation, TrainingMetrics
+from gsm8k_grpo.records import Evaluation, GreedySummary, TrainingMetrics
 from gsm8k_grpo.runtime import git
 from gsm8k_grpo.runtime.interrupts import Interrupted
 from gsm8k_grpo.tracking.store import KEY, UNREACHABLE, connect, existing_id, newest_with_key
@@ -150,9 +150,9 @@ class Run:
             self._last_step[column] = _step(batch[-1])
 
     @_tolerant
-    def log_finals(self, evaluation: Evaluation) -> None:
-        """Log the metrics of an evaluation as `final_<name>`."""
-        self._log_changed([{"step": 0} | {f"final_{name}": metric_value(evaluation, name) for name in FINAL_METRICS}])
+    def log_finals(self, summary: GreedySummary) -> None:
+        """Log the metrics of the greedy answers to the test split as `final_<name>`."""
+        self._log_changed([{"step": 0} | {f"final_{name}": metric_value(summary, name) for name in FINAL_METRICS}])
 
     @_tolerant
     def log_validation(self, rows: Rows) -> None:
