@@ -1,4 +1,4 @@
-"""MLflow's view of the runs: final figures first, then curves over the prompts seen."""
+"""MLflow's view of the runs: final metrics first, then curves over the prompts seen, without a click."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from gsm8k_grpo.analysis.metrics import FINAL_METRICS
 from gsm8k_grpo.commands.track import track
 from gsm8k_grpo.commands.view import NAME, TAG, state, view
 from gsm8k_grpo.config.params import Params, load
@@ -34,7 +35,7 @@ def params() -> Params:
 
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory, params) -> Path:
-    """A folder whose tracking store has the runs of `sample_results`."""
+    """A folder whose store holds the runs of `sample_results`."""
     folder, before = tmp_path_factory.mktemp("tracked"), Path.cwd()
     results = folder / "results"
     write_results(results, params)
@@ -58,21 +59,20 @@ def runs(client: mlflow.MlflowClient) -> dict[str, mlflow.entities.Run]:
     return {run.info.run_name: run for run in client.search_runs(["1"])}
 
 
-def test_the_final_metrics_of_a_run_come_first_although_its_curves_were_logged_before(client):
+def test_final_metrics_are_first_in_a_run_although_its_curves_are_logged_earlier(client):
     metrics = runs(client)["short"].data.metrics
-    final = ("strict_accuracy", "flexible_accuracy", "format_rate", "truncation_rate", "mean_completion_tokens")
-    assert list(metrics)[: len(final)] == [f"final_{name}" for name in final]
+    assert list(metrics)[: len(FINAL_METRICS)] == [f"final_{name}" for name in FINAL_METRICS]
     assert metrics["final_strict_accuracy"] == 0.5
     assert "reward" in metrics
 
 
-def test_a_run_names_the_data_on_which_it_was_trained_and_evaluated(client):
-    datasets = {
+def test_a_run_names_the_data_of_its_training_and_evaluation(client):
+    logged = {
         name: {entry.dataset.name: entry.tags[0].value for entry in run.inputs.dataset_inputs}
         for name, run in runs(client).items()
     }
     both = {"gsm8k-train": "training", "gsm8k-test": "evaluation"}
-    assert datasets == {"base": {"gsm8k-test": "evaluation"}, "short": both, "full": both}
+    assert logged == {"base": {"gsm8k-test": "evaluation"}, "short": both, "full": both}
 
 
 def test_the_view_shows_metrics_that_the_runs_have(client, params):
@@ -88,12 +88,12 @@ def test_the_view_is_stored_in_the_experiment_and_its_address_names_it(client, p
     assert json.loads(client.get_experiment("1").tags[TAG]) == state(params)
 
 
-# In a browser, with MLflow's own server
+# In a browser, against MLflow's own server
 
 
 @pytest.fixture(scope="module")
 def server(tracked) -> Iterator[str]:
-    """The address of MLflow's interface for the folder's store."""
+    """MLflow's interface over the folder's store."""
     if not (CHROMIUM.exists() and CHROMEDRIVER.exists()):
         pytest.skip("needs Debian's chromium and chromium-driver")
     with socket.socket() as free:
@@ -118,17 +118,16 @@ def server(tracked) -> Iterator[str]:
         process.wait()
 
 
-def test_the_runs_open_with_their_final_figures_and_curves(server, client, params, tmp_path):
+def test_the_runs_open_with_their_final_metrics_and_curves(server, client, params, tmp_path):
     with browser(1440, 1000, offline=False) as driver:
         show_runs(driver, view(params).replace("http://127.0.0.1:5000", server))
         page = driver.find_element(By.TAG_NAME, "body").text
         (tmp_path / "mlflow.png").write_bytes(picture(driver))
-    # MLflow hides empty charts, such as that of the loss, which sample_results does not have.
-    logged = runs(client)["full"].data.metrics
+    logged = runs(client)["full"].data.metrics  # MLflow hides the charts of other metrics
     charts = [chart for chart in state(params)["compareRunCharts"] if chart["metricKey"] in logged]
     expected = Counter(chart["metricSectionId"] for chart in charts)
-    sections = re.findall(r"^(.+)\n\((\d+)\)$", page, re.MULTILINE)
-    assert [(name, int(count)) for name, count in sections[: len(expected)]] == list(expected.items())
+    shown = re.findall(r"^(.+)\n\((\d+)\)$", page, re.MULTILINE)
+    assert shown[: len(expected)] == [(section, str(number)) for section, number in expected.items()]
     assert page.index("final_strict_accuracy\n") < page.index("final_flexible_accuracy\n")
     assert (tmp_path / "mlflow.png").stat().st_size > 20_000
 

@@ -1,4 +1,4 @@
-"""Start MLflow's interface as `make ui` does."""
+"""MLflow's interface as `make ui` starts it."""
 
 import os
 import signal
@@ -16,14 +16,14 @@ PATIENCE = 60  # seconds
 
 
 def listening(port: int) -> set[str]:
-    """The addresses on which the port is open."""
+    """The addresses on which something listens at the port."""
     connections = psutil.net_connections("inet")
     return {entry.laddr.ip for entry in connections if entry.status == psutil.CONN_LISTEN and entry.laddr.port == port}
 
 
 @contextmanager
 def interface(folder: Path, port: int) -> Iterator[None]:
-    """Run the command of `make ui` for `folder`'s tracking store on `port`; the block starts once it listens."""
+    """Run the command of `make ui` on the store of a folder and on a port; the block starts when it listens."""
     assert not listening(port), f"port {port} is taken"
     dry_run = subprocess.run(
         ["make", "--no-print-directory", "-n", "-o", ".venv/.ready", "ui"], cwd=ROOT, capture_output=True, text=True
@@ -40,10 +40,10 @@ def interface(folder: Path, port: int) -> Iterator[None]:
         start_new_session=True,
     )
     try:
-        end = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while not listening(port):
             assert server.poll() is None
-            assert time.monotonic() < end
+            assert time.monotonic() < deadline
             time.sleep(0.1)
         yield
     finally:

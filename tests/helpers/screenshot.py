@@ -1,4 +1,4 @@
-"""Take a screenshot of the report, or of MLflow's view of the runs, in Debian's chromium.
+"""Open the report, or MLflow's view of the runs, in Debian's chromium, and take a screenshot.
 
 python tests/helpers/screenshot.py results/report/report.html docs/report.png
 python tests/helpers/screenshot.py results/report/report.html phone.png --width 390 --whole --dark
@@ -20,45 +20,41 @@ CHROMEDRIVER = Path("/usr/bin/chromedriver")
 
 @contextmanager
 def browser(width: int, height: int, dark: bool = False, offline: bool = True) -> Iterator[Chrome]:
-    """Headless chromium with a viewport of `width` by `height` pixels and, unless `offline` is False, no network."""
+    """Headless chromium with a viewport of `width` by `height` pixels, by default without a network."""
     options = ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options=options, service=ChromeService(str(CHROMEDRIVER)))
-    driver.set_script_timeout(120)  # seconds; axe takes long on a busy machine
     try:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        away = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+        no_network = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
         resize(driver, width, height)
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         driver.execute_cdp_cmd("Network.enable", {})
         if offline:
-            driver.execute_cdp_cmd("Network.emulateNetworkConditions", away)
+            driver.execute_cdp_cmd("Network.emulateNetworkConditions", no_network)
         yield driver
     finally:
         driver.quit()
 
 
 def resize(driver: Chrome, width: int, height: int) -> None:
-    """Set the size of the viewport.  A headless window is at least 500 pixels wide, but an emulated device is not."""
+    """Set the size of the viewport; it may be below the 500 pixels that a headless window has at least."""
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
 def show(driver: Chrome, page: Path) -> None:
-    """Load a report and wait until all charts are drawn."""
+    """Load a report and wait until every chart is drawn."""
     driver.get(page.resolve().as_uri())
     drawn = "return [...document.querySelectorAll('.chart')].every(chart => chart.querySelector('svg'))"
     WebDriverWait(driver, 60).until(lambda driver: driver.execute_script(drawn))
 
 
 def show_runs(driver: Chrome, address: str) -> None:
-    """Load MLflow's view of the runs and wait until its charts are drawn.
-
-    MLflow's assistant, which opens at the first visit, is turned off.
-    """
+    """Load MLflow's view of the runs, without the assistant of a first visit, and wait until charts are drawn."""
     visited = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
     driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": visited})
     driver.get(address)
@@ -67,21 +63,21 @@ def show_runs(driver: Chrome, address: str) -> None:
 
 
 def picture(driver: Chrome, whole: bool = False) -> bytes:
-    """A PNG of the first screen, or of the whole page."""
+    """PNG of the first screen, or of the whole page."""
     shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": whole})
     return base64.b64decode(shot["data"])
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("page", help="the report's file, or the address of MLflow's view")
+    parser.add_argument("page", help="file of the report, or address of MLflow's view")
     parser.add_argument("image", type=Path)
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--height", type=int, default=900)
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--whole", action="store_true", help="the whole page instead of the first screen")
-    options = parser.parse_args()
-    served = options.page.startswith("http")
-    with browser(options.width, options.height, options.dark, offline=not served) as driver:
-        show_runs(driver, options.page) if served else show(driver, Path(options.page))
-        options.image.write_bytes(picture(driver, options.whole))
+    arguments = parser.parse_args()
+    served = arguments.page.startswith("http")
+    with browser(arguments.width, arguments.height, arguments.dark, offline=not served) as driver:
+        show_runs(driver, arguments.page) if served else show(driver, Path(arguments.page))
+        arguments.image.write_bytes(picture(driver, arguments.whole))

@@ -1,4 +1,4 @@
-"""The report: what it says of every kind of result, whatever the variants, and that no text can break out of it."""
+"""The report: its content for every kind of result and any variants, and that no text becomes markup."""
 
 import html
 import json
@@ -52,40 +52,44 @@ def page(finished):
 
 
 @pytest.fixture
-def found(tmp_path, root):
+def make(tmp_path, root):
     """Writes results with some settings changed and reads them back, as the stage does."""
 
-    def make(overrides={}, **results):
+    def of(overrides={}, **kinds):
         settings = params.load(root / "params.yaml", FAST | overrides)
-        write_results(tmp_path / "results", settings, **results)
+        write_results(tmp_path / "results", settings, **kinds)
         return read_results(tmp_path / "results", settings), settings
 
-    return make
+    return of
 
 
-# The words follow from the comparison (more in test_summary.py)
+# The sentences follow from the comparison (more in test_summary.py)
 
 
-def test_a_page_without_a_difference_claims_none(found):
-    results, settings = found(right=dict.fromkeys(RIGHT, (10, 10)))
+def test_a_page_without_a_difference_claims_none(make):
+    results, settings = make(right=dict.fromkeys(RIGHT, (10, 10)))
     text = re.sub(r"<script.*?</script>", "", page_of(results, settings), flags=re.DOTALL)
     assert "<h1>No significant difference in strict accuracy" in text
-    assert not re.search(r"\b(rose|fell|gain)\b", text)
+    assert not re.search(r"\b(rose|fell|raised|lowered)\b", text)
+    assert not re.search(r"\bgain\b", text.replace("A gain in strict but not in flexible", ""))  # the glossary
 
 
 # The page
 
 
 def page_of(results, settings):
-    return report_stage.render(results, drawn_of(results), settings)
+    return report_stage.render(results, figures_of(results), settings)
 
 
-def drawn_of(results):
+def figures_of(results):
     return figures.figures(results)
 
 
 def test_the_answer_comes_first(page):
-    assert "<h1>Full training raised strict accuracy by 65.0 points (95\u00a0% CI " in page
+    title = between(page, "<h1>", "</h1>")
+    assert "65.0 points (95\u00a0% CI " in title
+    assert "10.0\u00a0%" in title
+    assert "75.0\u00a0%" in title
     parts = (
         "summary",
         "accuracy-0",
@@ -102,9 +106,9 @@ def test_the_answer_comes_first(page):
     assert positions == sorted(positions)
 
 
-def test_every_link_of_the_page_has_its_place(page):
-    for place in re.findall(r'href="#(\w+)"', page):
-        assert f'id="{place}"' in page, place
+def test_every_link_of_the_page_has_its_target(page):
+    for target in re.findall(r'href="#(\w+)"', page):
+        assert f'id="{target}"' in page, target
 
 
 def between(page, start, end):
@@ -119,7 +123,7 @@ def cells(page, after):
 
 
 def test_texts_of_data_and_models_are_escaped(page):
-    """Probes, samples and the data's origin hold a script that must not end up as one; test_browser.py has answers."""
+    """Probes, samples and the data's origin contain a script; test_report_page.py tests the answers."""
     escaped = str(escape(HOSTILE))
     assert HOSTILE not in page
     for part, following in [("probes", "train"), ("train", "published"), ("extract", "configuration")]:
@@ -127,27 +131,27 @@ def test_texts_of_data_and_models_are_escaped(page):
     assert page.count("</script>") == page.count("<script") == 4
 
 
-def test_the_charts_data_can_end_no_script(page):
+def test_the_charts_data_cannot_end_the_script(page):
     data = between(page, 'id="specifications">', "</script>")
     assert "accuracy-0" in json.loads(data)
     assert "<" not in data
 
 
-def test_names_from_the_configuration_are_escaped(found):
+def test_names_from_the_configuration_are_escaped(make):
     names = {"source": "hub", "model": HOSTILE, "download.hub.licence": HOSTILE, "tracking.experiment": HOSTILE}
-    page = page_of(*found(names))
+    page = page_of(*make(names))
     assert HOSTILE not in page
     assert page.count("</script>") == 4
 
 
-def test_nothing_on_the_page_comes_from_elsewhere(page):
+def test_the_page_loads_nothing(page):
     markup = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     assert not re.search(r'\b(src|href)="(?!#|data:)', markup)
     assert "url(" not in markup
     assert "@import" not in markup
 
 
-def test_the_published_figures_stand_beside_this_run_with_their_sources(page):
+def test_the_published_runs_are_on_the_page_with_their_sources(page):
     for text in ("22,419", "3.0", "62,352", "18,142 MiB", "RTX 4090", "3.17", "correctness 1.67", "this run, full"):
         assert text in page
     for run in PUBLISHED_RUNS:
@@ -160,52 +164,56 @@ def test_the_published_full_run_is_as_its_log_says():
     assert full.reward == pytest.approx(sum(full.rewards.values()))
 
 
-def test_configuration_versions_and_runs_stand_on_the_page(page, finished, settings):
+def test_configuration_versions_and_runs_are_on_the_page(page, finished, settings):
     for run_id in finished[1].values():
         assert run_id in page
     assert f"<dt>torch</dt><dd>{version('torch')}</dd>" in page
     assert "<dt>git commit</dt><dd>unknown</dd>" in page  # the stage ran outside a repository
-    shown = re.search(r"The whole configuration.*?<pre>(.*?)</pre>", page, re.DOTALL)[1]
-    assert yaml.safe_load(html.unescape(shown)) == settings.model_dump()
+    configuration = between(between(page, 'id="configuration"', "</section>"), "<pre>", "</pre>")
+    assert yaml.safe_load(html.unescape(configuration)) == settings.model_dump()
 
 
-def test_any_variants_and_any_rewards(found):
-    results, settings = found(CONTROL, right=RIGHT | {"control": (4, 25)}, kl=True)
-    drawn = drawn_of(results)
-    titles = {figure.name: [panel.title for panel in figure.panels] for figure in drawn}
+def test_any_variants_and_any_rewards(make):
+    results, settings = make(CONTROL, right=RIGHT | {"control": (4, 25)}, kl=True)
+    all_figures = figures_of(results)
+    titles = {figure.name: [panel.title for panel in figure.panels] for figure in all_figures}
     assert "random" in titles["rewards"]
     assert "correctness" in titles["rewards"]
     assert figures.HEALTH["kl"] in titles["training"]
-    page = report_stage.render(results, drawn, settings)
-    assert "control against base" in page
-    assert "<h1>Full training raised" in page  # not the control
+    page = report_stage.render(results, all_figures, settings)
+    assert "control vs. base" in page
+    assert between(page, "<h1>", "</h1>").startswith("Full training ")  # not the control
 
 
-def test_supervised_training_has_a_loss_and_no_rewards(found):
-    results, settings = found(supervised=("short",))
-    titles = {figure.name: [panel.title for panel in figure.panels] for figure in drawn_of(results)}
-    assert titles["training"][0] == "loss on the answers (supervised)"
+def test_supervised_training_has_a_loss_and_no_rewards(make):
+    results, settings = make(supervised=("short",))
+    titles = {figure.name: [panel.title for panel in figure.panels] for figure in figures_of(results)}
+    assert "loss" in titles["training"][0]
     page = page_of(results, settings)
     assert "SFT and GRPO on" in between(page, "<header", "</header>")
     assert [row[:2] for row in cells(page, "cost")[1:]] == [["short", "SFT"], ["full", "GRPO"]]
-    results, settings = found(supervised=("short", "full"))
-    assert "rewards" not in {figure.name for figure in drawn_of(results)}
-    assert "Completions during training" not in page_of(results, settings)
+    results, settings = make(supervised=("short", "full"))
+    assert "rewards" not in {figure.name for figure in figures_of(results)}
+    assert 'id="training-samples"' not in page_of(results, settings)
+    results, settings = make()
+    assert 'id="training-samples"' in page_of(results, settings)
 
 
-def test_accuracy_over_training_names_its_questions_and_has_every_checkpoint_in_numbers(found):
-    results, settings = found(steps={"full": 300})
+def test_accuracy_over_training_names_its_questions_and_has_every_checkpoint_in_numbers(make):
+    results, settings = make(steps={"full": 300})
     page = page_of(results, settings)
-    assert "the 40 questions of the validation split, which are not trained on; the test split was not used" in page
+    caption = next(figure for figure in figures_of(results) if figure.name == "learning").caption
+    assert "40 questions of the validation split" in caption
+    assert str(escape(caption)) in page
     assert [tuple(row[:3]) for row in cells(page, "learning")[1:]] == [
         ("base", "0", "0"), ("short", "50", "200"), ("short", "100", "400"),
         ("full", "50", "200"), ("full", "100", "400"), ("full", "250", "1,000"), ("full", "300", "1,200"),
     ]  # fmt: skip
 
 
-def test_every_variants_accuracy_starts_at_base_and_has_a_band(found):
-    results, _ = found(steps={"short": 240, "full": 600})
-    panel = next(figure for figure in drawn_of(results) if figure.name == "learning").panels[0]
+def test_every_variants_accuracy_starts_at_base_and_has_a_band(make):
+    results, _ = make(steps={"short": 240, "full": 600})
+    panel = next(figure for figure in figures_of(results) if figure.name == "learning").panels[0]
     (points,) = panel.to_dict()["datasets"].values()
     lines = {name: [point for point in points if point["variant"] == name] for name in ("short", "full")}
     assert [point["step"] for point in lines["short"]] == [0, 50, 100, 240]
@@ -216,44 +224,47 @@ def test_every_variants_accuracy_starts_at_base_and_has_a_band(found):
         ]  # fmt: skip
 
 
-def test_without_a_validation_split_the_page_says_why_there_is_no_accuracy_over_training(found):
-    results, settings = found(validated=False)
+def test_without_a_validation_split_the_page_explains_why_there_is_no_accuracy_over_training(make):
+    results, settings = make(validated=False)
     page = page_of(results, settings)
-    assert [figure.name for figure in drawn_of(results)] == ["accuracy", "gains", "rewards", "training", "timing"]
-    assert "No accuracy over training: it is measured on the validation split, which is empty" in page
+    assert "learning" not in {figure.name for figure in figures_of(results)}
+    assert "extract.validation_rows is 0" in page
     assert 'id="learning' not in page
 
 
-def test_what_was_not_measured_has_no_section(found):
-    page = page_of(*found({"evaluate.probes": []}))
+def test_what_was_not_measured_has_no_section(make):
+    page = page_of(*make({"evaluate.probes": []}))
     for part in ("probes", "sampled", "prompts", "sets"):
         assert f'id="{part}"' not in page
-    assert "One seed (42): how much another run" in page
-    assert "energy of the card" not in page
+    assert "one seed (42)" in page
+    assert "GPU energy" not in page
+    assert "Energy was not measured" in page
 
 
-def test_what_was_measured_besides_has_its_section(found):
-    page = page_of(*found({"seeds": [43]}, samples=8, more_tests=True, energy=0.25))
+def test_what_else_was_measured_has_its_section(make):
+    page = page_of(*make({"seeds": [43]}, samples=8, more_tests=True, energy=0.25))
     sampled = cells(page, "sampled")
-    assert sampled[0][:4] == ["model", "read", "mean@8", "pass@1"]
+    assert sampled[0][2:4] == ["mean@8", "pass@1"]
     assert sampled[1][:3] == ["base", "strict", "5.0 % (1.2 to 10.0)"]
     assert ["full", "8-shot", "40", "75.0 %"] in [[*row[:3], row[3][:6]] for row in cells(page, "prompts")]
     assert {row[1] for row in cells(page, "sets")[1:]} == {"test", "svamp"}
     assert cells(page, "seeds")[1] == ["short", "strict accuracy", "2", "37.5 %", "17.7", "42: 50.0 %, 43: 25.0 %"]
     assert cells(page, "overlap")[2] == ["svamp", "40", "0", "1", "13", "svamp-3"]
-    assert "0.25 kWh" in between(page, 'id="cost"', "</table>")
+    cost = between(page, 'id="cost"', "</table>")
+    assert "GPU energy" in cost
+    assert "0.25 kWh" in cost
 
 
-def test_differences_show_both_p_values_and_gains_their_kinds(page):
+def test_differences_show_both_p_values_and_are_attributed_to_kinds(page):
     strict = {row[1]: row for row in cells(page, "compare") if row[0] == "strict"}
-    assert strict["full against base"][4:8] == ["< 0.0001", "< 0.0001", "26", "0"]
-    # base's last numbers are right for 25 questions: of the 26 that full answers newly, 21 change their form alone
-    gained = {row[0]: row for row in cells(page, "gains")}
-    assert gained["full against base"] == ["full against base", "+52.5", "0.0", "+12.5", "21", "0", "5", "0", "0", "0"]
+    assert strict["full vs. base"][4:8] == ["< 0.0001", "< 0.0001", "26", "0"]
+    # base's last number is correct for 25 questions: of the 26 newly correct ones of full, 21 change only their format
+    attributed = {row[0]: row for row in cells(page, "gains")}
+    assert attributed["full vs. base"] == ["full vs. base", "+52.5", "0.0", "+12.5", "21", "0", "5", "0", "0", "0"]
 
 
-def test_the_same_results_give_the_same_page(found):
-    assert page_of(*found()) == page_of(*found())
+def test_the_same_results_give_the_same_page(make):
+    assert page_of(*make()) == page_of(*make())
 
 
 # Its parts
@@ -269,20 +280,20 @@ def test_samples_are_thinned_from_first_to_last():
 
 @pytest.mark.parametrize("logarithmic", [False, True])
 def test_curves_are_thinned_and_keep_the_first_and_the_last_step(logarithmic):
-    points = curves._points({"full": history(22_419, ["int"])}, "reward_int", logarithmic)
-    assert 100 < len(points) <= curves.MOST_POINTS
+    points = curves.thinned_points({"full": history(22_419, ["int"])}, "reward_int", logarithmic)
+    assert 100 < len(points) <= curves.MAX_POINTS
     assert (points["step"].min(), points["step"].max()) == (1, 22_419)
 
 
 def test_the_moving_mean_is_centred_and_starts_with_the_first_value():
     values = np.arange(10.0)
-    assert curves._moving_mean(values, 2).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 7.5, 8]
-    assert curves._moving_mean(values, 0).tolist() == values.tolist()
+    assert curves.moving_mean(values, 2).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 7.5, 8]
+    assert curves.moving_mean(values, 0).tolist() == values.tolist()
 
 
 @pytest.mark.parametrize(("steps", "scale"), [(100, "linear"), (22_419, "log")])
 def test_runs_of_very_different_length_share_a_logarithmic_axis(steps, scale):
-    curve = curves.of_history({"short": history(250, []), "full": history(steps, [])}, "entropy", "entropy")
+    curve = curves.history_curve({"short": history(250, []), "full": history(steps, [])}, "entropy", "entropy")
     assert curve.to_dict()["layer"][0]["encoding"]["x"]["scale"]["type"] == scale
 
 
@@ -304,14 +315,14 @@ def test_runs_of_very_different_length_share_a_logarithmic_axis(steps, scale):
         (formatting.shown, "cosine", "cosine"),
     ],
 )
-def test_values_are_written_for_a_reader(function, value, expected):
+def test_values_are_formatted_for_readers(function, value, expected):
     assert function(value) == expected
 
 
 # The stage
 
 
-def test_figures_stand_beside_the_page_and_on_the_run_of_each_variant(finished, settings):
+def test_figures_are_next_to_the_page_and_in_the_run_of_each_variant(finished, settings):
     folder, run_ids = finished
     written = folder / "results" / "report"
     assert sorted(path.name for path in written.iterdir()) == sorted([*PNGS, "report.html"])

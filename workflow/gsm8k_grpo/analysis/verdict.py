@@ -16,7 +16,7 @@ SIGNIFICANCE = 0.05
 Outcome = Literal["rose", "fell", "no significant difference"]
 Evaluations = Mapping[str, Evaluation]
 """Each model's metrics.json."""
-CAUSES: dict[ChangeKind, str] = {"format": "the format alone", "answer": "the number alone", "both": "both at once"}
+CAUSES: dict[ChangeKind, str] = {"format": "the format alone", "answer": "the number alone", "both": "both"}
 
 
 def outcome(row: Comparison) -> Outcome:
@@ -77,7 +77,7 @@ def headline(
             f"p {row['p_holm']:.2g} after Holm\u2019s correction), from {before} to {after}."
         )
     word, bounds = ("raised", (low, high)) if result == "rose" else ("lowered", (-high, -low))
-    shares = joined(f"{points(parts[kind])} by {name}" for kind, name in CAUSES.items())
+    shares = joined(f"{points(parts[kind])} from {name}" for kind, name in CAUSES.items())
     return (
         f"{variant[0].upper()}{variant[1:]} training {word} strict accuracy by {100 * abs(row['difference']):.1f} "
         f"points (95 % CI {interval(*bounds)}), from {before} to {after}: {shares}."
@@ -88,7 +88,7 @@ def seeds_reading(seeds: Iterable[SeedSpread], variant: str) -> str:
     """One sentence about the spread of a variant's strict accuracy over its seeds, from the rows of seeds.json."""
     row = next(row for row in seeds if (row["variant"], row["metric"]) == (variant, "strict_accuracy"))
     if row["sd"] is None:
-        return f"One seed ({row['seeds'][0]}): how much another run of the training would differ is not known."
+        return f"Only one seed ({row['seeds'][0]}) was trained, so the spread between training runs is unknown."
     each = joined(f"{percent(value)} (seed {seed})" for seed, value in zip(row["seeds"], row["values"], strict=True))
     return (
         f"Over {len(row['seeds'])} seeds strict accuracy after {variant} training is {percent(row['mean'])} on "

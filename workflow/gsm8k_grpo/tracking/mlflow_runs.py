@@ -150,9 +150,9 @@ class Run:
             self._last_step[column] = _step(batch[-1])
 
     @_tolerant
-    def log_finals(self, evaluation: GreedySummary) -> None:
-        """Log the metrics of an evaluation as `final_<name>`."""
-        self._log_changed([{"step": 0} | {f"final_{name}": metric_value(evaluation, name) for name in FINAL_METRICS}])
+    def log_finals(self, summary: GreedySummary) -> None:
+        """Log the metrics of the greedy answers to the test split as `final_<name>`."""
+        self._log_changed([{"step": 0} | {f"final_{name}": metric_value(summary, name) for name in FINAL_METRICS}])
 
     @_tolerant
     def log_validation(self, rows: Rows) -> None:

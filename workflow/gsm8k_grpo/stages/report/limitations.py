@@ -110,8 +110,9 @@ def _of_the_decoding(results: Results) -> Iterator[Limitation]:
 def _of_the_test(results: Results) -> Iterator[Limitation]:
     for row in results.overlap:
         if row["exact"] or row["ngram"]:
+            questions = "test questions" if row["set"] == "test" else f"questions of {row['set']}"
             yield Limitation(
-                f"That the questions of {row['set']} differ from those trained on",
+                f"That the {questions} differ from those trained on",
                 f"of {row['n']:,}, {row['exact']:,} are also in the train split, and {row['ngram']:,} share at least "
                 f"{row['size']} consecutive words with one of its questions.",
             )

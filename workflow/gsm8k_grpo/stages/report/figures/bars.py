@@ -1,6 +1,7 @@
 """Panels with one row per model: accuracy with its interval, where a difference comes from, where the time goes."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -54,7 +55,7 @@ def accuracy(evaluations: Mapping[str, Evaluation]) -> Panel:
 
 def gains(attribution: Sequence[Attribution]) -> Panel:
     """Newly correct and newly wrong questions of each pair of models, by what changed."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "models": f"{pair['b']} vs. {pair['a']}",
             "changed": kind,

@@ -5,6 +5,7 @@ prompts seen.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -79,7 +80,7 @@ def checkpoint_curve(checkpoints: Mapping[str, Sequence[CheckpointMetrics]], sha
 def pass_at_k_curve(metrics: Mapping[str, Sequence[TaskMetric]], extraction: str) -> Panel:
     """pass@k with one way of extracting answers, by k, with its interval as a band, one line per model."""
     prefix = f"{extraction}_pass@"
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "model": model,
             "k": int(metric["metric"].removeprefix(prefix)),
