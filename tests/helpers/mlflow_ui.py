@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 from project import ROOT
 
-PATIENCE = 60  # seconds
+PATIENCE = 180  # seconds; under load the server takes a minute to start
 
 
 def listening(port: int) -> set[str]:
