@@ -88,7 +88,7 @@ def seeds_reading(seeds: Iterable[SeedSpread], variant: str) -> str:
     """One sentence about the spread of a variant's strict accuracy over its seeds, from the rows of seeds.json."""
     row = next(row for row in seeds if (row["variant"], row["metric"]) == (variant, "strict_accuracy"))
     if row["sd"] is None:
-        return f"Only one seed ({row['seeds'][0]}) was trained, so the spread between training runs is unknown."
+        return f"Only one seed ({row['seeds'][0]}) was used, so the spread between training runs is unknown."
     each = joined(f"{percent(value)} (seed {seed})" for seed, value in zip(row["seeds"], row["values"], strict=True))
     return (
         f"Over {len(row['seeds'])} seeds strict accuracy after {variant} training is {percent(row['mean'])} on "
