@@ -13,6 +13,7 @@ from gsm8k_grpo.config.params import Params, load
 from gsm8k_grpo.files import read_json, read_jsonl
 from gsm8k_grpo.gsm8k.prompts import chat
 from gsm8k_grpo.models import loading, transformers_engine, vllm_engine
+from gsm8k_grpo.models.engine import Sampling
 from gsm8k_grpo.stages.train.grpo import packing
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.rollouts import merged_weights
@@ -210,7 +211,7 @@ def test_vllm_samples_by_the_seed_and_ends_before_a_text(trained):
     engine = vllm_engine.VllmEngine(
         loading.Source(str(trained / "results/base/model")), settings(precision="float32", lora="null")
     )
-    first, again, other = (engine.sample(prompts, 24, "samples", engine.Sampling(4, 1.0, seed)) for seed in (1, 1, 2))
+    first, again, other = (engine.sample(prompts, 24, "samples", Sampling(4, 1.0, seed)) for seed in (1, 1, 2))
     same = sum(one == two for one, two in zip(first, again, strict=True))
     print(f"{same} of 40 questions have the same four samples")
     assert same >= 36
