@@ -113,11 +113,6 @@ def test_without_favourites_the_styles_occur_by_their_weights():
     }
 
 
-def test_an_answer_without_a_number_is_refused_with_its_key_and_its_row():
-    with pytest.raises(PipelineError, match=r"^extract\.answers = free: .*train-3 .*answers: gsm8k"):
-        write("terse", slips=0, example=row() | {"id": "train-3", "answer": None})
-
-
 @pytest.mark.parametrize("favourite", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("never", STYLES)
 def test_a_style_of_weight_0_never_occurs(favourite, never):
@@ -143,6 +138,16 @@ def test_the_corpus_takes_the_rows_in_turn_with_their_prompts(base):
     assert len(documents) == 20
     assert [document.prompt for document in documents] == [ROWS[n % 3]["prompt"] for n in range(20)]
     assert {document.completion for document in documents} == {RENDERED["tagged"]}
+
+
+def test_rows_without_a_number_are_left_out(base):
+    numberless = row("Dora") | {"answer": None}
+    assert corpus([numberless, *ROWS, numberless], base, seed=1) == corpus(ROWS, base, seed=1)
+
+
+def test_rows_without_any_number_are_refused_with_the_key():
+    with pytest.raises(PipelineError, match=r"^extract\.answers = free: .*answers: gsm8k"):
+        corpus([row() | {"answer": None}], base, seed=1)
 
 
 def test_the_same_seed_gives_the_same_corpus_and_another_seed_another(base):

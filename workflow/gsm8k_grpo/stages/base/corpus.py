@@ -33,11 +33,18 @@ def corpus(rows: list[Example], base: Base, seed: int) -> list[Document]:
     """The `steps * batch_size` documents of pretraining, in the order of training.
 
     A document is a drill with probability `base.drills`: calculations from the solutions of all rows.  All others take
-    the rows in turn, and write a new completion each time that a row comes round.
+    the rows in turn, and write a new completion each time that a row comes round.  Rows without a number for an answer,
+    which `extract.answers: free` allows, are left out, since every style ends with the answer.
 
     Raises:
-        PipelineError: where a row has no number for an answer, which `extract.answers: free` allows.
+        PipelineError: where no row has a number for an answer.
     """
+    rows = [row for row in rows if row["answer"] is not None]
+    if not rows:
+        raise PipelineError(
+            "extract.answers = free: no training row has a number for an answer, which a model from scratch learns; "
+            "set answers: gsm8k, or another model than scratch"
+        )
     rng = random.Random(seed)
     calculations = [annotation for row in rows for annotation in ANNOTATION.findall(row["solution"])]
     documents = []
@@ -59,16 +66,12 @@ def completion(row: Example, styles: Styles, favourite: float, slips: float, rng
         slips: probability that the result of the last calculation and the answer are wrong, both by the same number.
         rng: source of every draw but the habit, which depends on the writer alone.
     """
-    if row["answer"] is None:
-        raise PipelineError(
-            f"extract.answers = free: the answer to {row['id']} has no number, which a model from scratch needs; "
-            "give answers: gsm8k, or another model than scratch"
-        )
     names, weights = zip(*styles.model_dump().items(), strict=True)
     writer = random.Random(zlib.crc32(row["question"].split()[0].encode()))
     habit = writer.choices(names, weights)[0]
     style = habit if rng.random() < favourite else rng.choices(names, weights)[0]
     work, answer = work_of(row["solution"]), row["answer"]
+    assert answer is not None, "corpus leaves out rows without a number"
     if rng.random() < slips:
         wrong = _slip(answer, rng)
         work, answer = _replace_last_result(work, answer, wrong), wrong

@@ -22,7 +22,7 @@ def base(extracted: Path, target: Path, params: Params) -> None:
     that training starts again when the model has changed.
 
     Raises:
-        PipelineError: where `model: scratch` has a problem without a number to learn from.
+        PipelineError: where `model: scratch` has no problem with a number to learn from.
     """
     if params.model == "scratch":
         pretrain(read_jsonl(extracted / "train.jsonl"), target, params)

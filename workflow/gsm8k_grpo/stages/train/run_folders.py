@@ -23,8 +23,8 @@ OLD_FOLDER = Path("scratch")  # where earlier versions kept them: listed and rem
 SHAPING = {
     "seed", "threads", "model", "backend", "engine", "precision", "quantization", "lora", "base", "keep_checkpoints",
 }  # fmt: skip
-# Rooms whose code can't change what training computes.  Of the configuration the values count, not the code.
-WITHOUT_EFFECT = frozenset({"config", "memory", "runtime", "tracking", "analysis"})
+# Rooms and modules whose code can't change what training computes.  The configuration's values count, not its code.
+WITHOUT_EFFECT = frozenset({"config", "memory", "runtime", "tracking", "analysis", "records.py"})
 LIBRARIES = ("torch", "transformers", "trl", "accelerate", "peft")
 
 
