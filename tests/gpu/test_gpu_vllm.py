@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from gsm8k_grpo.config import layers
 from gsm8k_grpo.config.params import Params, load
-from gsm8k_grpo.files import read_json, read_jsonl
+from gsm8k_grpo.files import PipelineError, read_json, read_jsonl
 from gsm8k_grpo.gsm8k.prompts import chat
 from gsm8k_grpo.models import loading, transformers_engine, vllm_engine
 from gsm8k_grpo.models.engine import Sampling
@@ -100,8 +100,7 @@ def test_vllm_samples_with_the_trainers_weights_for_every_target(trained):
     ids = question_and_answer(tokenizer)
 
     def of_vllm() -> torch.Tensor:
-        vllm_engine.vllm_model(llm).load_weights(merged_weights(adapted))
-        llm.reset_prefix_cache()
+        vllm_engine.load_weights(llm, merged_weights(adapted))
         return prompt_logprobs(llm, ids)
 
     def of_trainer() -> torch.Tensor:
@@ -242,6 +241,14 @@ def test_an_engine_changes_to_other_weights(trained):
     assert after == vllm_engine.VllmEngine(loading.Source(final), settings(lora="null")).complete(
         prompts, 24, "short, by its own"
     )
+
+
+def test_an_engine_that_lacks_a_weight_is_refused_with_its_name(trained):
+    llm = vllm_engine.start_vllm(str(trained / "results/base/model"), settings(), load_format="dummy")
+    network, _ = loading.load(loading.Source(str(trained / "results/base/model")), settings(), packing.ATTENTION)
+    weights = [item for item in merged_weights(network) if item[0] != "model.layers.1.mlp.down_proj.weight"]
+    with pytest.raises(PipelineError, match=r"^engine = vllm: 1 weights .* model\.layers\.1\.mlp\.down_proj\.weight;"):
+        vllm_engine.load_weights(llm, weights)
 
 
 def test_merged_weights_answer_as_base_and_adapter_do(trained):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 from transformers import set_seed
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import Vllm, vllm_rank
+from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.models import loading
 from gsm8k_grpo.models.engine import Completion, Prompt, Sampling, read_completion, stop_tokens, tokenize_prompts
 from gsm8k_grpo.runtime.progress import ProgressBar
@@ -52,8 +56,7 @@ class VllmEngine:
         self.adapter = self._request(source)
         if source.adapter is None:
             files = sorted(str(path) for path in Path(source.model).glob("*.safetensors"))
-            vllm_model(self.llm).load_weights(item for file in files for item in load_file(file).items())
-            self.llm.reset_prefix_cache()  # its keys and values were computed with the previous weights
+            load_weights(self.llm, (item for file in files for item in load_file(file).items()))
 
     def complete(
         self, prompts: list[Prompt], max_completion_length: int, progress: str, stop: str | None = None
@@ -106,11 +109,33 @@ def _settings(params: Params) -> Vllm:
     return params.vllm
 
 
-def vllm_model(llm: LLM) -> Any:
-    """The model inside vLLM, which runs in this process; its `load_weights` takes pairs of name and tensor."""
-    # vLLM's public way to it is `LLM.apply_model(function)`, which calls the function with the model.  Use that once a
-    # test on a GPU has loaded weights through it; until then these attributes are what the GPU tests cover.
-    return llm.llm_engine.model_executor.driver_worker.model_runner.model
+def load_weights(llm: LLM, weights: Iterable[tuple[str, Tensor]]) -> None:
+    """Replace all weights of the model inside vLLM.
+
+    Args:
+        weights: pairs of name and tensor, as in the model's own checkpoint.
+
+    Raises:
+        PipelineError: where a weight of vLLM's model is not among them under a name that it knows.
+    """
+
+    def load(model: Any) -> set[str]:
+        weights_to_load = {name for name, _ in model.named_parameters()}
+        return weights_to_load - (model.load_weights(weights) or set())
+
+    (missing,) = llm.apply_model(load)  # vLLM runs in this process, so the function need not be serialised
+    if missing:
+        raise PipelineError(
+            f"engine = vllm: {len(missing)} weights of vLLM's model are not among the trained model's, such as "
+            f"{min(missing)}; use engine: transformers"
+        )
+    llm.reset_prefix_cache()  # its keys and values were computed with the previous weights
+
+
+def _leave_process_group() -> None:
+    """Leave the process group of one that vLLM has joined; PyTorch warns if the process ends in it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def start_vllm(
@@ -133,6 +158,7 @@ def start_vllm(
     os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     from vllm import LLM
 
+    atexit.register(_leave_process_group)
     kv_cache = settings.kv_cache_gib * 2**30
     return LLM(
         model=model,

@@ -16,7 +16,7 @@ from trl.generation.vllm_generation import VLLMGeneration, empty_cache
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.models.engine import stop_tokens
-from gsm8k_grpo.models.vllm_engine import start_vllm, vllm_model
+from gsm8k_grpo.models.vllm_engine import load_weights, start_vllm
 from gsm8k_grpo.stages.train.grpo.trainer import TRAINED, ResumableGRPOTrainer
 
 
@@ -53,9 +53,7 @@ class Rollouts(VLLMGeneration):
             empty_cache()  # vLLM needs the memory that PyTorch has cached
             self.llm.wake_up(tags=["weights"])
             self._llm_weights_sleeping = False
-        model: Any = vllm_model(self.llm)
-        model.load_weights(merged_weights(self.model))
-        self.llm.reset_prefix_cache()  # its keys and values are of the previous weights
+        load_weights(self.llm, merged_weights(self.model))
         torch.cuda.synchronize()  # vLLM may compute in another stream
 
 
