@@ -41,7 +41,9 @@ def test_every_part_and_every_recipe_has_a_line(cli):
 def test_a_chosen_recipe_that_can_not_run_fails_with_its_reason(cli):
     done = cli("doctor", "--set", "recipe=rtx4090")
     assert done.returncode == 1
-    assert re.search(r"^\* rtx4090 +can't run: engine = vllm: needs a CUDA GPU with 18\.\d GiB", done.stdout, re.MULTILINE)
+    assert re.search(
+        r"^\* rtx4090 +can't run: engine = vllm: needs a CUDA GPU with 18\.\d GiB", done.stdout, re.MULTILINE
+    )
 
 
 @pytest.mark.gpu
