@@ -21,6 +21,7 @@ from packed_update import gradients, tokens_per_forward
 from project import ROOT
 from safetensors.torch import load_file
 from small_run import FEW, STEPS, TRAIN, logged_steps, mlflow_run, run, start, wait_for
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig
 
 pytestmark = [
@@ -247,8 +248,33 @@ def test_an_engine_that_lacks_a_weight_is_refused_with_its_name(trained):
     llm = vllm_engine.start_vllm(str(trained / "results/base/model"), settings(), load_format="dummy")
     network, _ = loading.load(loading.Source(str(trained / "results/base/model")), settings(), packing.ATTENTION)
     weights = [item for item in merged_weights(network) if item[0] != "model.layers.1.mlp.down_proj.weight"]
-    with pytest.raises(PipelineError, match=r"^engine = vllm: 1 weights .* model\.layers\.1\.mlp\.down_proj\.weight;"):
+    with pytest.raises(PipelineError, match=r"^engine = vllm: .* 1 of .* model\.layers\.1\.mlp\.down_proj\.weight;"):
         vllm_engine.load_weights(llm, weights)
+
+
+def test_a_mixture_of_experts_gets_every_weight(trained, tmp_path):
+    """Its experts have other names in vLLM than in transformers."""
+    tokenizer = AutoTokenizer.from_pretrained(trained / "results/base/model")
+    config = AutoConfig.for_model(
+        "qwen3_moe", vocab_size=len(tokenizer), hidden_size=128, intermediate_size=128, moe_intermediate_size=128,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=32, num_experts=4,
+        num_experts_per_tok=2, max_position_embeddings=512, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "norm" not in name:
+                parameter.normal_(std=0.25)
+    network.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    llm = vllm_engine.start_vllm(str(tmp_path), settings(lora="null"), load_format="dummy")
+    ids = question_and_answer(tokenizer)
+    with torch.autocast("cuda", torch.bfloat16):
+        expected = logprobs(network.to("cuda"), ids)
+    assert (prompt_logprobs(llm, ids) - expected).abs().mean() > 1  # of dummy weights
+    vllm_engine.load_weights(llm, merged_weights(network))
+    assert (prompt_logprobs(llm, ids) - expected).abs().mean() < 0.2
 
 
 def test_merged_weights_answer_as_base_and_adapter_do(trained):

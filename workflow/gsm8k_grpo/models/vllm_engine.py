@@ -116,20 +116,28 @@ def load_weights(llm: LLM, weights: Iterable[tuple[str, Tensor]]) -> None:
         weights: pairs of name and tensor, as in the model's own checkpoint.
 
     Raises:
-        PipelineError: where a weight of vLLM's model is not among them under a name that it knows.
+        PipelineError: where no tensor arrives for a weight of vLLM's model.
     """
-
-    def load(model: Any) -> set[str]:
-        weights_to_load = {name for name, _ in model.named_parameters()}
-        return weights_to_load - (model.load_weights(weights) or set())
-
-    (missing,) = llm.apply_model(load)  # vLLM runs in this process, so the function need not be serialised
+    # vLLM runs in this process, so the function need not be serialised.
+    (missing,) = llm.apply_model(lambda model: _load(model, weights))
     if missing:
         raise PipelineError(
-            f"engine = vllm: {len(missing)} weights of vLLM's model are not among the trained model's, such as "
-            f"{min(missing)}; use engine: transformers"
+            f"engine = vllm: no weights arrive for {len(missing)} of the tensors of vLLM's model, such as {missing[0]}; "
+            "use engine: transformers"
         )
     llm.reset_prefix_cache()  # its keys and values were computed with the previous weights
+
+
+def _load(model: Any, weights: Iterable[tuple[str, Tensor]]) -> list[str]:
+    """The names of the parameters that do not get a value in each element.
+
+    The names that `load_weights` returns would not do: those of a mixture of experts differ from its parameters' names.
+    """
+    parameters = {name: tensor for name, tensor in model.named_parameters() if tensor.is_floating_point()}
+    for tensor in parameters.values():
+        tensor.data.fill_(torch.nan)
+    model.load_weights(weights)
+    return [name for name, tensor in parameters.items() if tensor.isnan().any()]
 
 
 def _leave_process_group() -> None:
