@@ -122,8 +122,8 @@ def load_weights(llm: LLM, weights: Iterable[tuple[str, Tensor]]) -> None:
     (missing,) = llm.apply_model(lambda model: _load(model, weights))
     if missing:
         raise PipelineError(
-            f"engine = vllm: no weights arrive for {len(missing)} of the tensors of vLLM's model, such as {missing[0]}; "
-            "use engine: transformers"
+            f"engine = vllm: no weights arrive for {len(missing)} of the tensors in vLLM's model, "
+            f"such as {missing[0]}; use engine: transformers"
         )
     llm.reset_prefix_cache()  # its keys and values were computed with the previous weights
 
