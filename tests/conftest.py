@@ -17,6 +17,7 @@ settings.load_profile("repeatable")
 STARTS_COMMANDS = {"cli", "prepared"}  # fixtures that run `gsm8k-grpo` in processes of their own, for seconds each
 
 SMALL = {
+    "threads": 1,
     "seed": 7,
     "download.generated": {"train_rows": 40, "test_rows": 10},
     "extract.validation_rows": 8,

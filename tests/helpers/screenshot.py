@@ -54,12 +54,20 @@ def show(driver: Chrome, page: Path) -> None:
 
 
 def show_runs(driver: Chrome, address: str) -> None:
-    """Load MLflow's view of the runs, without the assistant of a first visit, and wait until charts are drawn."""
+    """Load MLflow's view of the runs, without the assistant of a first visit, and wait until all charts are drawn."""
     visited = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
     driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": visited})
     driver.get(address)
     drawn = "return document.querySelectorAll('.js-plotly-plot .main-svg .point').length > 0"
     WebDriverWait(driver, 120).until(lambda driver: driver.execute_script(drawn))
+    last = b""
+
+    def unchanged(driver: Chrome) -> bool:
+        nonlocal last
+        previous, last = last, picture(driver)
+        return previous == last
+
+    WebDriverWait(driver, 120, poll_frequency=2).until(unchanged)  # a chart that is not drawn yet has a moving sign
 
 
 def picture(driver: Chrome, whole: bool = False) -> bytes:
