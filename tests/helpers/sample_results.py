@@ -101,7 +101,10 @@ def _write_data(results: Path, params: Params, validation: int, questions: int, 
         "files": {f"{split}.jsonl": {"rows": questions, "sha256": "0" * 64} for split in ("train", "test")},
     }
     write_json(results / "download" / "source.json", source)
-    rows: ExtractMetrics = {"train_rows": 32, "validation_rows": validation, "test_rows": questions}
+    rows: ExtractMetrics = {
+        "train_rows": 32, "validation_rows": validation, "test_rows": questions, "copies": {"train": 0, "test": 0},
+        "validation_copies_left_out": 0,
+    }  # fmt: skip
     write_json(results / "extract" / "metrics.json", rows)
     shared: dict[str, list[str]] = {"test": [], "svamp": ["svamp-3"]} if more_tests else {"test": []}
     overlaps: list[Overlap] = [

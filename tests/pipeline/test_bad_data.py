@@ -17,7 +17,7 @@ NO_ROW = {
     "no question": (b'{"answer": "#### 7"}', "'question' is missing"),
     "no answer": (b'{"question": "q"}', "'answer' is missing"),
     "a blank question": (row(" "), "'question' is missing"),
-    "a number for an answer": (b'{"question": "q", "answer": 7}', "'answer' is missing"),
+    "true for an answer": (b'{"question": "q", "answer": true}', "'answer' is missing"),
     "a list": (b"[]", "a JSON object .*not list"),
     "a blank line": (b"", r"broken JSON .*column 1\b"),
     "half a row": (row("q")[:20], r"broken JSON .*Unterminated string.*column 19\b"),
@@ -30,11 +30,11 @@ NO_ROW = {
     "Latin-1": ('{"question": "café"}'.encode("latin-1"), r"not UTF-8 .*byte 17\b"),
     "UTF-16": (row("q").decode().encode("utf-16"), r"not UTF-8 .*byte 0\b"),
     "UTF-16 without a mark": (row("q").decode().encode("utf-16-le"), "a NUL byte at column 2: "),
-    "half an emoji": (b'{"question": "\\ud83d"}', "'question' .*surrogates not allowed"),
+    "half an emoji": (b'{"question": "\\ud83d", "answer": "7"}', "'question' .*surrogates not allowed"),
 }
 # A valid row without exactly one gold answer, which only extract refuses.
 NO_ANSWER = {
-    "no hashes": (row("q", "7"), "the answer has 0 '####' marks"),
+    "neither hashes nor a number": (row("q", "It is 7."), "the answer 'It is 7.' is not a number"),
     "hashes twice": (row("q", "#### 7 #### 8"), "the answer has 2 '####' marks"),
     "no number": (row("q", "#### seven"), "'seven' .*'####'.* not a number"),
 }

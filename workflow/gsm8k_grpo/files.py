@@ -4,6 +4,7 @@ Files and folders are written under another name next to their place and then re
 complete.  Errors in data from outside name the file and the line.
 """
 
+import codecs
 import hashlib
 import json
 import shutil
@@ -85,7 +86,7 @@ def parse_jsonl(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterat
         PipelineError: naming file, line (from 1) and reason, if the file is empty, if a line is longer than
             LONGEST_LINE or not a JSON object in UTF-8, or if `parse` raises a ValueError.
     """
-    lines = _content(path).splitlines()
+    lines = _content(path).removeprefix(codecs.BOM_UTF8).splitlines()
     if not lines:
         raise PipelineError(f"{path}:1: the file is empty")
     for number, line in enumerate(lines, start=1):

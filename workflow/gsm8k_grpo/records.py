@@ -82,6 +82,10 @@ class ExtractMetrics(TypedDict):
     train_rows: int
     validation_rows: int
     test_rows: int
+    copies: dict[str, int]
+    """Of the downloaded train and test split: the rows whose question an earlier row asks too."""
+    validation_copies_left_out: int
+    """Rows of train left out because validation asks their question."""
     validation_rows_without_number: NotRequired[int]
     """Rows left out since their free answer has no number to grade by."""
     test_rows_without_number: NotRequired[int]

@@ -6,6 +6,7 @@ from pathlib import Path
 from gsm8k_grpo.config import layers, params
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.runtime import workspace
+from gsm8k_grpo.stages.download.local_files import split_files
 from snakemake.exceptions import WorkflowError
 
 
@@ -41,7 +42,8 @@ def local_files(wildcards):
     """The files of `source: local`, so that Snakemake notices a change in them."""
     if config["source"] != "local":
         return []
-    return expand("{folder}/{split}.jsonl", folder=config["path"], split=["train", "test"])
+    folder = Path(config["path"])
+    return [file for split in ("train", "test") for file in split_files(folder, split) or [folder / f"{split}.jsonl"]]
 
 
 def local_sets(wildcards):

@@ -1,5 +1,6 @@
 """The stage download: generated problems, a local folder, the hub, and an unreachable hub."""
 
+import csv
 import hashlib
 import itertools
 import json
@@ -8,11 +9,14 @@ from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
 import datasets
+import pyarrow
 import pytest
+from gsm8k_grpo.config.sections import Local
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, sha256
 from gsm8k_grpo.gsm8k.problems import problems
 from gsm8k_grpo.stages.download.stage import download
 from project import serving
+from pyarrow import parquet
 
 TRAIN = [
     {"question": "Two and two?\u2028Say it.", "answer": "2+2=<<2+2=4>>4\n#### 4"},
@@ -108,6 +112,92 @@ def test_a_local_folder_without_a_file_is_explained(local, tmp_path, missing):
     with pytest.raises(PipelineError, match=rf"^path = .*own data: .*no {missing}.*train\.jsonl and test\.jsonl"):
         download(tmp_path / "out", settings)
     assert files(tmp_path / "out") == []
+
+
+GERMAN = [{"frage": 'Zwei\nund "zwei", Äpfel?', "loesung": "#### 4"}, {"frage": "Drei?", "loesung": "007"}]
+AS_READ = [{"question": row["frage"], "answer": row["loesung"]} for row in GERMAN]
+
+
+def write_csv(path, rows, encoding="utf-8"):
+    with path.open("w", encoding=encoding, newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_parquet(path, rows):
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+@pytest.fixture
+def read(small, tmp_path):
+    """Reads a folder of files with other column names; gives both splits."""
+    keys = Local(question_key="frage", answer_key="loesung")
+    named = small.download.model_copy(update={"local": keys})
+
+    def read(folder=tmp_path):
+        settings = small.model_copy(update={"source": "local", "path": str(folder), "download": named})
+        download(tmp_path / "out", settings)
+        return [read_jsonl(tmp_path / "out" / f"{split}.jsonl") for split in ("train", "test")]
+
+    return read
+
+
+def test_csv_and_parquet_files_are_read_with_other_column_names(read, tmp_path):
+    write_csv(tmp_path / "train.csv", GERMAN)
+    write_parquet(tmp_path / "test.parquet", GERMAN)
+    assert read() == [AS_READ, AS_READ]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row(read, tmp_path):
+    write_csv(tmp_path / "train.csv", GERMAN, "utf-8-sig")
+    (tmp_path / "test.jsonl").write_bytes(b"\xef\xbb\xbf" + lines(GERMAN))
+    assert read() == [AS_READ, AS_READ]
+
+
+def test_a_number_is_an_answer_in_every_kind_of_file(read, tmp_path):
+    numbers = [{"frage": "Wie viel?", "loesung": 72}, {"frage": "Und?", "loesung": 0.5}]
+    write_parquet(tmp_path / "train.parquet", [row | {"loesung": float(row["loesung"])} for row in numbers])
+    (tmp_path / "test.jsonl").write_bytes(lines(numbers))
+    train, test = read()
+    assert [row["answer"] for row in train] == ["72.0", "0.5"]
+    assert [row["answer"] for row in test] == ["72", "0.5"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"frage,loesung\n", "1: the file has no rows"),
+        (b"", "1: the file has no rows"),
+        (b"frage,antwort\neins?,1\n", "2: 'loesung' is missing: the row has frage, antwort; download.local.answer_key"),
+        (b"frage,loesung\neins?,1\nzwei?\n", "3: 'answer' is missing"),
+        (b"frage,loesung\neins?,1,2\n", "2: more fields than the 2 columns"),
+        (b'frage,loesung\n"eins"?,1\n', "2: broken CSV"),
+        ("frage,loesung\neins?,1\nzw\xf6lf?,12\n".encode("latin-1"), "3: not UTF-8"),
+    ],
+)
+def test_a_damaged_csv_file_is_an_error_with_its_line(read, tmp_path, content, reason):
+    write_parquet(tmp_path / "test.parquet", GERMAN)
+    (tmp_path / "train.csv").write_bytes(content)
+    with pytest.raises(PipelineError, match=rf"^{tmp_path}/train\.csv:{reason}"):
+        read()
+
+
+def test_a_damaged_parquet_file_is_an_error_with_its_row(read, tmp_path):
+    write_csv(tmp_path / "test.csv", GERMAN)
+    write_parquet(tmp_path / "train.parquet", [*GERMAN, {"frage": None, "loesung": "4"}])
+    with pytest.raises(PipelineError, match=rf"^{tmp_path}/train\.parquet: row 3: 'question' is missing"):
+        read()
+    (tmp_path / "train.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(PipelineError, match=rf"^{tmp_path}/train\.parquet: not a Parquet file"):
+        read()
+
+
+def test_two_files_for_a_split_are_refused(read, tmp_path):
+    write_csv(tmp_path / "train.csv", GERMAN)
+    write_parquet(tmp_path / "train.parquet", GERMAN)
+    with pytest.raises(PipelineError, match=r"there is train\.csv and train\.parquet; .* one file each"):
+        read()
 
 
 def test_by_hand_a_missing_folder_is_explained_without_a_traceback(cli, workdir):

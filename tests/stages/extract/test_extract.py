@@ -76,6 +76,8 @@ def test_the_counts_are_in_the_metrics(run, tmp_path):
         "train_rows": 27,
         "validation_rows": 3,
         "test_rows": 5,
+        "copies": {"train": 0, "test": 0},
+        "validation_copies_left_out": 0,
     }
 
 
@@ -104,6 +106,8 @@ def test_a_free_answer_is_kept_as_published_and_its_prompt_is_the_question_alone
         "train_rows": 2,
         "validation_rows": 0,
         "test_rows": 1,
+        "copies": {"train": 0, "test": 0},
+        "validation_copies_left_out": 0,
         "validation_rows_without_number": 1,
         "test_rows_without_number": 1,
     }
@@ -120,6 +124,61 @@ def test_a_question_of_test_in_train_is_refused_however_it_is_spaced(run, tmp_pa
     assert not (tmp_path / "results" / "extract").exists()
 
 
+@pytest.fixture
+def repeated(tmp_path, small):
+    """Runs the stage on 5 questions in 20 rows each, spaced in two ways; gives splits and metrics."""
+    rows = [published(n % 5) for n in range(100)]
+    rows[50:] = [row | {"question": row["question"].replace(" ", "  ")} for row in rows[50:]]
+    write_jsonl(tmp_path / "download/train.jsonl", rows)
+    write_jsonl(tmp_path / "download/test.jsonl", [published(100), published(101), published(100)])
+    extract(tmp_path / "download", tmp_path, small.extract.model_copy(update={"validation_rows": 2}), seed=1)
+    splits = {split: read_jsonl(tmp_path / f"{split}.jsonl") for split in ("train", "validation", "test")}
+    return splits, read_json(tmp_path / "metrics.json")
+
+
+def test_no_question_of_validation_is_in_train_when_questions_repeat(repeated):
+    splits, _ = repeated
+    train, validation = (
+        {" ".join(row["question"].split()) for row in splits[name]} for name in ("train", "validation")
+    )
+    assert len(splits["validation"]) == len(validation) == 2
+    assert len(train) == 3
+    assert train.isdisjoint(validation)
+    assert len(splits["train"]) == 60
+
+
+def test_repeated_questions_are_counted(repeated):
+    splits, metrics = repeated
+    assert metrics["copies"] == {"train": 95, "test": 1}
+    assert metrics["validation_copies_left_out"] == 2 * 19
+    assert [row["id"] for row in splits["test"]] == ["test-0", "test-1", "test-2"]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_question_with_two_gold_answers_is_refused_with_both_lines(run, tmp_path, split):
+    asked = "What is 0 and 0?" if split == "train" else "What is 100  and 100?"
+    other = json.dumps({"question": asked, "answer": "#### 5"}).encode()
+    folder = write_download(tmp_path / "results" / "download", split, 4, other)
+    with pytest.raises(PipelineError, match=rf"^{folder}/{split}\.jsonl:4: the same question is in line 1, .* of 5;"):
+        run()
+    assert not (tmp_path / "results" / "extract").exists()
+
+
+def test_a_question_with_the_same_gold_in_two_spellings_is_no_contradiction(run, tmp_path):
+    again = json.dumps({"question": "What is 15 and 15?", "answer": "#### 30.0"}).encode()
+    write_download(tmp_path / "results" / "download", "train", 4, again)
+    run()
+    assert read_json(tmp_path / "results/extract/metrics.json")["copies"] == {"train": 1, "test": 0}
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_number_alone_is_an_answer(run, tmp_path, split):
+    row = json.dumps({"question": "What is a dozen and a half?", "answer": "$1,018.00"}).encode()
+    write_download(tmp_path / "results" / "download", split, 2, row)
+    (example,) = (row for row in run(validation_rows=0)[split] if row["id"] == f"{split}-1")
+    assert (example["answer"], example["solution"]) == ("1018", "$1,018.00")
+
+
 def test_no_validation_rows_leave_train_whole(run):
     splits = run(validation_rows=0)
     assert len(splits["train"]) == 30
@@ -132,7 +191,7 @@ def test_prompts_can_be_chinese_and_one_shot(run):
 
 def test_validation_can_not_take_all_rows_of_train(run, tmp_path):
     with pytest.raises(
-        PipelineError, match=r"^extract\.validation_rows = 30: .*train\.jsonl has 30 rows; .* at most 29$"
+        PipelineError, match=r"^extract\.validation_rows = 30: .*train\.jsonl has 30 questions; .* at most 29$"
     ):
         run(validation_rows=30)
     assert not (tmp_path / "results" / "extract").exists()

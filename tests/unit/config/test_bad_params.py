@@ -70,7 +70,7 @@ MISTAKES = [
     ("evaluate.sets={My-set: {path: a.jsonl}}", f"evaluate.sets.My-set: {NAME}"),
     ("evaluate.sets={own: {}}", "evaluate.sets.own.hub, path, generated: 0 of them are set; set exactly one"),
     ("evaluate.sets={own: {path: a.jsonl, generated: {problems: rich, rows: 5}}}", "evaluate.sets.own.hub, path, generated: 2 of them are set; set exactly one"),
-    ("evaluate.sets={own: {file: a.jsonl}}", "evaluate.sets.own.file: no such key; allowed: generated, hub, only_numbers, path"),
+    ("evaluate.sets={own: {file: a.jsonl}}", "evaluate.sets.own.file: no such key; allowed: answer_key, generated, hub, only_numbers, path, question_key"),
     ("evaluate.sets={own: {generated: {problems: hard, rows: 5}}}", 'evaluate.sets.own.generated.problems = "hard": must be one of simple, rich, longer'),
     ("keep_checkpoints=50", "keep_checkpoints = 50: must be a list, each a whole number, at least 1"),
     ("keep_checkpoints=[0]", "keep_checkpoints.0 = 0: must be a whole number, at least 1"),
@@ -109,8 +109,8 @@ MISTAKES = [
     ("tracking.uri=me:pass@127.0.0.1:5000", PASSWORD),
     ("tracking.uri=postgresql+psycopg2://me:pass@host/db", PASSWORD),
     # values that don't fit each other
-    ("source=local", "path = null: source 'local' needs the folder that holds train.jsonl and test.jsonl, each line "
-     '{"question": ..., "answer": ...}; set path=FOLDER'),
+    ("source=local", "path = null: source 'local' needs the folder that holds train.jsonl and test.jsonl (or .csv, "
+     ".parquet) with a question and an answer in each row; set path=FOLDER"),
     ("method=dpo", 'method = "dpo": must be one of grpo, sft'),
     ("variants.short={method: sft, rewards: {set: control, weights: {random: 1}}}", "variants.short.rewards: method sft learns the answers and has no rewards; leave them out, or set method: grpo"),
     ("extract.answers=free", "extract.answers = free: variant short is of method grpo, whose rewards need a number as the answer to each question; set answers: gsm8k, or method: sft"),

@@ -24,8 +24,8 @@ class Params(Configuration):
     def _parts_fit(self) -> "Params":
         if self.source == "local" and self.path is None:
             raise ValueError(
-                "path = null: source 'local' needs the folder that holds train.jsonl and test.jsonl, each line "
-                '{"question": ..., "answer": ...}; set path=FOLDER'
+                "path = null: source 'local' needs the folder that holds train.jsonl and test.jsonl (or .csv, .parquet)"
+                " with a question and an answer in each row; set path=FOLDER"
             )
         if self.model == "scratch" and self.base is None:
             raise ValueError("base = null: model 'scratch' needs the section base; see workflow/recipes/defaults.yaml")

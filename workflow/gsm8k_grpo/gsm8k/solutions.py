@@ -8,8 +8,9 @@ ANNOTATION = re.compile(r"<<([^>]*)>>")
 
 
 def work_of(solution: str) -> str:
-    """The work of a solution as published: everything before `####`, annotations included."""
-    return solution.split("####")[0].strip()
+    """The work of a solution as published: everything before `####`, annotations included; none in a bare number."""
+    work, mark, _ = solution.partition("####")
+    return work.strip() if mark else ""
 
 
 def tagged_solution(work: str, answer: str) -> str:

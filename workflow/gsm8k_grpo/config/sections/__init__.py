@@ -4,7 +4,16 @@ What one section requires of another is checked in `params.Params`.
 """
 
 from gsm8k_grpo.config.sections.configuration import Configuration
-from gsm8k_grpo.config.sections.data import Download, Extract, Generated, GeneratedSet, Hub, HubSplit, QuestionSet
+from gsm8k_grpo.config.sections.data import (
+    Download,
+    Extract,
+    Generated,
+    GeneratedSet,
+    Hub,
+    HubSplit,
+    Local,
+    QuestionSet,
+)
 from gsm8k_grpo.config.sections.evaluation import Compare, Evaluate, Tracking
 from gsm8k_grpo.config.sections.model import Architecture, Base, Lora, Styles, Vllm, vllm_rank
 from gsm8k_grpo.config.sections.section import NAME, Count, Positive, Section, Seed, Text
@@ -25,6 +34,7 @@ __all__ = [
     "GeneratedSet",
     "Hub",
     "HubSplit",
+    "Local",
     "Lora",
     "Method",
     "Positive",

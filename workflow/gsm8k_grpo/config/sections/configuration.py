@@ -29,7 +29,8 @@ class Configuration(Section):
     """Where the problems come from: hub (a data set on the Hugging Face hub), local (a folder, see `path`) or generated
     (made here from templates)."""
     path: Text | None
-    """Folder for `source: local`, with train.jsonl and test.jsonl, each line {"question": ..., "answer": ...}."""
+    """Folder for `source: local`, with one file for train (train.jsonl, train.csv or train.parquet) and one for
+    test.  Their columns are in `download.local`."""
     model: Text
     """Model to train: a name on the Hugging Face hub, a folder, or scratch, which makes and pretrains a small one as
     the section `base` describes."""

@@ -26,6 +26,15 @@ class Hub(Section):
     """Licence of the data as its publisher states it.  Recorded with the results and shown in the model card."""
 
 
+class Local(Section):
+    """The columns of the files in a local folder."""
+
+    question_key: Text
+    """Column with the question."""
+    answer_key: Text
+    """Column with the solution or the answer."""
+
+
 class HubSplit(Hub):
     """A split of a data set on the hub that serves as a test set."""
 
@@ -44,12 +53,16 @@ class GeneratedSet(Section):
 
 
 class QuestionSet(Section):
-    """A further test set: from the hub, from a JSONL file or generated."""
+    """A further test set: from the hub, from a file or generated."""
 
     hub: HubSplit | None = None
     """A split of a data set on the Hugging Face hub.  Set exactly one of `hub`, `path` and `generated`."""
     path: Text | None = None
-    """A JSONL file with `question` and `answer` in each line.  Set exactly one of `hub`, `path` and `generated`."""
+    """A JSONL, CSV or Parquet file.  Set exactly one of `hub`, `path` and `generated`."""
+    question_key: Text = "question"
+    """Column of the file `path` with the question."""
+    answer_key: Text = "answer"
+    """Column of the file `path` with the answer: a number, or a solution that ends in `####` and a number."""
     generated: GeneratedSet | None = None
     """Generated problems.  Set exactly one of `hub`, `path` and `generated`."""
     only_numbers: bool = False
@@ -81,6 +94,8 @@ class Download(Section):
 
     hub: Hub
     """The data set for `source: hub`."""
+    local: Local
+    """The files for `source: local`, which are in the folder `path`."""
     generated: Generated
     """The data set for `source: generated`."""
 
@@ -89,8 +104,9 @@ class Extract(Section):
     """How prompts and gold answers are made of the rows."""
 
     answers: Answers
-    """What the answers of the data are: gsm8k (a solution that ends in `####` and a number; the prompt asks for
-    reasoning and answer in tags) or free (any text; the prompt is the question alone; only for method sft)."""
+    """What the answers of the data are: gsm8k (a number, or a solution that ends in `####` and a number; the
+    prompt asks for reasoning and answer in tags) or free (any text; the prompt is the question alone; only for method
+    sft)."""
     language: Language
     """Language of the system prompt: english or chinese."""
     one_shot: bool

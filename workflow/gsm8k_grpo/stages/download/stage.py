@@ -8,18 +8,19 @@ The further test sets that `evaluate.sets` names go to `results/download/sets/<n
 """
 
 import itertools
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from gsm8k_grpo.config.params import Params
-from gsm8k_grpo.config.sections import Generated, GeneratedSet, Hub, HubSplit, QuestionSet
-from gsm8k_grpo.files import PipelineError, first_line, parse_jsonl, sha256, text_field, write_json, write_jsonl
+from gsm8k_grpo.config.sections import Generated, GeneratedSet, Hub, HubSplit, Local, QuestionSet
+from gsm8k_grpo.files import PipelineError, first_line, sha256, text_field, write_json, write_jsonl
 from gsm8k_grpo.gsm8k.problems import problems
 from gsm8k_grpo.records import Origin, PublishedProblem, SetSource, Source
 from gsm8k_grpo.runtime.progress import ProgressBar
+from gsm8k_grpo.stages.download.local_files import parse_file, split_files
 
 SPLITS = ("train", "test")
 FILL_THE_CACHE = "fill the cache on a machine with a network and set HF_HUB_OFFLINE=1 and HF_HOME=CACHE here"
@@ -58,7 +59,7 @@ def _splits(params: Params) -> tuple[dict[str, Problems], Origin]:
         return _from_hub(params.download.hub)
     if params.source == "local":
         assert params.path is not None, "Params refuses `source: local` without a path"
-        return _from_folder(Path(params.path))
+        return _from_folder(Path(params.path), params.download.local)
     return _generated(params.download.generated, params.seed)
 
 
@@ -69,21 +70,21 @@ def _from_hub(hub: Hub) -> tuple[dict[str, Problems], Origin]:
         f"or {FILL_THE_CACHE}, or use generated problems (--config source=generated)",
     )
     _require_columns(published, hub, SPLITS, "download.hub")
-    splits = {
-        split: _listed(_hub_rows(published[split], hub, split, _problem), split, len(published[split]))
-        for split in SPLITS
-    }
+    splits = {split: _listed(_hub_rows(published[split], hub, split), split, len(published[split])) for split in SPLITS}
     return splits, _hub_origin(hub)
 
 
-def _from_folder(folder: Path) -> tuple[dict[str, Problems], Origin]:
+def _from_folder(folder: Path, local: Local) -> tuple[dict[str, Problems], Origin]:
+    splits = {}
     for split in SPLITS:
-        if not (folder / f"{split}.jsonl").is_file():
+        files = split_files(folder, split)
+        if len(files) != 1:
+            found = " and ".join(file.name for file in files) or f"no {split}.jsonl"
             raise PipelineError(
-                f"path = {folder}: there is no {split}.jsonl; the folder must hold train.jsonl and test.jsonl, "
-                'each line {"question": ..., "answer": ... #### 72}'
+                f"path = {folder}: there is {found}; the folder must hold train.jsonl and test.jsonl, or .csv, or "
+                ".parquet, one file each, with the columns of download.local"
             )
-    splits = {split: _listed(parse_jsonl(folder / f"{split}.jsonl", _problem), split) for split in SPLITS}
+        splits[split] = _listed(parse_file(files[0], _reader(local, "download.local")), split)
     return splits, {"origin": folder.name, "revision": None, "licence": LOCAL_LICENCE}
 
 
@@ -117,7 +118,7 @@ def _set(name: str, settings: QuestionSet, seed: int) -> tuple[Problems, Origin]
     if settings.hub:
         return _set_from_hub(name, settings.hub)
     if settings.path:
-        return _set_from_file(name, Path(settings.path))
+        return _set_from_file(name, Path(settings.path), settings)
     assert settings.generated is not None, "QuestionSet has exactly one origin"
     stream, count = problems(settings.generated.problems, seed), settings.generated.rows
     return _listed(itertools.islice(stream, count), name, count), _generated_origin(settings.generated, seed)
@@ -129,16 +130,17 @@ def _set_from_hub(name: str, hub: HubSplit) -> tuple[Problems, Origin]:
     published = _load_dataset(hub, remedies)
     _require_columns(published, hub, [hub.split], f"{key}.hub")
     rows = published[hub.split]
-    return _listed(_hub_rows(rows, hub, hub.split, _set_problem), name, len(rows)), _hub_origin(hub)
+    return _listed(_hub_rows(rows, hub, hub.split), name, len(rows)), _hub_origin(hub)
 
 
-def _set_from_file(name: str, file: Path) -> tuple[Problems, Origin]:
+def _set_from_file(name: str, file: Path, columns: QuestionSet) -> tuple[Problems, Origin]:
+    key = f"evaluate.sets.{name}"
     if not file.is_file():
         raise PipelineError(
-            f"evaluate.sets.{name}.path = {file}: no such file; it must hold one line per question, "
-            '{"question": ..., "answer": ...}, where the answer is a number or a text that ends in #### and a number'
+            f"{key}.path = {file}: no such file; it must hold questions with their answers, each a number or a text "
+            f"that ends in #### and a number, in the columns {key}.question_key and {key}.answer_key"
         )
-    rows = _listed(parse_jsonl(file, _set_problem), name)
+    rows = _listed(parse_file(file, _reader(columns, key)), name)
     return rows, {"origin": file.name, "revision": None, "licence": LOCAL_LICENCE}
 
 
@@ -182,12 +184,10 @@ def _require_columns(published: Any, hub: Hub, splits: Iterable[str], key: str) 
             )
 
 
-def _hub_rows(
-    published: Any, hub: Hub, split: str, parse: Callable[[dict[str, Any]], PublishedProblem]
-) -> Iterator[PublishedProblem]:
+def _hub_rows(published: Any, hub: Hub, split: str) -> Iterator[PublishedProblem]:
     for index, row in enumerate(published):
         try:
-            yield parse({"question": row[hub.question_key], "answer": row[hub.answer_key]})
+            yield _problem(row[hub.question_key], row[hub.answer_key])
         except ValueError as error:
             raise PipelineError(f"{hub.dataset}, split {split}, row {index}: {error}") from None
 
@@ -195,15 +195,27 @@ def _hub_rows(
 # Rows and origins
 
 
-def _problem(row: dict[str, Any]) -> PublishedProblem:
+def _reader(columns: Local | QuestionSet, key: str) -> Callable[[dict[str, Any]], PublishedProblem]:
+    """A function that makes a problem of a row of a file, by the columns that the section `key` names."""
+
+    def read(row: dict[str, Any]) -> PublishedProblem:
+        for setting in ("question_key", "answer_key"):
+            column = getattr(columns, setting)
+            if column not in row:
+                columns_there = ", ".join(map(str, row))
+                raise ValueError(
+                    f"'{column}' is missing: the row has {columns_there}; {key}.{setting} names the column"
+                )
+        return _problem(row[columns.question_key], row[columns.answer_key])
+
+    return read
+
+
+def _problem(question: Any, answer: Any) -> PublishedProblem:
+    """A problem; the answer may also be a number instead of a text."""
+    is_number = isinstance(answer, int | float | Decimal) and not isinstance(answer, bool)
+    row = {"question": question, "answer": str(answer) if is_number else answer}
     return {"question": text_field(row, "question"), "answer": text_field(row, "answer")}
-
-
-def _set_problem(row: dict[str, Any]) -> PublishedProblem:
-    """A row of a further test set, whose answer may also be a JSON number."""
-    answer = row.get("answer")
-    is_number = isinstance(answer, int | float) and not isinstance(answer, bool)
-    return _problem(row | {"answer": json.dumps(answer)} if is_number else row)
 
 
 def _hub_origin(hub: Hub) -> Origin:

@@ -13,9 +13,10 @@ from typing import Any
 
 from gsm8k_grpo.config.sections import Extract
 from gsm8k_grpo.files import PipelineError, parse_jsonl, text_field, write_json, write_jsonl
-from gsm8k_grpo.gsm8k.answers import free_answer, gold_answer
+from gsm8k_grpo.gsm8k.answers import free_answer, set_answer
 from gsm8k_grpo.gsm8k.prompts import prompt
 from gsm8k_grpo.records import Example, ExtractMetrics
+from gsm8k_grpo.stages.extract.duplicates import copies_in, require_disjoint, spaced_alike
 
 
 def extract(source: Path, target: Path, params: Extract, seed: int) -> None:
@@ -27,26 +28,24 @@ def extract(source: Path, target: Path, params: Extract, seed: int) -> None:
         seed: chooses the rows of validation.
 
     Raises:
-        PipelineError: where a row is damaged or has no gold answer, a question is in both splits, or train has too
-            few rows for validation.
+        PipelineError: where a row is damaged or has no gold answer, a question is in both splits or has two different
+            gold answers in one of them, or train has too few questions for validation.
     """
-    gold = free_answer if params.answers == "free" else gold_answer
-    train = read_examples(source / "train.jsonl", params, gold)
+    gold = free_answer if params.answers == "free" else set_answer
+    published = read_examples(source / "train.jsonl", params, gold)
     test = read_examples(source / "test.jsonl", params, gold)
-    _require_disjoint(train, test, source)
-    if params.validation_rows >= len(train):
-        raise PipelineError(
-            f"extract.validation_rows = {params.validation_rows}: {source / 'train.jsonl'} has {len(train)} rows; "
-            f"choose at most {len(train) - 1}"
-        )
-    chosen = set(random.Random(seed).sample(range(len(train)), params.validation_rows))
-    validation = [row for index, row in enumerate(train) if index in chosen]
-    train = [row for index, row in enumerate(train) if index not in chosen]
+    require_disjoint(published, test, source)
+    copies = {
+        split: copies_in(rows, source / f"{split}.jsonl") for split, rows in (("train", published), ("test", test))
+    }
+    train, validation = _cut_validation(published, params.validation_rows, seed, source / "train.jsonl")
     gradable_validation, gradable_test = _gradable("validation", validation), _gradable("test", test)
     metrics: ExtractMetrics = {
         "train_rows": len(train),
         "validation_rows": len(gradable_validation),
         "test_rows": len(gradable_test),
+        "copies": copies,
+        "validation_copies_left_out": len(published) - len(train) - len(validation),
     }
     if params.answers == "free":
         metrics["validation_rows_without_number"] = len(validation) - len(gradable_validation)
@@ -81,6 +80,27 @@ def read_examples(path: Path, params: Extract, gold: Callable[[str], str | None]
     return list(parse_jsonl(path, parse))
 
 
+def _cut_validation(rows: list[Example], count: int, seed: int, path: Path) -> tuple[list[Example], list[Example]]:
+    """The rows of train and of validation, both in the order of the file.
+
+    Draws questions instead of rows: validation gets the first row of each drawn question, and further copies of it are
+    left out, because training would see what validation asks.
+    """
+    rows_by_question: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        rows_by_question.setdefault(spaced_alike(row["question"]), []).append(index)
+    questions = list(rows_by_question.values())
+    if count >= len(questions):
+        raise PipelineError(
+            f"extract.validation_rows = {count}: {path} has {len(questions)} questions; choose at most "
+            f"{len(questions) - 1}"
+        )
+    drawn = [questions[place] for place in random.Random(seed).sample(range(len(questions)), count)]
+    first, held_out = {copies[0] for copies in drawn}, {index for copies in drawn for index in copies}
+    train = [row for index, row in enumerate(rows) if index not in held_out]
+    return train, [row for index, row in enumerate(rows) if index in first]
+
+
 def _gradable(split: str, rows: list[Example]) -> list[Example]:
     """The rows whose answer is a number, which are all of them unless answers are free.
 
@@ -95,19 +115,3 @@ def _gradable(split: str, rows: list[Example]) -> list[Example]:
             file=sys.stderr,
         )
     return gradable
-
-
-def _require_disjoint(train: list[Example], test: list[Example], source: Path) -> None:
-    """Refuse a question of test that is also in train, whatever its spacing: training would see its answer."""
-    lines = {_spaced_alike(row["question"]): line for line, row in enumerate(test, start=1)}
-    for line, row in enumerate(train, start=1):
-        line_in_test = lines.get(_spaced_alike(row["question"]))
-        if line_in_test is not None:
-            raise PipelineError(
-                f"{source / 'train.jsonl'}:{line}: the same question is in {source / 'test.jsonl'}:{line_in_test}; "
-                "remove it from one of the two"
-            )
-
-
-def _spaced_alike(question: str) -> str:
-    return " ".join(question.split())
