@@ -142,7 +142,7 @@ def test_a_packed_batch_gives_the_log_probabilities_of_a_padded_one(trained):
         model.set_attn_implementation(attention)
         model.zero_grad()
         with torch.autocast("cuda", torch.bfloat16):
-            states = model.model(**packed.inputs(attention)).last_hidden_state[0, packed.sources]
+            states = model.model(**packed.inputs(model.config)).last_hidden_state[0, packed.sources]
             logits = model.lm_head(states).float()
         logps = logits.log_softmax(-1).gather(-1, packed.targets[:, None])
         (logps * torch.linspace(-1, 1, len(logps), device="cuda")[:, None]).sum().backward()

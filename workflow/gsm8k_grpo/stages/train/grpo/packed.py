@@ -161,9 +161,14 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
         packed = packing.pack(ids, mask, length, self.num_generations)
         decoder, head = network.get_decoder(), network.get_output_embeddings()
         with self.accelerator.autocast():
-            states = decoder(**packed.inputs(network.config._attn_implementation)).last_hidden_state
+            states = decoder(**packed.inputs(decoder.config)).last_hidden_state
             logps, entropies = logprobs.logps_and_entropies(
-                states[0, packed.sources], head, packed.targets, self.temperature, self.chunk
+                states[0, packed.sources],
+                head,
+                packed.targets,
+                self.temperature,
+                self.chunk,
+                logprobs.Logits.of(decoder.config),
             )
         rows = len(ids)
         return packing.unpack(logps, packed, rows, length), packing.unpack(entropies, packed, rows, length)
