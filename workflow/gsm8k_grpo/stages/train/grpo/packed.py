@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from accelerate.utils import is_peft_model
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from trl.trainer.utils import split_tensor_dict
@@ -152,7 +152,7 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
     def _without_adapters(self, model: nn.Module) -> PreTrainedModel:
         """The model inside the wrapper of peft; its layers hold the adapters."""
         unwrapped: Any = self.accelerator.unwrap_model(model)
-        return unwrapped.get_base_model() if is_peft_model(unwrapped) else unwrapped
+        return unwrapped.get_base_model() if isinstance(unwrapped, PeftModel) else unwrapped
 
     def _logps_and_entropies(
         self, network: PreTrainedModel, ids: Tensor, mask: Tensor, length: int
