@@ -69,14 +69,14 @@ def logps_and_entropies(
     targets: Tensor,
     temperature: float,
     chunk: Chunk = chunk,
-    transform: Logits = Logits(),  # noqa: B008  # immutable
+    transform: Logits = Logits(),
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies as of `chunk`, over any number of tokens.
 
     Args:
         transform: what the model does with the output of its head.
     """
-    # A scale before the soft cap is one of the cap: cap * tanh(scale * x / cap) = scale * (c * tanh(x / c)), c = cap / scale.
+    # The scale comes before the soft cap: cap * tanh(scale * x / cap) is scale times x with a soft cap of cap / scale.
     temperature = temperature / transform.scale
     cap = None if transform.cap is None else transform.cap / transform.scale
     results = [

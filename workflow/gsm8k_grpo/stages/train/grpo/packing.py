@@ -30,7 +30,7 @@ LOWEST = torch.finfo(torch.float16).min  # a score that amounts to minus infinit
 WIDTH_STEP = 128  # widths are rounded up to a multiple of this, so that the kernel is compiled for few of them
 
 
-class UnknownAttention(ValueError):
+class UnknownAttentionError(ValueError):
     """A model's attention differs from the one that packed batches have."""
 
 
@@ -164,19 +164,23 @@ def attend(
     batch that is not packed gets PyTorch's scaled dot product attention, the default of models.
 
     Raises:
-        UnknownAttention: if the module asks for something that neither of the two computes.
+        UnknownAttentionError: if the module asks for something that neither of the two computes.
     """
     unknown = [name for name, given in kwargs.items() if name not in KNOWN and given is not None and given is not False]
     if unknown:
-        raise UnknownAttention(f"{type(module).__name__} gives the attention {', '.join(unknown)}, which it would ignore")
+        raise UnknownAttentionError(
+            f"{type(module).__name__} gives the attention {', '.join(unknown)}, which it would ignore"
+        )
     if "keys" not in kwargs:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, is_causal=kwargs.get("is_causal")
         )
     if dropout:
-        raise UnknownAttention(f"{type(module).__name__} drops attention weights (dropout {dropout}), which it would not")
+        raise UnknownAttentionError(
+            f"{type(module).__name__} drops attention weights (dropout {dropout}), which it would not"
+        )
     if attention_mask is None or attention_mask.shape != MARKER or kwargs.get("is_causal") is False:
-        raise UnknownAttention(f"{type(module).__name__} has a mask of its own, which it would ignore")
+        raise UnknownAttentionError(f"{type(module).__name__} has a mask of its own, which it would ignore")
     # Rotary embeddings return float32 if the weights are in float32, even under autocast to 16 bit.
     query, key, value = (states.squeeze(0).transpose(0, 1).to(value.dtype) for states in (query, key, value))
     attended = varlen_attn(
