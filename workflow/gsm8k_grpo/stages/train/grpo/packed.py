@@ -6,7 +6,7 @@ whose rewards are all equal has no advantage and a gradient of zero, so it needs
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from peft import PeftModel
@@ -151,8 +151,8 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
 
     def _without_adapters(self, model: nn.Module) -> PreTrainedModel:
         """The model inside the wrapper of peft; its layers hold the adapters."""
-        unwrapped: Any = self.accelerator.unwrap_model(model)
-        return unwrapped.get_base_model() if isinstance(unwrapped, PeftModel) else unwrapped
+        unwrapped = self.accelerator.unwrap_model(model)
+        return cast(PreTrainedModel, unwrapped.get_base_model() if isinstance(unwrapped, PeftModel) else unwrapped)
 
     def _logps_and_entropies(
         self, network: PreTrainedModel, ids: Tensor, mask: Tensor, length: int
