@@ -22,6 +22,7 @@ from project import ROOT
 from safetensors.torch import load_file
 from small_run import FEW, STEPS, TRAIN, logged_steps, mlflow_run, run, start, wait_for
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from tiny_models import build
 from trl import GRPOConfig
 
 pytestmark = [
@@ -143,13 +144,42 @@ def test_a_packed_batch_gives_the_log_probabilities_of_a_padded_one(trained):
         model.set_attn_implementation(attention)
         model.zero_grad()
         with torch.autocast("cuda", torch.bfloat16):
-            states = model.model(**packed.inputs(attention)).last_hidden_state[0, packed.sources]
+            states = model.model(**packed.inputs(model.config)).last_hidden_state[0, packed.sources]
             logits = model.lm_head(states).float()
         logps = logits.log_softmax(-1).gather(-1, packed.targets[:, None])
         (logps * torch.linspace(-1, 1, len(logps), device="cuda")[:, None]).sum().backward()
         computed.append((logps.detach(), model.model.layers[0].self_attn.k_proj.weight.grad.clone()))
     for ours, dense in zip(*computed, strict=True):
         assert ((ours - dense).norm() / dense.norm()).item() < 0.01
+
+
+@pytest.mark.parametrize("window", [None, 32], ids=["no window", "window"])
+def test_a_sliding_window_is_kept_by_the_kernel(window):
+    """Packed batches with the GPU's kernel against a dense mask, forward and backward, beyond the window."""
+    shape = {"hidden_size": 256, "intermediate_size": 384, "num_hidden_layers": 2, "num_attention_heads": 4}
+    heads = {"num_key_value_heads": 2, "head_dim": 64, "sliding_window": window}
+    model = build("mistral", packing.ATTENTION, **shape | heads).to("cuda")
+    torch.manual_seed(0)
+    ids = torch.randint(1, 250, (12, 120), device="cuda")
+    mask = torch.ones_like(ids)
+    for row in range(12):
+        ids[row, :60], mask[row, : 7 * (row // 4)] = ids[row // 4 * 4, :60], 0
+        mask[row, 120 - 4 * row :] = 0
+    packed = packing.pack(ids, mask, 60, 4)
+    computed = []
+    for attention in (packing.ATTENTION, "sdpa"):
+        model.set_attn_implementation(attention)
+        model.zero_grad()
+        with torch.autocast("cuda", torch.bfloat16):
+            states = model.model(**packed.inputs(model.config)).last_hidden_state[0, packed.sources]
+            logits = model.lm_head(states).float()
+        logps = logits.log_softmax(-1).gather(-1, packed.targets[:, None])
+        (logps * torch.linspace(-1, 1, len(logps), device="cuda")[:, None]).sum().backward()
+        computed.append((logps.detach(), model.model.layers[0].self_attn.k_proj.weight.grad.clone()))
+    for ours, dense in zip(*computed, strict=True):
+        apart = ((ours - dense).norm() / dense.norm()).item()
+        print(f"window {window}: {apart:.4f} apart")
+        assert apart < 0.2  # rounding to 16 bit; a window that is not kept makes it 0.4 or more
 
 
 def test_a_compiled_update_without_a_group_of_equal_rewards_has_the_gradient_of_one_with_it(trained, tmp_path):

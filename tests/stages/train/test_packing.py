@@ -13,6 +13,7 @@ TEMPERATURE = 0.7
 # Two groups of two: prompts of 2 and 3 tokens, completions of 2, 1, 3 and 2.
 IDS = torch.tensor([[0, 11, 12, 21, 22, 0], [0, 11, 12, 23, 0, 0], [13, 14, 15, 24, 25, 26], [13, 14, 15, 27, 28, 0]])
 MASK = torch.tensor([[0, 1, 1, 1, 1, 0], [0, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0]])
+CONFIG = Qwen2Config(attn_implementation="sdpa")
 
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])
@@ -33,7 +34,7 @@ def padded(model, ids, mask, completion_length):
 
 def packed(model, ids, mask, completion_length, group_size):
     batch = pack(ids, mask, completion_length, group_size)
-    hidden = model.model(**batch.inputs(model.config._attn_implementation)).last_hidden_state
+    hidden = model.model(**batch.inputs(model.config)).last_hidden_state
     results = logps_and_entropies(hidden[0, batch.sources], model.lm_head, batch.targets, TEMPERATURE)
     return [unpack(values, batch, len(ids), completion_length) for values in results]
 
@@ -53,7 +54,7 @@ def test_a_token_is_predicted_by_the_one_before_it_in_its_own_sequence():
 
 
 def test_completions_do_not_see_each_other_nor_another_group():
-    seen = pack(IDS, MASK, completion_length=3, group_size=2).mask[0, 0]
+    seen = pack(IDS, MASK, completion_length=3, group_size=2).mask(CONFIG, None)[0, 0]
     assert seen[4].nonzero().flatten().tolist() == [0, 1, 4]  # 23 sees 11 12 and itself, not 21 22
     assert seen[12].nonzero().flatten().tolist() == [5, 6, 7, 11, 12]
 

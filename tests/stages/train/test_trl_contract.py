@@ -42,7 +42,7 @@ ATTRIBUTES = [
     for name in (
         "_step", "_buffered_inputs", "use_vllm", "vllm_generation", "vllm_importance_sampling_correction",
         "_last_loaded_step", "num_iterations", "num_generations", "temperature", "beta", "ref_model", "reward_weights",
-        "reward_func_names", "top_entropy_quantile", "_entropy_bonus_enabled",
+        "reward_func_names", "top_entropy_quantile", "_entropy_bonus_enabled", "aux_loss_enabled",
     )
 ] + [
     (SFTTrainer, "_metrics"), (VLLMGeneration, "llm"), (VLLMGeneration, "enable_sleep_mode"),
@@ -77,6 +77,10 @@ def test_the_order_of_a_generation_can_be_kept():
     """PackedGRPOTrainer generates, and leaves out the shuffling of TRL's `_prepare_inputs`."""
     assert list(inspect.signature(GRPOTrainer._generate_and_score_completions).parameters) == ["self", "inputs"]
     assert "shuffle_sequence_dict" in inspect.getsource(GRPOTrainer._prepare_inputs)
+
+
+def test_the_prompts_of_a_group_can_be_tokenized():
+    assert list(inspect.signature(GRPOTrainer._tokenize_prompts).parameters) == ["self", "prompts"]
 
 
 def test_the_contract_names_everything_that_is_overridden_or_used():

@@ -5,32 +5,57 @@ once.  Here only the logits of one chunk of tokens are in memory; the backward p
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedConfig
 
 CHUNK = 1024  # tokens
 
-Chunk = Callable[[Tensor, Tensor, Tensor | None, Tensor, float], tuple[Tensor, Tensor]]
+Chunk = Callable[[Tensor, nn.Module, Tensor, float, float | None], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Logits:
+    """What a model does with the output of its head.
+
+    Attributes:
+        scale: multiplies the output.
+        cap: the logits are then cap * tanh(logits / cap); None for no soft cap.
+    """
+
+    scale: float = 1.0
+    cap: float | None = None
+
+    @classmethod
+    def of(cls, config: PreTrainedConfig) -> "Logits":
+        """By the keys of the configuration: Granite divides, Cohere multiplies, Gemma has a soft cap."""
+        divisor = getattr(config, "logits_scaling", None) or 1.0
+        factor = getattr(config, "logit_scale", None) or 1.0
+        return cls(factor / divisor, getattr(config, "final_logit_softcapping", None))
 
 
 def chunk(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperature: float
+    hidden: Tensor, head: nn.Module, targets: Tensor, temperature: float, cap: float | None
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities of the targets of one chunk, and the entropies of their distributions.
 
     Args:
         hidden: (tokens, width) hidden states.
-        weight: (vocabulary, width) weight of the head.
-        bias: (vocabulary,) bias of the head, or None.
+        head: gives (tokens, vocabulary) logits.
         targets: (tokens,) token ids.
         temperature: divides the logits.
+        cap: soft cap of the logits before the division, or None.
 
     Returns:
         Two (tokens,) tensors in float32; the entropies carry no gradient.
     """
-    logits = nn.functional.linear(hidden, weight, bias).float() / temperature
+    logits = head(hidden).float()
+    if cap is not None:
+        logits = cap * torch.tanh(logits / cap)
+    logits = logits / temperature
     normaliser = logits.logsumexp(-1)
     logps = logits.gather(-1, targets[:, None]).squeeze(-1) - normaliser
     with torch.no_grad():
@@ -39,11 +64,23 @@ def chunk(
 
 
 def logps_and_entropies(
-    hidden: Tensor, head: nn.Linear, targets: Tensor, temperature: float, chunk: Chunk = chunk
+    hidden: Tensor,
+    head: nn.Module,
+    targets: Tensor,
+    temperature: float,
+    chunk: Chunk = chunk,
+    transform: Logits = Logits(),
 ) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropies as of `chunk`, over any number of tokens."""
+    """Log-probabilities and entropies as of `chunk`, over any number of tokens.
+
+    Args:
+        transform: what the model does with the output of its head.
+    """
+    # The scale comes before the soft cap: cap * tanh(scale * x / cap) is scale times x with a soft cap of cap / scale.
+    temperature = temperature / transform.scale
+    cap = None if transform.cap is None else transform.cap / transform.scale
     results = [
-        checkpoint(chunk, states, head.weight, head.bias, ids, temperature, use_reentrant=False)
+        checkpoint(chunk, states, head, ids, temperature, cap, use_reentrant=False)
         for states, ids in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
     ]
     logps, entropies = zip(*results, strict=True)

@@ -70,7 +70,8 @@ class Train(Section):
     """Whether activations are computed again in the backward pass: less memory, a third more arithmetic."""
     share_prompts: bool
     """Whether a prompt is computed once for all its completions, without padding.  Faster; a group must then be in one
-    batch, so `per_device_train_batch_size` must be a multiple of `num_generations`."""
+    batch, so `per_device_train_batch_size` must be a multiple of `num_generations`.  A model for which this is not
+    right is refused before training."""
     compile: bool
     """Whether the model's layers are compiled, for a GPU: takes a minute at the start, then runs fewer and larger
     kernels. Needs `engine: vllm`."""

@@ -61,10 +61,11 @@ class ResumableMixin(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        for parameter in self.model.parameters():
+        if is_peft_model(self.model):
             # TRL casts the adapters of a quantised model to bfloat16, which rounds away updates as small as 5e-6.
-            if parameter.requires_grad and is_peft_model(self.model):
-                parameter.data = parameter.data.float()
+            for parameter in self.model.parameters():
+                if parameter.requires_grad:
+                    parameter.data = parameter.data.float()
         self.savers: list[Callable[[Path], None]] = []
         self.seconds_saving = 0.0
         self._seconds = {"seconds_generate": 0.0, "seconds_score": 0.0}

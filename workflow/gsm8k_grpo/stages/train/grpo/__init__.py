@@ -15,12 +15,12 @@ Overridden in transformers' Trainer, by `ResumableMixin` and `ResumableSFTTraine
 Overridden in VLLMGeneration:
     `_init_vllm`, `sync_weights`: our engine, and weights with the adapters added on the way.
 Called in GRPOTrainer:
-    `_generate_and_score_completions`.
+    `_generate_and_score_completions`; `_tokenize_prompts`, for the check of packed batches.
 Attributes of GRPOTrainer that are read or set:
     `_step`, `_buffered_inputs`: the position within a generation and its batches, which a checkpoint holds.
     `use_vllm`, `vllm_generation`, `vllm_importance_sampling_correction`, `_last_loaded_step`: set to use our engine.
     `num_iterations`, `num_generations`, `temperature`, `beta`, `ref_model`, `reward_weights`, `reward_func_names`,
-    `top_entropy_quantile`, `_entropy_bonus_enabled`: read.
+    `top_entropy_quantile`, `_entropy_bonus_enabled`, `aux_loss_enabled`: read.
 Attributes of SFTTrainer and VLLMGeneration:
     `_metrics` of the former; `llm`, `enable_sleep_mode`, `_llm_weights_sleeping` of the latter.
 """

@@ -12,7 +12,7 @@ from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.gsm8k.rewards import TABLE
 from gsm8k_grpo.models import loading
 from gsm8k_grpo.records import Example
-from gsm8k_grpo.stages.train.grpo import packing
+from gsm8k_grpo.stages.train.grpo import agreement, packing
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.rollouts import Rollouts
 from gsm8k_grpo.stages.train.grpo.samples import SampleRecorder
@@ -26,7 +26,11 @@ OWN_KEYS = {"prompts", "sample_steps", "sample_prompts", "warmup_ratio", "share_
 def build_trainer(
     rows: list[Example], variant: str, model: str, params: Params, run_folder: Path
 ) -> ResumableGRPOTrainer:
-    """The trainer of a variant, see `TrainingMethod.build_trainer`."""
+    """The trainer of a variant, see `TrainingMethod.build_trainer`.
+
+    Raises:
+        PipelineError: if packed batches are not right for the model, see `agreement`.
+    """
     network, tokenizer = _load_model(model, params)
     rewards = params.variant_rewards(variant)
     trainer = _trainer_class(params)(
@@ -36,6 +40,8 @@ def build_trainer(
         args=_config(variant, params, run_folder),
         train_dataset=Dataset.from_list([{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]),
     )
+    if isinstance(trainer, PackedGRPOTrainer):
+        agreement.require(trainer)
     if params.engine == "vllm" and params.backend == "trl":
         trainer.generate_with(Rollouts(trainer, params), corrected=params.train.old_log_probs == "computed")
     trainer.remove_callback(PrinterCallback)  # the progress bar shows the log instead
@@ -61,7 +67,12 @@ def _load_model(name: str, params: Params) -> tuple[PreTrainedModel | PeftModel,
     # Flash attention computes in 16 bit only; in 32 bit a packed batch gets a mask instead.
     flash = params.train.share_prompts and params.precision != "float32"
     attention = packing.ATTENTION if flash else "sdpa"
-    network, tokenizer = loading.load(loading.Source(name), params, attention)
+    try:
+        network, tokenizer = loading.load(loading.Source(name), params, attention)
+    except KeyError as error:
+        if error.args != (packing.ATTENTION,):
+            raise
+        raise agreement.refusal(name, "its attention can't be replaced") from error
     return loading.adapt(network, params.lora) if params.lora else network, tokenizer
 
 

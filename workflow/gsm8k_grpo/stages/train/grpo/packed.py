@@ -6,10 +6,10 @@ whose rewards are all equal has no advantage and a gradient of zero, so it needs
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
-from accelerate.utils import is_peft_model
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from trl.trainer.utils import split_tensor_dict
@@ -151,8 +151,8 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
 
     def _without_adapters(self, model: nn.Module) -> PreTrainedModel:
         """The model inside the wrapper of peft; its layers hold the adapters."""
-        unwrapped: Any = self.accelerator.unwrap_model(model)
-        return unwrapped.get_base_model() if is_peft_model(unwrapped) else unwrapped
+        unwrapped = self.accelerator.unwrap_model(model)
+        return cast(PreTrainedModel, unwrapped.get_base_model() if isinstance(unwrapped, PeftModel) else unwrapped)
 
     def _logps_and_entropies(
         self, network: PreTrainedModel, ids: Tensor, mask: Tensor, length: int
@@ -161,9 +161,14 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
         packed = packing.pack(ids, mask, length, self.num_generations)
         decoder, head = network.get_decoder(), network.get_output_embeddings()
         with self.accelerator.autocast():
-            states = decoder(**packed.inputs(network.config._attn_implementation)).last_hidden_state
+            states = decoder(**packed.inputs(decoder.config)).last_hidden_state
             logps, entropies = logprobs.logps_and_entropies(
-                states[0, packed.sources], head, packed.targets, self.temperature, self.chunk
+                states[0, packed.sources],
+                head,
+                packed.targets,
+                self.temperature,
+                self.chunk,
+                logprobs.Logits.of(decoder.config),
             )
         rows = len(ids)
         return packing.unpack(logps, packed, rows, length), packing.unpack(entropies, packed, rows, length)

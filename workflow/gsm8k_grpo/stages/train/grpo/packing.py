@@ -5,21 +5,33 @@ not to the other completions of the group, and have the positions that they woul
 function of the weights as for a padded batch, on about a third fewer tokens with 6 completions per prompt.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 ATTENTION = "packed"  # name of the attention implementation for packed batches on a GPU
 PROMPT = -1
+FULL, SLIDING = "full_attention", "sliding_attention"  # transformers' names of layer types
+MARKER = (1, 1, 1, 1)  # shape of the mask that stands for a packed batch's own, which the kernel needs no mask for
+# Arguments that a decoder passes on to the attention and that do not change it, beside those of a packed batch.
+KNOWN = {
+    "keys", "query_starts", "key_starts", "width", "is_causal", "position_ids", "cache_position", "position_embeddings",
+    "use_cache", "past_key_values", "output_router_logits", "logits_to_keep",
+}  # fmt: skip
 LOWEST = torch.finfo(torch.float16).min  # a score that amounts to minus infinity in every type
 WIDTH_STEP = 128  # widths are rounded up to a multiple of this, so that the kernel is compiled for few of them
+
+
+class UnknownAttentionError(ValueError):
+    """A model's attention differs from the one that packed batches have."""
 
 
 @dataclass(frozen=True)
@@ -51,26 +63,37 @@ class Packed:
     key_starts: Tensor
     width: int
 
-    @cached_property
-    def mask(self) -> Tensor:
-        """(1, 1, T, T), True where a token attends to another."""
-        index = torch.arange(self.ids.shape[1], device=self.ids.device)
-        own = (self.completion == PROMPT) | (self.completion == self.completion[:, None])
-        return ((index <= index[:, None]) & (self.group == self.group[:, None]) & own)[None, None]
+    def inputs(self, config: PreTrainedConfig) -> dict[str, Any]:
+        """The arguments of a decoder with this configuration."""
+        common = {"input_ids": self.ids, "position_ids": self.positions, "use_cache": False}
+        if config._attn_implementation != ATTENTION:
+            return common | {"attention_mask": _for_layers(config, partial(self.mask, config))}
+        sequences = {"query_starts": self.query_starts, "key_starts": self.key_starts}
+        marker = self.ids.new_ones(MARKER, dtype=torch.bool)
+        masks = {"attention_mask": _for_layers(config, lambda window: marker)}
+        return common | sequences | {"keys": self.keys, "width": self.width} | masks
 
-    def inputs(self, attention: str) -> dict[str, Any]:
-        """The arguments of a decoder: sequences for the implementation `ATTENTION`, a mask for others.
+    def mask(self, config: PreTrainedConfig, window: int | None) -> Tensor:
+        """(1, 1, T, T), what each token attends to: at most the last `window` tokens of its sequence.
 
         The implementation `eager` adds its mask to the scores, so it gets numbers instead of booleans.
         """
-        common = {"input_ids": self.ids, "position_ids": self.positions, "use_cache": False}
-        if attention == "eager":
-            hidden = torch.zeros(self.mask.shape, device=self.mask.device).masked_fill(~self.mask, LOWEST)
-            return common | {"attention_mask": hidden}
-        if attention != ATTENTION:
-            return common | {"attention_mask": self.mask}
-        sequences = {"query_starts": self.query_starts, "key_starts": self.key_starts}
-        return common | sequences | {"keys": self.keys, "width": self.width}
+        index = torch.arange(self.ids.shape[1], device=self.ids.device)
+        own = (self.completion == PROMPT) | (self.completion == self.completion[:, None])
+        seen = (index <= index[:, None]) & (self.group == self.group[:, None]) & own
+        if window is not None:
+            seen &= self.positions.T - self.positions < window
+        if config._attn_implementation != "eager":
+            return seen[None, None]
+        return torch.zeros(seen.shape, device=seen.device).masked_fill(~seen, LOWEST)[None, None]
+
+
+def _for_layers(config: PreTrainedConfig, mask: Callable[[int | None], Tensor]) -> Tensor | dict[str, Tensor]:
+    """The mask that all layers of a decoder share, or one for each kind of attention that its layers have."""
+    window = getattr(config, "sliding_window", None)
+    if window is not None and SLIDING in (getattr(config, "layer_types", None) or []):
+        return {FULL: mask(None), SLIDING: mask(window)}
+    return mask(window)
 
 
 def pack(ids: Tensor, mask: Tensor, completion_length: int, group_size: int) -> Packed:
@@ -125,15 +148,39 @@ def _starts(tokens: Tensor) -> Tensor:
 
 
 def attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention for transformers' AttentionInterface: PyTorch's flash attention over a packed batch's sequences.
 
     Flash attention aligns the causal mask with the last keys, and each sequence's keys end with its own tokens.  A
     batch that is not packed gets PyTorch's scaled dot product attention, the default of models.
+
+    Raises:
+        UnknownAttentionError: if the module asks for something that neither of the two computes.
     """
+    unknown = [name for name, given in kwargs.items() if name not in KNOWN and given is not None and given is not False]
+    if unknown:
+        raise UnknownAttentionError(
+            f"{type(module).__name__} gives the attention {', '.join(unknown)}, which it would ignore"
+        )
     if "keys" not in kwargs:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, is_causal=kwargs.get("is_causal")
+        )
+    if dropout:
+        raise UnknownAttentionError(
+            f"{type(module).__name__} drops attention weights (dropout {dropout}), which it would not"
+        )
+    if attention_mask is None or attention_mask.shape != MARKER or kwargs.get("is_causal") is False:
+        raise UnknownAttentionError(f"{type(module).__name__} has a mask of its own, which it would ignore")
     # Rotary embeddings return float32 if the weights are in float32, even under autocast to 16 bit.
     query, key, value = (states.squeeze(0).transpose(0, 1).to(value.dtype) for states in (query, key, value))
     attended = varlen_attn(
@@ -144,8 +191,9 @@ def attend(
         kwargs["key_starts"],
         kwargs["width"],
         kwargs["width"],
-        scale=kwargs["scaling"],
-        window_size=(-1, 0),
+        scale=scaling,
+        # Keys before a token: all of them, or so many that the window holds these and the token itself.
+        window_size=(-1, 0) if sliding_window is None else (sliding_window - 1, 0),
     )
     return attended[None], None  # type: ignore[call-overload]  # a tensor, unless return_aux is given
 
