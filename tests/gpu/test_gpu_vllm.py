@@ -21,8 +21,8 @@ from packed_update import gradients, tokens_per_forward
 from project import ROOT
 from safetensors.torch import load_file
 from small_run import FEW, STEPS, TRAIN, logged_steps, mlflow_run, run, start, wait_for
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from tiny_models import build
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig
 
 pytestmark = [
