@@ -74,4 +74,5 @@ def _config(variant: str, params: Params, run_folder: Path) -> GRPOConfig:
         # Backend trl uses the engine of rollouts.py.  Unsloth has its own, which TRL's settings start.
         use_vllm=params.backend == "unsloth" and params.engine == "vllm",
         vllm_mode="colocate",
+        disable_dropout=True,  # loading.py does so too; backend unsloth has a loader of its own
     )
