@@ -19,7 +19,7 @@ from transformers.trainer_callback import TrainerState
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import Train
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_json, write_jsonl, write_text
-from gsm8k_grpo.memory import advice
+from gsm8k_grpo.memory import advice, suitability
 from gsm8k_grpo.models import gpu
 from gsm8k_grpo.records import BaseModelFile, Example, Session, TrainingMetrics
 from gsm8k_grpo.runtime import interrupts
@@ -46,6 +46,7 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
     torch.set_num_threads(params.threads)
     gpu.require_gpu(params)
     gpu.limit_memory(params)
+    suitability.require_suitable(params)
     advice.require_fit(params, params.variant_method(variant))
     set_seed(params.seed)
 

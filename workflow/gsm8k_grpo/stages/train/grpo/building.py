@@ -9,8 +9,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from trl import GRPOConfig
 
 from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.gsm8k.rewards import TABLE
 from gsm8k_grpo.models import loading
+from gsm8k_grpo.models.engine import tokenize_prompts
 from gsm8k_grpo.records import Example
 from gsm8k_grpo.stages.train.grpo import packing
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
@@ -27,6 +29,7 @@ def build_trainer(
     rows: list[Example], variant: str, model: str, params: Params, run_folder: Path
 ) -> ResumableGRPOTrainer:
     """The trainer of a variant, see `TrainingMethod.build_trainer`."""
+    _require_context(rows, model, params)
     network, tokenizer = _load_model(model, params)
     rewards = params.variant_rewards(variant)
     trainer = _trainer_class(params)(
@@ -43,6 +46,34 @@ def build_trainer(
     trainer.savers.append(samples.save)
     trainer.add_callback(samples)
     return trainer
+
+
+def _require_context(rows: list[Example], model: str, params: Params) -> None:
+    """Require that every prompt fits the model's context, and vLLM's, together with the longest completion.
+
+    Raises:
+        PipelineError: naming the longest prompt and what to change.
+    """
+    own = getattr(loading.load_config(model).get_text_config(), "max_position_embeddings", None)
+    limits = {"the model's context": own} if own else {}  # models with relative positions have no limit
+    if params.engine == "vllm" and params.vllm:
+        limits["vllm.max_model_length"] = params.vllm.max_model_length
+    prompts = tokenize_prompts([row["prompt"] for row in rows], loading.load_tokenizer(model))
+    tokens, row_id = max((len(ids), row["id"]) for ids, row in zip(prompts, rows, strict=True))
+    completion = params.train.max_completion_length
+    for name, limit in limits.items():
+        if tokens + completion > limit:
+            raise PipelineError(
+                f"train: the longest prompt ({row_id}) has {tokens} tokens; with a completion of "
+                f"train.max_completion_length ({completion}) that is more than {name} of {limit}; lower "
+                f"train.max_completion_length, or take long questions out of the data{_more_context(name, params)}"
+            )
+
+
+def _more_context(name: str, params: Params) -> str:
+    if name.startswith("vllm"):
+        return f", or raise {name}"
+    return ", or raise base.architecture.context" if params.model == "scratch" else ""
 
 
 def _trainer_class(params: Params) -> type[ResumableGRPOTrainer] | partial[PackedGRPOTrainer]:
