@@ -24,7 +24,7 @@ from gsm8k_grpo.models import gpu
 from gsm8k_grpo.records import BaseModelFile, Example, Session, TrainingMetrics
 from gsm8k_grpo.runtime import interrupts
 from gsm8k_grpo.runtime.trainer_progress import TrainerProgress
-from gsm8k_grpo.stages.train import checkpoints, run_folders
+from gsm8k_grpo.stages.train import checkpoints, history, run_folders
 from gsm8k_grpo.stages.train.callbacks import CurveLogger, StopOnSignal, WeightKeeper
 from gsm8k_grpo.stages.train.methods import TrainingMethod, method_of
 from gsm8k_grpo.stages.train.resumable import ResumableMixin
@@ -88,6 +88,7 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
             "epochs": steps[-1]["epoch"],
             "prompts_seen": steps[-1]["prompts_seen"],
             "tokens": int(state.num_input_tokens_seen),
+            "skipped_steps": history.skipped_steps(steps),
             "reward_first": steps[0]["reward"],
             "reward_last": steps[-1]["reward"],
             "seconds_generate": _total(steps, "seconds_generate"),
