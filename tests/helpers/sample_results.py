@@ -289,6 +289,7 @@ def _write_training(
         "prompts_available": 32,
         "prompts_left_out_per_epoch": 0,
         "tokens": 5000,
+        "skipped_steps": 0,
         "reward_first": 0.1 if rewards else None,
         "reward_last": 2.0 if rewards else None,
         "seconds": 90.0,

@@ -187,6 +187,8 @@ class TrainingMetrics(Session):
     epochs: float
     prompts_seen: int
     tokens: int
+    skipped_steps: int
+    """Steps whose gradients overflowed float16, so that the loss scaler skipped them."""
     reward_first: float | None
     """Mean reward of the first step; None for a method without rewards."""
     reward_last: float | None

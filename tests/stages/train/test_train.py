@@ -21,6 +21,7 @@ def test_a_run_writes_one_row_per_step_and_its_effective_configuration(trained):
     rows = pd.read_csv(trained / "results/train/short/history.csv")
     assert list(rows["step"]) == list(range(1, 13))
     assert (metrics["steps"], metrics["prompts_seen"], metrics["epochs"]) == (12, 48, 1.5)
+    assert metrics["skipped_steps"] == 0
     assert metrics["energy_kwh"] is None  # there is no GPU with a counter
     assert metrics["effective_config"] | {
         "max_steps": 12, "num_generations": 8, "generation_batch_size": 128, "loss_type": "dapo", "beta": 0.0,

@@ -17,7 +17,7 @@ from gsm8k_grpo.commands import machine
 from gsm8k_grpo.commands.machine import GIB, Finding
 from gsm8k_grpo.config.params import Params, recipes
 from gsm8k_grpo.files import PipelineError, first_line
-from gsm8k_grpo.memory import advice, plan, shapes
+from gsm8k_grpo.memory import advice, plan, shapes, suitability
 from gsm8k_grpo.models import gpu
 
 HUB_SECONDS = 10
@@ -84,6 +84,7 @@ def examine(name: str, load: Callable[[str], Params], hub: bool | None = None) -
     """Whether this machine can run a recipe; `hub` says whether the hub was reached, None if that was not checked."""
     try:
         settings = load(name)
+        suitability.require_suitable(settings)
         planned = plan.plan(settings, shapes.shape_of(settings)).gib
     except PipelineError as error:
         return Verdict(name, [" ".join(str(error).split())])

@@ -7,18 +7,30 @@ memory.
 
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import Architecture, Lora
 from gsm8k_grpo.files import PipelineError, first_line
+from gsm8k_grpo.models.refusals import refuse_missing, refuse_quantized, refuse_unfit
+
+LONGEST_REASON = 120  # characters of an error of transformers
 
 
 def _sizes(
-    hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int, vocabulary: int, tied: bool
+    hidden: int,
+    intermediate: int,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    vocabulary: int,
+    tied: bool,
+    context: int = 32768,
 ) -> dict[str, Any]:
     return {
         "hidden_size": hidden,
@@ -29,7 +41,7 @@ def _sizes(
         "head_dim": hidden // heads,
         "vocab_size": vocabulary,
         "tie_word_embeddings": tied,
-        "max_position_embeddings": 32768,
+        "max_position_embeddings": context,
         "bos_token_id": None,
         "eos_token_id": None,
         "pad_token_id": None,
@@ -93,22 +105,32 @@ class Shape:
 
 def shape_of(params: Params) -> Shape:
     """The shape of a configuration's model."""
+    return measure(config_of(params))
+
+
+def config_of(params: Params) -> PretrainedConfig:
+    """transformers' configuration of a configuration's model."""
     if params.model == "scratch" and params.base:
-        return measure(scratch_config(params.base.architecture))
-    return measure(config(params.model))
+        return scratch_config(params.base.architecture)
+    return config(params.model)
 
 
 def config(model: str) -> PretrainedConfig:
     """transformers' configuration of a published model, or of one in a folder or on the hub.
 
     Raises:
-        PipelineError: if its config.json cannot be read.
+        PipelineError: if its config.json cannot be read, or it is no model that training can start from.
     """
     if model in PUBLISHED:
         kind, sizes = PUBLISHED[model]
         return AutoConfig.for_model(kind, **sizes)
+    refuse_missing(model)
     try:
-        return AutoConfig.from_pretrained(model, trust_remote_code=False)
+        if Path(model).is_dir():  # of a model on the hub, stages check the other files when they have them
+            refuse_unfit(model)
+        read = AutoConfig.from_pretrained(model, trust_remote_code=False)
+        refuse_quantized(model, read.to_dict())
+        return read
     except (OSError, ValueError) as error:
         raise PipelineError(
             f"model = {model}: its config.json could not be read ({first_line(error)}). "
@@ -126,28 +148,62 @@ def scratch_config(architecture: Architecture) -> PretrainedConfig:
         architecture.heads,
         architecture.vocabulary,
         tied=True,
+        context=architecture.context,
     )
     return AutoConfig.for_model("qwen2", **sizes)
 
 
 def measure(config: PretrainedConfig) -> Shape:
-    """The shape of the model that transformers builds from a configuration."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    """The shape of the model that transformers builds from a configuration.
+
+    Raises:
+        PipelineError: if transformers has no such model, or the configuration does not name the sizes of attention.
+    """
+    model = _without_memory(config)
     weights: dict[str, int] = defaultdict(int)
     ends: dict[str, int] = defaultdict(int)
+    inputs: dict[int, int] = defaultdict(int)  # the most inputs of a projection, by its outputs
     for name, module in model.base_model.named_modules():  # without the head, which is never quantised or adapted
-        if isinstance(module, torch.nn.Linear):
+        if isinstance(module, torch.nn.Linear | Conv1D):
             projection = name.rpartition(".")[2]
-            weights[projection] += module.weight.numel()
-            ends[projection] += module.in_features + module.out_features
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+            # The weights of transformers' Conv1D, which GPT-2 has, are transposed.
+            rows, columns = module.weight.shape if isinstance(module, Conv1D) else module.weight.T.shape
+            weights[projection] += rows * columns
+            ends[projection] += rows + columns
+            inputs[columns] = max(inputs[columns], rows)
+    text = config.get_text_config()
+    hidden, heads = _size(config, "hidden_size"), _size(config, "num_attention_heads")
+    head_dim = getattr(text, "head_dim", None) or hidden // heads
     return Shape(
         parameters=model.num_parameters(),
         projections={name: Projection(weights[name], ends[name]) for name in weights},
-        hidden=config.hidden_size,
-        intermediate=config.intermediate_size,
-        layers=config.num_hidden_layers,
-        cache_width=2 * config.num_key_value_heads * head_dim,
-        vocabulary=config.vocab_size,
+        hidden=hidden,
+        # Where it has another name, it is what the MLP's last projection takes.
+        intermediate=getattr(text, "intermediate_size", None) or inputs[hidden],
+        layers=_size(config, "num_hidden_layers"),
+        cache_width=2 * (getattr(text, "num_key_value_heads", None) or heads) * head_dim,
+        vocabulary=_size(config, "vocab_size"),
     )
+
+
+def _without_memory(config: PretrainedConfig) -> PreTrainedModel:
+    """The model of a configuration on PyTorch's meta device."""
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config)
+    except ValueError as error:
+        raise PipelineError(
+            f"model = {config.name_or_path}: transformers has no causal language model of the architecture "
+            f"{config.model_type} ({first_line(error)[:LONGEST_REASON]}); choose a model that generates text"
+        ) from error
+
+
+def _size(config: PretrainedConfig, name: str) -> int:
+    """A size of the language model, under the architecture's own name for it (transformers' attribute_map)."""
+    size = getattr(config.get_text_config(), name, None)
+    if size is None:
+        raise PipelineError(
+            f"model = {config.name_or_path}: the memory of the architecture {config.model_type} cannot be planned, "
+            f"since its configuration has no {name}; choose a model whose layers have attention"
+        )
+    return size

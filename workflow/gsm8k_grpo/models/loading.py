@@ -1,10 +1,9 @@
 """Load a model and its tokenizer from the hub or from a folder, and add adapters.
 
-Models from outside are not trusted: weights are read only from safetensors, and files that could make transformers run
-a model's own code or unpickle a file are refused before anything is loaded.
+The model's files are checked before anything is loaded (refusals.py).  What a model's settings say about sampling and
+dropout does not apply: the configuration shapes both, so that every model is trained and evaluated alike.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,18 +14,22 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    GenerationConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     logging,
 )
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import Lora
 from gsm8k_grpo.files import PipelineError, first_line
+from gsm8k_grpo.models.refusals import indexed_files, refuse_unfit
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -40,12 +43,10 @@ COMPUTED = {"float32": "float32", "mixed": "bfloat16", "bfloat16": "bfloat16", "
 """The type of computation for each `precision`, as vLLM names it."""
 
 CPU_ATTENTION = "eager"  # a quarter faster than sdpa for short padded sequences on a CPU
-# Keys of a model's JSON files that name code, or a file with weights.
-UNTRUSTED = {
-    "config.json": ("auto_map", "transformers_weights"),
-    "tokenizer_config.json": ("auto_map",),
-    "adapter_config.json": ("auto_mapping", "base_model_name_or_path"),
-}
+# What stays of a model's generation_config.json: the tokens that begin, end and pad a completion, and flags of
+# transformers that do not shape sampling.
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+FLAGS = ("_from_model_config", "use_cache", "output_attentions", "output_hidden_states")
 
 logging.disable_progress_bar()  # they last milliseconds and clutter the stages' own
 
@@ -83,14 +84,16 @@ def load(source: Source, params: Params, attention: str = "sdpa") -> tuple[PreTr
         attention: transformers' name of the attention to use on a GPU.
 
     Raises:
-        PipelineError: if the model does not exist, is damaged, or contains code or pickles.
+        PipelineError: if the model does not exist, is damaged, quantised, or contains code or pickles.
     """
     name, on_gpu = source.model, torch.cuda.is_available()
+    config, tokenizer = load_config(name), load_tokenizer(name)
+    require_embeddings(name, config, tokenizer)
     try:
-        refuse_code_and_pickles(name)
         # A pair, because of output_loading_info, which the return type does not tell.
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,
+            config=config,
             dtype=DTYPES[params.precision],
             attn_implementation=attention if on_gpu else CPU_ATTENTION,
             quantization_config=_quantization(params),
@@ -104,13 +107,59 @@ def load(source: Source, params: Params, attention: str = "sdpa") -> tuple[PreTr
         raise _not_loaded(name, error) from error
     model, info = loaded
     _require_all_weights(name, info)
-    return _with_adapter(model, source.adapter) if source.adapter else model, load_tokenizer(name)
+    leave_sampling_to_the_configuration(model)
+    return _with_adapter(model, source.adapter) if source.adapter else model, tokenizer
+
+
+def load_config(name: str) -> PretrainedConfig:
+    """A model's configuration without dropout, which would make two passes over the same tokens differ."""
+    try:
+        refuse_unfit(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _not_loaded(name, error) from error
+    for section in (config, config.get_text_config()):
+        for key in dropouts(section):
+            setattr(section, key, 0.0)
+    return config
+
+
+def dropouts(config: PretrainedConfig) -> dict[str, float]:
+    """The keys of a configuration that are shares of dropout, such as attention_dropout and resid_pdrop."""
+    return {key: value for key, value in vars(config).items() if "drop" in key and isinstance(value, float)}
+
+
+def leave_sampling_to_the_configuration(model: PreTrainedModel) -> None:
+    """Keep only the token ids of a model's generation settings.
+
+    TRL and transformers take everything else from them that a call does not name, such as min_p or suppress_tokens,
+    and transformers refuses to save a model whose settings contradict each other.
+    """
+    own = cast(GenerationConfig, model.generation_config)
+    kept = {name: value for name in (*TOKEN_IDS, *FLAGS) if (value := getattr(own, name, None)) is not None}
+    model.generation_config = GenerationConfig(**kept)
+
+
+def require_embeddings(name: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Require that the model has an embedding of the tokens that surround every prompt and completion.
+
+    Raises:
+        PipelineError: naming the token, its id and the number of embeddings.
+    """
+    embeddings = config.get_text_config().vocab_size
+    for role in ("pad", "eos", "bos"):
+        token, token_id = getattr(tokenizer, f"{role}_token"), getattr(tokenizer, f"{role}_token_id")
+        if token_id is not None and token_id >= embeddings:
+            raise PipelineError(
+                f"model = {name}: {role}_token {token} of its tokenizer has the id {token_id}, and the model has only "
+                f"{embeddings} embeddings; name another {role}_token in tokenizer_config.json, or resize the embeddings"
+            )
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """A model's tokenizer: it pads on the left, and its end token is the one that ends a turn of its chat template."""
     try:
-        refuse_code_and_pickles(name)
+        refuse_unfit(name)
         tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _not_loaded(name, error) from error
@@ -135,7 +184,7 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def size(name: str) -> int:
     """Bytes of a model's weights, in a folder or in the hub's cache."""
-    files = _indexed_files(name) or {SAFE_WEIGHTS_NAME}
+    files = indexed_files(name) or {SAFE_WEIGHTS_NAME}
     return sum(Path(cast(str, cached_file(name, file))).stat().st_size for file in files)
 
 
@@ -168,12 +217,23 @@ def _quantization(params: Params) -> BitsAndBytesConfig | None:
 
 
 def _require_all_weights(name: str, info: dict[str, Any]) -> None:
-    """Require that the files hold every weight in its shape; `info` is transformers' loading info."""
+    """Require that the files hold every weight in its shape, and none that has no place in the model.
+
+    Args:
+        name: the model, for the message.
+        info: transformers' loading info, which leaves out what an architecture declares ignorable.
+    """
     unfit = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if unfit:
         raise PipelineError(
             f"model = {name}: {len(unfit)} of its weights are missing or have another shape than config.json says, "
             f"such as {unfit[0]}; download the model again"
+        )
+    homeless = sorted(info["unexpected_keys"])
+    if homeless:
+        raise PipelineError(
+            f"model = {name}: {len(homeless)} weights of its files have no place in the model of config.json, such as "
+            f"{homeless[0]}; take the unquantised weights of this architecture (scales belong to quantised ones)"
         )
 
 
@@ -189,35 +249,3 @@ def _not_loaded(name: str, error: Exception) -> PipelineError:
         f"model = {name}: it could not be loaded ({first_line(error)}). "
         "Give a folder with safetensors and a tokenizer, or a model of the hub that this machine can reach."
     )
-
-
-def refuse_code_and_pickles(name: str) -> None:
-    """Check the files that tell transformers what to load, in a folder or from the hub.
-
-    Raises:
-        PipelineError: if a file names code, or weights in another format or folder.
-    """
-    for file, keys in UNTRUSTED.items():
-        for key in keys:
-            if key in _json(name, file):
-                raise PipelineError(
-                    f"model = {name}: {file} has the key {key}, which makes a model run its own code or load files of "
-                    "its choice; give a model of an architecture that transformers knows, with adapters merged"
-                )
-    for file in sorted(_indexed_files(name)):
-        if Path(file).name != file or not file.endswith(".safetensors"):
-            raise PipelineError(
-                f"model = {name}: {SAFE_WEIGHTS_INDEX_NAME} names {file}; weights are read only from safetensors files "
-                "of the model's own folder"
-            )
-
-
-def _indexed_files(name: str) -> set[str]:
-    """The files with a model's weights that its index names; empty without an index."""
-    return set(_json(name, SAFE_WEIGHTS_INDEX_NAME).get("weight_map", {}).values())
-
-
-def _json(name: str, file: str) -> dict[str, Any]:
-    """A JSON file of a model; empty if the model has none of this name."""
-    path = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
-    return json.loads(Path(path).read_bytes()) if path else {}

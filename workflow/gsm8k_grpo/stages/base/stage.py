@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import read_jsonl, sha256, write_json
+from gsm8k_grpo.models.refusals import refuse_missing
 from gsm8k_grpo.records import BaseModelFile
 from gsm8k_grpo.stages.base.pretraining import pretrain
 
@@ -22,8 +23,10 @@ def base(extracted: Path, target: Path, params: Params) -> None:
     that training starts again when the model has changed.
 
     Raises:
-        PipelineError: where `model: scratch` has no problem with a number to learn from.
+        PipelineError: where `model: scratch` has no problem with a number to learn from, or `model` is a path without
+            a folder.
     """
+    refuse_missing(params.model)
     if params.model == "scratch":
         pretrain(read_jsonl(extracted / "train.jsonl"), target, params)
     model = target / "model" if params.model == "scratch" else Path(params.model)

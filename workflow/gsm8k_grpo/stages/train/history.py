@@ -41,7 +41,8 @@ class HistoryFormat:
     """Turns a trainer's log into rows.
 
     A row has the columns `step, prompts_seen, epoch`, those of `COLUMNS`, and `reward_<name>` for each reward.  A value
-    that the method does not log is None: `kl` without a reference model, and the rewards in supervised fine-tuning.
+    that the method does not log is None: `kl` without a reference model, the rewards in supervised fine-tuning,
+    and `grad_norm` of a step that the loss scaler of float16 skipped.
 
     Attributes:
         prompts_seen: how many prompts the steps up to a given one have trained on.
@@ -68,6 +69,11 @@ class HistoryFormat:
             carried = column in OF_THE_GENERATION or column.startswith("reward_")
             row[column] = logged.get(key, before[column] if carried and before else None)
         return row
+
+
+def skipped_steps(rows: Iterable[HistoryRow]) -> int:
+    """Steps that the loss scaler of float16 skipped, which left the weights as they were."""
+    return sum(row["grad_norm"] is None for row in rows)
 
 
 def prompts_seen_by_generation(step: int, train: Train) -> int:

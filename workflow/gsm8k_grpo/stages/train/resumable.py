@@ -4,6 +4,7 @@ and checkpoints from which a run resumes.
 
 import math
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,9 @@ else:
     Trainer = object  # the mixin comes before a subclass of Trainer among the bases of a class
 
 WATCHED = ("loss", "grad_norm", "reward")
+# In float16 the loss is scaled, at first by 2**16, and the scale is halved when a gradient overflows; that step is
+# skipped.  Of so many skipped steps in a row the last had a scale of 1, so the gradients overflow without any scaling.
+SKIPPED_IN_A_ROW = 17
 
 
 def arguments(variant: str, params: Params, run_folder: Path, warmup_ratio: float) -> dict[str, Any]:
@@ -85,8 +89,11 @@ class ResumableMixin(Trainer):
         return super().training_step(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        # With a loss scaler it skips every such step.  accelerate does not know it of fused optimizers.
+        if self.accelerator.scaler is not None and not math.isfinite(logs.get("grad_norm", 0.0)):
+            logs["grad_norm"] = self._count_skipped_step(logs["grad_norm"])
         for name in WATCHED:
-            if not math.isfinite(logs.get(name, 0.0)):
+            if not math.isfinite(logs.get(name) or 0.0):
                 raise self.not_finite(self.state.global_step, name, logs[name])
         if self._step_began:
             total = time.perf_counter() - self._step_began
@@ -94,6 +101,25 @@ class ResumableMixin(Trainer):
             self._seconds = dict.fromkeys(self._seconds, 0.0)
             self._step_began = 0.0
         super().log(logs, start_time)
+
+    def _count_skipped_step(self, norm: float) -> Any:
+        """None, which the log holds as the gradient norm of a skipped step; the first one in a run is mentioned.
+
+        Raises:
+            PipelineError: if it is the last of `SKIPPED_IN_A_ROW` skipped steps.
+        """
+        norms = [entry["grad_norm"] for entry in self.state.log_history if "grad_norm" in entry]
+        if None not in norms:
+            print(
+                f"step {self.state.global_step}: the gradients overflow float16 ({norm}); the step is skipped and the "
+                "scale of the loss halved, which is ordinary; metrics.json counts such steps (skipped_steps)",
+                file=sys.stderr,
+            )
+        in_a_row = [*norms, None][-SKIPPED_IN_A_ROW:]
+        if len(in_a_row) == SKIPPED_IN_A_ROW and not any(norm is not None for norm in in_a_row):
+            what = f"the gradients overflow float16 for the {SKIPPED_IN_A_ROW}th step in a row, and their norm"
+            raise self.not_finite(self.state.global_step, what, norm)
+        return None
 
     def checkpoint_size(self) -> int:
         """Approximate bytes of a checkpoint: the trained tensors and the optimizer's state of each."""

@@ -19,12 +19,12 @@ from transformers.trainer_callback import TrainerState
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import Train
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_json, write_jsonl, write_text
-from gsm8k_grpo.memory import advice
+from gsm8k_grpo.memory import advice, suitability
 from gsm8k_grpo.models import gpu
 from gsm8k_grpo.records import BaseModelFile, Example, Session, TrainingMetrics
 from gsm8k_grpo.runtime import interrupts
 from gsm8k_grpo.runtime.trainer_progress import TrainerProgress
-from gsm8k_grpo.stages.train import checkpoints, run_folders
+from gsm8k_grpo.stages.train import checkpoints, history, run_folders
 from gsm8k_grpo.stages.train.callbacks import CurveLogger, StopOnSignal, WeightKeeper
 from gsm8k_grpo.stages.train.methods import TrainingMethod, method_of
 from gsm8k_grpo.stages.train.resumable import ResumableMixin
@@ -46,6 +46,7 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
     torch.set_num_threads(params.threads)
     gpu.require_gpu(params)
     gpu.limit_memory(params)
+    suitability.require_suitable(params)
     advice.require_fit(params, params.variant_method(variant))
     set_seed(params.seed)
 
@@ -87,6 +88,7 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
             "epochs": steps[-1]["epoch"],
             "prompts_seen": steps[-1]["prompts_seen"],
             "tokens": int(state.num_input_tokens_seen),
+            "skipped_steps": history.skipped_steps(steps),
             "reward_first": steps[0]["reward"],
             "reward_last": steps[-1]["reward"],
             "seconds_generate": _total(steps, "seconds_generate"),

@@ -9,8 +9,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from trl import GRPOConfig
 
 from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.gsm8k.rewards import TABLE
 from gsm8k_grpo.models import loading
+from gsm8k_grpo.models.engine import tokenize_prompts
 from gsm8k_grpo.records import Example
 from gsm8k_grpo.stages.train.grpo import agreement, packing
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
@@ -29,8 +31,9 @@ def build_trainer(
     """The trainer of a variant, see `TrainingMethod.build_trainer`.
 
     Raises:
-        PipelineError: if packed batches are not right for the model, see `agreement`.
+        PipelineError: if a prompt does not fit the model's context, or packed batches are not right for the model.
     """
+    _require_context(rows, model, params)
     network, tokenizer = _load_model(model, params)
     rewards = params.variant_rewards(variant)
     trainer = _trainer_class(params)(
@@ -49,6 +52,34 @@ def build_trainer(
     trainer.savers.append(samples.save)
     trainer.add_callback(samples)
     return trainer
+
+
+def _require_context(rows: list[Example], model: str, params: Params) -> None:
+    """Require that every prompt fits the model's context, and vLLM's, together with the longest completion.
+
+    Raises:
+        PipelineError: naming the longest prompt and what to change.
+    """
+    own = getattr(loading.load_config(model).get_text_config(), "max_position_embeddings", None)
+    limits = {"the model's context": own} if own else {}  # models with relative positions have no limit
+    if params.engine == "vllm" and params.vllm:
+        limits["vllm.max_model_length"] = params.vllm.max_model_length
+    prompts = tokenize_prompts([row["prompt"] for row in rows], loading.load_tokenizer(model))
+    tokens, row_id = max((len(ids), row["id"]) for ids, row in zip(prompts, rows, strict=True))
+    completion = params.train.max_completion_length
+    for name, limit in limits.items():
+        if tokens + completion > limit:
+            raise PipelineError(
+                f"train: the longest prompt ({row_id}) has {tokens} tokens; with a completion of "
+                f"train.max_completion_length ({completion}) that is more than {name} of {limit}; lower "
+                f"train.max_completion_length, or take long questions out of the data{_more_context(name, params)}"
+            )
+
+
+def _more_context(name: str, params: Params) -> str:
+    if name.startswith("vllm"):
+        return f", or raise {name}"
+    return ", or raise base.architecture.context" if params.model == "scratch" else ""
 
 
 def _trainer_class(params: Params) -> type[ResumableGRPOTrainer] | partial[PackedGRPOTrainer]:
@@ -85,4 +116,5 @@ def _config(variant: str, params: Params, run_folder: Path) -> GRPOConfig:
         # Backend trl uses the engine of rollouts.py.  Unsloth has its own, which TRL's settings start.
         use_vllm=params.backend == "unsloth" and params.engine == "vllm",
         vllm_mode="colocate",
+        disable_dropout=True,  # loading.py does so too; backend unsloth has a loader of its own
     )

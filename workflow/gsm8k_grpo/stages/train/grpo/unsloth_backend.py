@@ -32,7 +32,8 @@ from gsm8k_grpo.models import loading
 def load(name: str, params: Params) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model with new adapters, and its tokenizer, see `models.loading`."""
     assert params.lora is not None  # backend unsloth requires the section
-    loading.refuse_code_and_pickles(name)
+    config, tokenizer = loading.load_config(name), loading.load_tokenizer(name)
+    loading.require_embeddings(name, config, tokenizer)
     options: dict[str, Any] = {"max_seq_length": None}
     if params.engine == "vllm":
         assert params.vllm is not None  # engine vllm requires the section
@@ -51,6 +52,7 @@ def load(name: str, params: Params) -> tuple[PreTrainedModel, PreTrainedTokenize
         trust_remote_code=False,
         **options,
     )
+    loading.leave_sampling_to_the_configuration(model)
     adapted = FastLanguageModel.get_peft_model(
         model,
         r=params.lora.rank,
@@ -59,7 +61,7 @@ def load(name: str, params: Params) -> tuple[PreTrainedModel, PreTrainedTokenize
         use_gradient_checkpointing="unsloth" if params.train.gradient_checkpointing else False,
         random_state=params.seed,
     )
-    return adapted, loading.load_tokenizer(name)
+    return adapted, tokenizer
 
 
 def _memory_share(name: str, vllm: Vllm, quantized: bool) -> float:
