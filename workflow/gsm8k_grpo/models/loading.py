@@ -165,9 +165,8 @@ def _configured_ends(name: str) -> list[int | None]:
 def keep_end_tokens(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Let generation_config.json name all end tokens wherever the model is saved."""
     cast(Any, model).generation_config.eos_token_id = cast(Any, tokenizer).end_tokens
-    model.config.eos_token_id = (
-        tokenizer.eos_token_id
-    )  # else transformers does it, and puts the token in the list again
+    # Where this differs, transformers sets it before training, and puts the token into the list once more.
+    model.config.eos_token_id = tokenizer.eos_token_id
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
