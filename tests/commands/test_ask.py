@@ -1,6 +1,7 @@
 """`gsm8k-grpo ask`: the answers, and how they are shown."""
 
 import io
+import shutil
 import subprocess
 
 import pytest
@@ -8,6 +9,7 @@ from gsm8k_grpo.commands.ask import ask, complete, printable, trained_models
 from gsm8k_grpo.config.params import Params, load
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.gsm8k.prompts import chat
+from gsm8k_grpo.models import loading
 from gsm8k_grpo.stages.evaluate import answering
 from project import ROOT
 from rich.console import Console
@@ -35,6 +37,21 @@ def test_each_model_answers_as_in_stage_evaluate(short_trained, few):
         (expected,) = answering.load_engine(source, few).complete([chat(QUESTION, "english", False)], 24, "test")
         assert answers[model].text == printable(expected.text)
         assert answers[model].state == f"{expected.tokens} tokens{', cut off at the limit' * expected.truncated}"
+
+
+def test_variables_reach_the_chat_template(short_trained, few, tmp_path):
+    """The template of this copy ends the prompt with the variable, so that another value is another question."""
+    folder = shutil.copytree(short_trained / "base/model", tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(
+        "{% for message in messages %}{{ message['content'] + '<|im_end|>' }}{% endfor %}{{ ending }}"
+    )
+    answers = []
+    for ending in ("2 + 3 =", "<reasoning>"):
+        pieces = []
+        params = few.model_copy(update={"chat_template_kwargs": {"ending": ending}})
+        complete(loading.Source(str(folder)), chat(QUESTION, "english", False), params, pieces.append)
+        answers.append("".join(pieces))
+    assert answers[0] != answers[1]
 
 
 def test_an_answer_appears_word_by_word(short_trained, few):

@@ -36,6 +36,15 @@ def present(data, small) -> Path:
     )
 
 
+def test_other_variables_of_the_chat_template_make_another_run(data, small):
+    other = small.model_copy(update={"chat_template_kwargs": {"enable_thinking": False}})
+    folders = {
+        run_folders.folder("short", params, data / "extract/train.jsonl", data / "base/base.json")
+        for params in (small, other)
+    }
+    assert len(folders) == 2
+
+
 @pytest.fixture
 def others(data) -> list[Path]:
     """A run with other settings, and one of an earlier version."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 from gsm8k_grpo.commands.export import CONVERTER, export
 from gsm8k_grpo.config.params import Params, load
-from gsm8k_grpo.files import PipelineError, read_json
+from gsm8k_grpo.files import PipelineError, read_json, write_json
 from peft import PeftModel
 from project import ROOT
 from small_run import FEW, run
@@ -64,6 +64,15 @@ def test_other_programs_stop_where_training_did(adapted, few, tmp_path, monkeypa
     assert tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False).endswith("<|im_end|>\n")
     ends = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
     assert read_json(tmp_path / "merged/generation_config.json")["eos_token_id"] == ends
+
+
+def test_an_exported_model_keeps_every_end_token_of_the_base_model(adapted, few, tmp_path, monkeypatch):
+    folder = shutil.copytree(adapted, tmp_path / "p")
+    settings = folder / "results/base/model/generation_config.json"
+    write_json(settings, read_json(settings) | {"eos_token_id": [2, 40, 50]})
+    monkeypatch.chdir(folder)
+    export("short", "merged", Path("results"), tmp_path / "merged", few)
+    assert read_json(tmp_path / "merged/generation_config.json")["eos_token_id"] == [0, 2, 40, 50]
 
 
 def test_an_adapter_is_exported_as_it_was_trained(adapted, few, tmp_path, monkeypatch):

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from families import model_of
 from gsm8k_grpo.config import layers
 from gsm8k_grpo.config.params import Params, load
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl
 from gsm8k_grpo.gsm8k.prompts import chat
 from gsm8k_grpo.models import loading, transformers_engine, vllm_engine
-from gsm8k_grpo.models.engine import Sampling
+from gsm8k_grpo.models.engine import Sampling, stop_tokens
 from gsm8k_grpo.stages.train.grpo import packing
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.rollouts import merged_weights
@@ -346,6 +347,38 @@ def test_a_base_model_whose_tokenizer_names_another_end_token_stops(trained, tmp
     answers = vllm_engine.VllmEngine(loading.Source(str(folder)), settings(lora="null")).complete(prompts, 300, "ends")
     assert not any("<|im" in answer.text for answer in answers)
     assert sum(not answer.truncated for answer in answers) > len(prompts) / 2
+
+
+def test_vllm_gets_the_prompts_of_transformers_and_stops_at_every_end_token(tmp_path, monkeypatch):
+    """A model whose tokenizer puts a token before a text; only the engine knows of the end tokens from 10 on."""
+    folder = model_of("llama3", tmp_path / "model")
+    engine = vllm_engine.VllmEngine(loading.Source(str(folder)), settings(lora="null"))
+    results: list = []
+    generate = engine.llm.generate
+
+    def recorded(*arguments, **options):
+        results[:] = generate(*arguments, **options)
+        return results
+
+    monkeypatch.setattr(engine.llm, "generate", recorded)
+    original = AutoTokenizer.from_pretrained(folder)
+    as_chat = original.apply_chat_template(
+        chat(QUESTION, "english", False), add_generation_prompt=True, date_string="26 Jul 2024"
+    )
+    engine.complete([chat(QUESTION, "english", False), QUESTION], 4, "prompts")
+    prompts = [list(result.prompt_token_ids) for result in results]
+    assert prompts == [as_chat["input_ids"], original(QUESTION)["input_ids"]]
+    assert [(ids[0], ids.count(original.bos_token_id)) for ids in prompts] == [(original.bos_token_id, 1)] * 2
+
+    ends = [*stop_tokens(engine.tokenizer), *range(10, 60)]
+    monkeypatch.setattr(engine.tokenizer, "stop_tokens", ends)
+    (samples,) = engine.sample([QUESTION], 24, "ends", Sampling(200, 1.0, 1))
+    rows = [list(output.token_ids) for output in results[0].outputs]
+    print(f"{len({row[-1] for row in rows}.intersection(ends))} of {len(ends)} end tokens ended a sample")
+    assert not any(set(ends).intersection(row[:-1]) for row in rows)
+    assert len({row[-1] for row in rows}.intersection(ends)) > 5
+    assert [sample.truncated for sample in samples] == [row[-1] not in ends for row in rows]
+    assert all(len(row) == 24 for row in rows if row[-1] not in ends)
 
 
 def test_a_stopped_run_with_vllm_resumes(base, trained, tmp_path):

@@ -254,6 +254,9 @@ def _write_evaluation(
             "samples": params.evaluate.samples,
             "temperature": 1.0,
             "seed": params.seed,
+            "chat_template_kwargs": params.chat_template_kwargs,
+            "date": "2024-07-26",
+            "stop_tokens": [0, 2],
         },
         "seconds": 2.5,
         "timing": [

@@ -282,6 +282,11 @@ class Decoding(TypedDict):
     samples: int
     temperature: float
     seed: int
+    chat_template_kwargs: dict[str, Any]
+    date: str
+    """The date that prompts name if the chat template asks for today's."""
+    stop_tokens: list[int]
+    """The token ids that end an answer."""
 
 
 class GreedySummary(TypedDict):

@@ -22,6 +22,7 @@ rule card:
         seed=lookup(dpath="seed", within=config),
         source=lookup(dpath="source", within=config),
         model=lookup(dpath="model", within=config),
+        chat_template_kwargs=lookup(dpath="chat_template_kwargs", within=config),
         lora=lookup(dpath="lora", within=config),
         precision=lookup(dpath="precision", within=config),
         quantization=lookup(dpath="quantization", within=config),

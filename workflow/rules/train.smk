@@ -30,6 +30,7 @@ rule train:
         train=lookup(dpath="train", within=config),
         sft=lookup(dpath="sft", within=config),
         rewards=lookup(dpath="rewards", within=config),
+        chat_template_kwargs=lookup(dpath="chat_template_kwargs", within=config),
         backend=lookup(dpath="backend", within=config),
         engine=lookup(dpath="engine", within=config),
         precision=lookup(dpath="precision", within=config),

@@ -153,6 +153,16 @@ def test_a_snippet_for_an_adapter_answers_as_the_pipeline_does(adapted, library)
     assert printed(readme, library) == answer(adapted)
 
 
+def test_the_snippets_give_the_chat_template_its_variables_and_stop_where_evaluation_did(uninterrupted, tmp_path):
+    params = few(chat_template_kwargs={"enable_thinking": False, "date_string": "1 May 2025"})
+    folder = carded(uninterrupted, tmp_path / "p", params)
+    code = snippets(folder / "results/train/short/README.md")
+    assert ", enable_thinking=False, date_string='1 May 2025'" in code["transformers"]
+    assert "chat_template_kwargs={'enable_thinking': False, 'date_string': '1 May 2025'}" in code["vLLM"]
+    assert all("ends = [0, 2]\n" in snippet for snippet in code.values())
+    assert printed(folder / "results/train/short/README.md", "transformers") == answer(folder)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="vLLM needs a CUDA GPU")
 def test_the_snippets_for_vllm_answer(whole, adapted):

@@ -208,6 +208,12 @@ def test_the_metrics_of_every_task_agree_with_its_answers(evaluated):
     assert (pass_at_4["value"], pass_at_4["n"]) == (sum(any(row["strict_correct"]) for row in sampled) / 6, 6)
 
 
+def test_what_shapes_prompts_and_ends_answers_is_recorded(evaluated):
+    recorded = {"chat_template_kwargs": {}, "date": "2024-07-26", "stop_tokens": [0, 2]}
+    for model in ("base", "short"):
+        assert metrics(evaluated, model)["decoding"] | recorded == metrics(evaluated, model)["decoding"]
+
+
 def test_the_time_and_the_tokens_of_each_task_are_recorded(evaluated):
     timing = {(row["set"], row["prompt"], row["decoding"]): row for row in metrics(evaluated, "short")["timing"]}
     sampled = rows(evaluated, "short", "sampled.jsonl")

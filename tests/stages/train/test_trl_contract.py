@@ -24,6 +24,10 @@ OVERRIDDEN = [
     (ResumableSFTTrainer, SFTTrainer, "log", "logs start_time"),
     (ResumableGRPOTrainer, GRPOTrainer, "_get_train_sampler", "dataset"),
     (ResumableGRPOTrainer, GRPOTrainer, "_generate", "prompts"),
+    (
+        ResumableGRPOTrainer, GRPOTrainer, "_generate_single_turn",
+        "prompt_ids images multimodal_fields has_tool_images",
+    ),
     (ResumableGRPOTrainer, GRPOTrainer, "_calculate_rewards", "inputs prompts completions completion_ids_list"),
     (ResumableGRPOTrainer, GRPOTrainer, "_load_from_checkpoint", "resume_from_checkpoint model"),
     (PackedGRPOTrainer, GRPOTrainer, "_prepare_inputs", "generation_batch"),
@@ -45,7 +49,7 @@ ATTRIBUTES = [
         "reward_func_names", "top_entropy_quantile", "_entropy_bonus_enabled", "aux_loss_enabled",
     )
 ] + [
-    (SFTTrainer, "_metrics"), (VLLMGeneration, "llm"), (VLLMGeneration, "enable_sleep_mode"),
+    (SFTTrainer, "_metrics"), (GRPOTrainer, "_metrics"), (VLLMGeneration, "llm"), (VLLMGeneration, "enable_sleep_mode"),
     (VLLMGeneration, "_llm_weights_sleeping"), (RepeatSampler, "generator"), (RepeatSampler, "num_samples"),
     (RepeatSampler, "seed"),
 ]  # fmt: skip

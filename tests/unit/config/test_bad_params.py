@@ -28,7 +28,7 @@ def keys(section: str) -> str:
 MISTAKES = [
     # a key that is not there
     ("train.learning_rat=1e-4", f"train.learning_rat: no such key; did you mean train.learning_rate? allowed: {keys('train')}"),
-    ("learning_rate=1e-4", "learning_rate: no such key; allowed: backend, base, compare, download, engine, evaluate, extract, keep_checkpoints, lora, method, model, path, precision, quantization, recipe, rewards, seed, seeds, sft, source, threads, tracking, train, variants, vllm, vram_gib"),
+    ("learning_rate=1e-4", "learning_rate: no such key; allowed: backend, base, chat_template_kwargs, compare, download, engine, evaluate, extract, keep_checkpoints, lora, method, model, path, precision, quantization, recipe, rewards, seed, seeds, sft, source, threads, tracking, train, variants, vllm, vram_gib"),
     ("seeds=43", "seeds = 43: must be a list, each a whole number, at least 0, below 4294967296"),
     ("seeds=[42]", "seeds = [42]: must hold each seed once, and not 42, the first (seed)"),
     ("seeds=[7, 7]", "seeds = [7, 7]: must hold each seed once, and not 42, the first (seed)"),
@@ -39,6 +39,12 @@ MISTAKES = [
     ("variants.short.rewards={set: robust, weights: {int: 1}, weight: 1}", "variants.short.rewards.weight: no such key; did you mean variants.short.rewards.weights? allowed: set, weights"),
     ("compare={1: 500}", "compare.1: no such key; allowed: resamples"),
     ("compare..resamples=500", "compare.: no such key; allowed: resamples"),
+    # variables of the chat template
+    ("chat_template_kwargs={tokenize: false}", "chat_template_kwargs.tokenize = false: is set by the pipeline; name a variable of the model's chat template"),
+    ("chat_template_kwargs={date_string: 2024-07-26}", 'chat_template_kwargs.date_string = "2024-07-26": must be a text, a number, true or false; write a date in quotes'),
+    ("chat_template_kwargs={thinking: [1]}", "chat_template_kwargs.thinking = [1]: must be a text, a number, true or false; write a date in quotes"),
+    ("chat_template_kwargs={enable-thinking: false}", f"chat_template_kwargs.enable-thinking: {NAME}"),
+    ("chat_template_kwargs=false", "chat_template_kwargs = false: must be a section"),
     # a value of the wrong type
     ("seed='42'", 'seed = "42": must be a whole number, at least 0, below 4294967296; write it without quotes'),
     ("seed=4.5", "seed = 4.5: must be a whole number, at least 0, below 4294967296"),

@@ -1,11 +1,12 @@
 """The configuration: its layers and its types; errors are in test_bad_params.py."""
 
+import inspect
 import re
 
 import pytest
 import yaml
 from gsm8k_grpo.config.layers import parse_override
-from gsm8k_grpo.config.params import load
+from gsm8k_grpo.config.params import TAKEN_NAMES, load
 from gsm8k_grpo.config.recipes import read_recipe, recipes
 from gsm8k_grpo.config.sections import Variant, vllm_rank
 from gsm8k_grpo.files import PipelineError
@@ -54,6 +55,13 @@ def test_params_replace_values_of_the_recipe_and_overrides_replace_both(edited):
 def test_a_section_merges_key_by_key(default):
     changed = load(default, {"download": {"hub": {"revision": "abc"}}}).download.hub
     assert changed == load(default).download.hub.model_copy(update={"revision": "abc"})
+
+
+def test_every_argument_of_apply_chat_template_is_taken():
+    from transformers import PreTrainedTokenizerBase
+
+    arguments = set(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters)
+    assert {"messages"} | arguments - {"self", "kwargs"} == TAKEN_NAMES
 
 
 def test_dotted_and_nested_overrides_are_the_same(default):

@@ -1,12 +1,16 @@
 """The engine transformers with a small model: the order, the limits and the ends of completions, and sampling."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
+from families import FAMILIES, model_of, tokenizer_of
 from gsm8k_grpo.config.params import load
 from gsm8k_grpo.config.sections import Architecture
 from gsm8k_grpo.gsm8k.prompts import chat
-from gsm8k_grpo.models.engine import Sampling, read_completion, tokenize_prompts
-from gsm8k_grpo.models.loading import Source
+from gsm8k_grpo.models.engine import Sampling, read_completion, stop_tokens, tokenize_prompts
+from gsm8k_grpo.models.loading import Source, load_tokenizer
 from gsm8k_grpo.models.transformers_engine import TransformersEngine
 from gsm8k_grpo.stages.base.corpus import Document
 from gsm8k_grpo.stages.base.pretraining import new_model
@@ -71,7 +75,7 @@ def test_the_models_own_generation_settings_do_not_truncate_the_distribution(eng
 def test_a_text_stays_unchanged_and_messages_go_through_the_template(engine):
     as_text = engine.tokenizer.apply_chat_template(PROMPTS[0], tokenize=False, add_generation_prompt=True)
     assert engine.complete([as_text], 12, "test") == engine.complete(PROMPTS[:1], 12, "test")
-    assert tokenize_prompts(["One?", PROMPTS[0]], engine.tokenizer) == [
+    assert tokenize_prompts(["One?", PROMPTS[0]], engine.tokenizer, {}) == [
         engine.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("One?", as_text)
     ]
 
@@ -95,3 +99,89 @@ def test_tokens_up_to_the_stop_text_count(engine):
 
 def test_the_context_is_that_of_the_model(engine):
     assert engine.context == 256
+
+
+# Families of models
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, Path]:
+    """The folder of a small model of each family that has a chat template."""
+    folder = tmp_path_factory.mktemp("families")
+    return {name: model_of(name, folder / name) for name in ("gemma2", "llama3", "qwen3")}
+
+
+@pytest.mark.parametrize(
+    ("family", "ends"),
+    [
+        ("gemma2", ["<end_of_turn>", "<eos>", "<pad>"]),
+        ("llama3", ["<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"]),
+        ("qwen3", ["<|im_end|>", "<|endoftext|>"]),
+    ],
+)
+def test_an_answer_ends_at_every_end_token_of_its_family(models, family, ends):
+    tokenizer = load_tokenizer(str(models[family]))
+    assert set(tokenizer.convert_ids_to_tokens(stop_tokens(tokenizer))) == set(ends)
+    (answer,) = tokenizer(["four"], add_special_tokens=False)["input_ids"]
+    for end in stop_tokens(tokenizer):
+        completion = read_completion([*answer, end, *answer], tokenizer)
+        assert (completion.text, completion.tokens, completion.truncated) == ("four", 5, False)
+    assert read_completion(answer, tokenizer).truncated
+
+
+def test_the_end_tokens_are_those_of_config_json_where_there_is_no_generation_config(tmp_path):
+    folder = model_of("qwen3", tmp_path)
+    (folder / "generation_config.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": [1, 2]}))
+    assert load_tokenizer(str(folder)).end_tokens == [1, 2]
+
+
+def test_a_padding_token_that_is_not_special_is_replaced_and_ends_no_answer(tmp_path):
+    folder = model_of("llama3", tmp_path)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"pad_token": "!"}))
+    tokenizer = load_tokenizer(str(folder))
+    assert tokenizer.pad_token == "<|eot_id|>"
+    assert tokenizer.convert_tokens_to_ids("!") not in stop_tokens(tokenizer)
+
+
+def test_generation_stops_at_an_end_token_of_generation_config(tmp_path):
+    folder = model_of("qwen3", tmp_path)
+    params = load(ROOT / "params.yaml", {"evaluate.batch_size": 2})
+    (whole,) = TransformersEngine(Source(str(folder)), params).complete(PROMPTS[:1], 12, "test")
+    tokenizer = load_tokenizer(str(folder))
+    letter = next(character for character in whole.text if character.isascii() and character.isalpha())
+    ends = tokenizer.encode(letter, add_special_tokens=False)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    engine = TransformersEngine(Source(str(folder)), params)
+    (stopped,) = engine.complete(PROMPTS[:1], 12, "test")
+    assert whole.truncated
+    assert (stopped.text, stopped.truncated) == (whole.text.partition(letter)[0], False)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "llama3", "qwen3"])
+def test_a_text_gets_the_tokens_that_the_tokenizer_adds_and_a_chat_those_of_its_template(models, family):
+    tokenizer = load_tokenizer(str(models[family]))
+    text, messages = tokenize_prompts(["One?", PROMPTS[0]], tokenizer, {})
+    assert text == tokenizer_of(family)("One?")["input_ids"]
+    assert messages == tokenizer.apply_chat_template(PROMPTS[0], add_generation_prompt=True)["input_ids"]
+    bos = FAMILIES[family].bos
+    for ids in (text, messages):
+        assert [index for index, token in enumerate(tokenizer.convert_ids_to_tokens(ids)) if token == bos] == (
+            [0] if bos else []
+        )
+
+
+def test_variables_reach_the_chat_template(models):
+    tokenizer = load_tokenizer(str(models["qwen3"]))
+    (thinking,), (short,) = (
+        tokenize_prompts(PROMPTS[:1], tokenizer, variables) for variables in ({}, {"enable_thinking": False})
+    )
+    assert tokenizer.decode(short) == tokenizer.decode(thinking) + "<think>\n\n</think>\n\n"
+    params = [
+        load(ROOT / "params.yaml", {"evaluate.batch_size": 2, "chat_template_kwargs": variables})
+        for variables in ({}, {"enable_thinking": False})
+    ]
+    answers = [TransformersEngine(Source(str(models["qwen3"])), one).complete(PROMPTS, 12, "test") for one in params]
+    assert answers[0] != answers[1]

@@ -83,8 +83,9 @@ def complete(source: loading.Source, messages: list[Message], params: Params, wr
     """Write a model's greedy completion word by word; returns its length, and whether it was cut off, as text."""
     model, tokenizer = loading.load(source, params)
     model.eval()
-    prompt_ids = torch.tensor(engine.tokenize_prompts([messages], tokenizer), device=model.device)
-    ids = cast(Any, model).generate(  # which PreTrainedModel's type lacks
+    ids = engine.tokenize_prompts([messages], tokenizer, params.chat_template_kwargs)
+    prompt_ids = torch.tensor(ids, device=model.device)
+    completed = cast(Any, model).generate(  # which PreTrainedModel's type lacks
         prompt_ids,
         attention_mask=torch.ones_like(prompt_ids),
         max_new_tokens=params.evaluate.max_completion_length,
@@ -93,7 +94,7 @@ def complete(source: loading.Source, messages: list[Message], params: Params, wr
         pad_token_id=tokenizer.pad_token_id,
         streamer=WordStreamer(tokenizer, write),
     )
-    completion = engine.read_completion(ids[0, prompt_ids.shape[1] :].tolist(), tokenizer)
+    completion = engine.read_completion(completed[0, prompt_ids.shape[1] :].tolist(), tokenizer)
     return f"{completion.tokens} tokens{', cut off at the limit' if completion.truncated else ''}"
 
 

@@ -16,6 +16,13 @@ from gsm8k_grpo.config.recipes import read_recipe, recipes
 from gsm8k_grpo.config.sections import Configuration, Method, Rewards, Sft, Train
 from gsm8k_grpo.files import PipelineError
 
+# Arguments of transformers' apply_chat_template, and the messages that it passes to the template.
+TAKEN_NAMES = {
+    "conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt",
+    "continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict",
+    "return_assistant_tokens_mask", "tokenizer_kwargs",
+}  # fmt: skip
+
 
 class Params(Configuration):
     """The configuration, checked as a whole, and what follows from it: runs, their names, their settings."""
@@ -33,6 +40,7 @@ class Params(Configuration):
             raise ValueError("variants: name at least one, such as short: {max_steps: 250}; the name base is taken")
         self._check_seeds()
         self._check_generated_rows()
+        self._check_chat_template()
         self._check_machine()
         self._check_methods()
         if self.train.prompts is not None and self.train.prompts < self.train.prompts_per_generation:
@@ -66,6 +74,15 @@ class Params(Configuration):
                 f"download.generated.train_rows = {rows}: must be at least {validation + prompts}, the sum of "
                 f"extract.validation_rows ({validation}) and the rows for training ({prompts}, see train.prompts)"
             )
+
+    def _check_chat_template(self) -> None:
+        """Variables for the chat template have a name that is free, and a value that every library passes on."""
+        for name, value in self.chat_template_kwargs.items():
+            key = f"chat_template_kwargs.{name} = {errors.as_written(value)}"
+            if name in TAKEN_NAMES:
+                raise ValueError(f"{key}: is set by the pipeline; name a variable of the model's chat template")
+            if not isinstance(value, str | int | float):
+                raise ValueError(f"{key}: must be a text, a number, true or false; write a date in quotes")
 
     def _check_machine(self) -> None:
         """Backend, engine, precision and adapters go together."""

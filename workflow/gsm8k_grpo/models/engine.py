@@ -1,8 +1,9 @@
 """The interface of an engine, which completes many prompts, and how its tokens become a completion."""
 
 import bisect
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from transformers import PreTrainedTokenizerBase
 
@@ -70,22 +71,33 @@ class Engine(Protocol):
 
 
 def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens that end a completion: the end of a turn, and the end of a document, which base models may use."""
-    return sorted({tokenizer.eos_token_id, tokenizer.pad_token_id})
+    """The tokens that end a completion, see `loading.load_tokenizer`."""
+    return cast(Any, tokenizer).stop_tokens
 
 
-def tokenize_prompts(prompts: list[Prompt], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """The token ids of each prompt."""
-    if not prompts:
-        return []  # the tokenizer fails on an empty list
-    return tokenizer([_as_text(prompt, tokenizer) for prompt in prompts], add_special_tokens=False)["input_ids"]
+def up_to_stop(ids: list[int], stop_tokens: list[int]) -> list[int]:
+    """The token ids up to and with the first stop token; all of them if there is none."""
+    end = next((index for index, token in enumerate(ids) if token in stop_tokens), len(ids))
+    return ids[: end + 1]
 
 
-def _as_text(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenize_prompts(
+    prompts: list[Prompt], tokenizer: PreTrainedTokenizerBase, chat_template_kwargs: Mapping[str, Any]
+) -> list[list[int]]:
+    """The token ids of each prompt.
+
+    A text gets the tokens that the tokenizer adds by itself, such as one for its beginning.  Messages get those that
+    are in the chat template, and no others.
+    """
+    return [_tokenize(prompt, tokenizer, chat_template_kwargs) for prompt in prompts]
+
+
+def _tokenize(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, chat_template_kwargs: Mapping[str, Any]) -> list[int]:
     if isinstance(prompt, str):
-        return prompt
+        return tokenizer(prompt)["input_ids"]
     messages = cast(list[dict[str, str]], prompt)
-    return cast(str, tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    tokens: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, **chat_template_kwargs)
+    return tokens["input_ids"]
 
 
 def read_completion(ids: list[int], tokenizer: PreTrainedTokenizerBase, stop: str | None = None) -> Completion:
@@ -93,12 +105,12 @@ def read_completion(ids: list[int], tokenizer: PreTrainedTokenizerBase, stop: st
 
     What ends the completion is not part of its text, but its tokens count towards the length.
     """
-    ends = set(stop_tokens(tokenizer))
-    end = next((index for index, token in enumerate(ids) if token in ends), None)
-    kept = ids if end is None else ids[: end + 1]
-    text = _decode(kept, tokenizer)
+    ends = stop_tokens(tokenizer)
+    kept = up_to_stop(ids, ends)
+    ended = kept[-1:] != [] and kept[-1] in ends
+    text = _decode(kept[:-1] if ended else kept, tokenizer)
     if stop is None or stop not in text:
-        return Completion(text, len(kept), end is None)
+        return Completion(text, len(kept), not ended)
     tokens = bisect.bisect_left(range(len(kept)), True, key=lambda count: stop in _decode(kept[:count], tokenizer))
     return Completion(text.partition(stop)[0], tokens, False)
 

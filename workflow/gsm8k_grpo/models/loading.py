@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from jinja2.exceptions import TemplateError
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
@@ -24,12 +25,13 @@ from transformers import (
     PreTrainedTokenizerBase,
     logging,
 )
-from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, SAFE_WEIGHTS_NAME, cached_file
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import Lora
 from gsm8k_grpo.files import PipelineError, first_line
-from gsm8k_grpo.models.refusals import indexed_files, refuse_unfit
+from gsm8k_grpo.models import chat_templates
+from gsm8k_grpo.models.refusals import indexed_files, read_json, refuse_unfit
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -42,6 +44,7 @@ DTYPES: dict[str, torch.dtype] = {
 COMPUTED = {"float32": "float32", "mixed": "bfloat16", "bfloat16": "bfloat16", "float16": "float16"}
 """The type of computation for each `precision`, as vLLM names it."""
 
+TOKENIZER_FILE = "tokenizer.json"
 CPU_ATTENTION = "eager"  # a quarter faster than sdpa for short padded sequences on a CPU
 # What stays of a model's generation_config.json: the tokens that begin, end and pad a completion, and flags of
 # transformers that do not shape sampling.
@@ -135,7 +138,7 @@ def leave_sampling_to_the_configuration(model: PreTrainedModel) -> None:
     TRL and transformers take everything else from them that a call does not name, such as min_p or suppress_tokens,
     and transformers refuses to save a model whose settings contradict each other.
     """
-    own = cast(GenerationConfig, model.generation_config)
+    own = model.generation_config
     kept = {name: value for name in (*TOKEN_IDS, *FLAGS) if (value := getattr(own, name, None)) is not None}
     model.generation_config = GenerationConfig(**kept)
 
@@ -157,16 +160,56 @@ def require_embeddings(name: str, config: PretrainedConfig, tokenizer: PreTraine
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """A model's tokenizer: it pads on the left, and its end token is the one that ends a turn of its chat template."""
+    """A model's tokenizer: it pads on the left, and its end token is the one that ends a turn of its chat template.
+
+    It has two further attributes, lists of token ids:
+        `end_tokens`: the ends of an answer: the end of a turn, the tokenizer's own end token, and those that
+            generation_config.json names.
+        `stop_tokens`: the tokens at which generation stops: these and the padding token.
+
+    A padding token that is not a special token could be part of an answer; the end token takes its place.
+
+    Raises:
+        PipelineError: if it does not exist, contains code, or has no usable chat template.
+    """
     try:
         refuse_unfit(name)
         tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _not_loaded(name, error) from error
-    if tokenizer.pad_token is None:
+    chat_templates.settle(tokenizer, name)
+    if not _special_token(name, tokenizer.pad_token):
         tokenizer.pad_token = tokenizer.eos_token
+    ends = {tokenizer.eos_token_id, *_configured_ends(name)}
     tokenizer.eos_token = end_of_turn(tokenizer)
+    ends |= {tokenizer.eos_token_id}
+    tokenizer.end_tokens = sorted(ends - {None})
+    tokenizer.stop_tokens = sorted({*tokenizer.end_tokens, tokenizer.pad_token_id})
     return tokenizer
+
+
+def _special_token(name: str, token: str | None) -> bool:
+    """Whether a token is a special one in the tokenizer's file; transformers makes any token for padding a special one.
+
+    A model without that file has an older format, whose tokens for padding are special.
+    """
+    added = read_json(name, TOKENIZER_FILE).get("added_tokens")
+    if token is None or added is None:
+        return token is not None
+    return any(entry["content"] == token and entry["special"] for entry in added)
+
+
+def _configured_ends(name: str) -> list[int | None]:
+    """The end tokens of generation_config.json; of config.json if there is no such file, as in transformers."""
+    ends = (read_json(name, GENERATION_CONFIG_NAME) or read_json(name, CONFIG_NAME)).get("eos_token_id")
+    return ends if isinstance(ends, list) else [ends]
+
+
+def keep_end_tokens(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let generation_config.json name all end tokens wherever the model is saved."""
+    cast(Any, model).generation_config.eos_token_id = cast(Any, tokenizer).end_tokens
+    # Where this differs, transformers sets it before training, and puts the token into the list once more.
+    model.config.eos_token_id = tokenizer.eos_token_id
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -175,7 +218,10 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
     Base models such as Qwen2.5 have another end token, which they never generate with a chat template.
     """
     messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
-    text = cast(str, tokenizer.apply_chat_template(messages, tokenize=False))
+    try:
+        text = cast(str, tokenizer.apply_chat_template(messages, tokenize=False))
+    except TemplateError:  # some templates take only conversations that end with a turn of the user
+        return tokenizer.eos_token
     after_answer = tokenizer(text.rpartition("!")[2], add_special_tokens=False)["input_ids"]
     added = tokenizer.added_tokens_decoder
     special = (added[token].content for token in after_answer if token in added and added[token].special)

@@ -51,7 +51,7 @@ class TransformersEngine:
         self, prompts: list[Prompt], samples: int, progress: str, stop: str | None, **options: Any
     ) -> list[list[Completion]]:
         """`samples` completions per prompt; `options` go to `generate` and override the model's own."""
-        ids = tokenize_prompts(prompts, self.tokenizer)
+        ids = tokenize_prompts(prompts, self.tokenizer, self.params.chat_template_kwargs)
         order = sorted(range(len(ids)), key=lambda index: len(ids[index]), reverse=True)
         prompts_per_batch = max(1, self.batch_size // samples)
         options = {"do_sample": False, "repetition_penalty": 1.0, "num_return_sequences": samples} | options

@@ -35,6 +35,7 @@ class VllmEngine:
     def __init__(self, source: loading.Source, params: Params):
         self._adapter_ids = itertools.count(1)
         self.tokenizer = loading.load_tokenizer(source.model)
+        self.chat_template_kwargs = params.chat_template_kwargs
         self.context = params.evaluate.max_model_length or _settings(params).max_model_length
         adapters: dict[str, Any] = {}
         if source.adapter:
@@ -83,7 +84,8 @@ class VllmEngine:
 
         ends = {"stop_token_ids": stop_tokens(self.tokenizer), "detokenize": stop is not None}
         sampling = SamplingParams(**ends, stop=stop, **options)
-        inputs = [{"prompt_token_ids": ids} for ids in tokenize_prompts(prompts, self.tokenizer)]
+        token_ids = tokenize_prompts(prompts, self.tokenizer, self.chat_template_kwargs)
+        inputs = [{"prompt_token_ids": ids} for ids in token_ids]
         results = self.llm.generate(inputs, sampling, use_tqdm=progress_bar, lora_request=self.adapter)
         return [
             [read_completion(list(output.token_ids), self.tokenizer, stop) for output in result.outputs]

@@ -1,8 +1,8 @@
 """The whole configuration: every key outside of a section, and every section."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from gsm8k_grpo.config.sections.data import Download, Extract
 from gsm8k_grpo.config.sections.evaluation import Compare, Evaluate, Tracking
@@ -10,6 +10,9 @@ from gsm8k_grpo.config.sections.model import Base, Lora, Vllm
 from gsm8k_grpo.config.sections.section import NAME, Count, Positive, Section, Seed, Text
 from gsm8k_grpo.config.sections.training import Rewards, Sft, Train, Variant
 from gsm8k_grpo.records import Method
+
+# The type is checked with the names, in params.Params.
+TemplateValue = Annotated[Any, WithJsonSchema({"anyOf": [{"type": kind} for kind in ("string", "number", "boolean")]})]
 
 
 class Configuration(Section):
@@ -34,6 +37,9 @@ class Configuration(Section):
     model: Text
     """Model to train: a name on the Hugging Face hub, a folder, or scratch, which makes and pretrains a small one as
     the section `base` describes."""
+    chat_template_kwargs: dict[Annotated[str, Field(pattern=NAME)], TemplateValue]
+    """Variables for the model's chat template, for example {enable_thinking: false} for Qwen3; the model's description
+    names those that its template knows.  They hold wherever a prompt is rendered."""
     backend: Literal["trl", "unsloth"]
     """Library that loads the model and computes the loss of GRPO: trl, or unsloth, which takes less memory but only
     trains adapters.  Both run TRL's GRPOTrainer."""

@@ -140,6 +140,9 @@ def _text(variant: str, results: Results, folder: Path, weights: str, adapter: b
         folder=weights,
         base=_relative(folder, results.base_model),
         messages=_messages(params),
+        stop_tokens=results.evaluation["decoding"]["stop_tokens"],
+        template_arguments="".join(f", {name}={value!r}" for name, value in params.chat_template_kwargs.items()),
+        chat_arguments=_chat_arguments(params),
         rank=vllm_rank(params.lora.rank) if params.lora else None,
     )
 
@@ -236,6 +239,11 @@ def _licence(params: Params) -> str:
 def _relative(folder: Path, model: str) -> str:
     """The path of a model relative to `folder`, or its name on the hub."""
     return os.path.relpath(model, folder) if Path(model).is_dir() else model
+
+
+def _chat_arguments(params: Params) -> str:
+    """The variables of the chat template, as a further argument of vLLM's `chat`."""
+    return f", chat_template_kwargs={params.chat_template_kwargs!r}" if params.chat_template_kwargs else ""
 
 
 def _messages(params: Params) -> str:

@@ -71,7 +71,7 @@ def require_context(requests: list[Requests], engine: Engine, params: Params) ->
     """
     limit = params.evaluate.max_completion_length
     for request in requests:
-        longest = max(map(len, tokenize_prompts(request.prompts, engine.tokenizer)))
+        longest = max(map(len, tokenize_prompts(request.prompts, engine.tokenizer, params.chat_template_kwargs)))
         if longest + limit > engine.context:
             raise PipelineError(
                 f"evaluate: the longest prompt of {request.task.name} has {longest} tokens; with an answer of "

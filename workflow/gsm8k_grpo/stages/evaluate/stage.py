@@ -23,8 +23,8 @@ import torch
 from gsm8k_grpo.analysis.metrics import CURVE_METRICS, metric_value
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, sha256, write_json, write_jsonl
-from gsm8k_grpo.models import gpu, loading
-from gsm8k_grpo.models.engine import Engine
+from gsm8k_grpo.models import chat_templates, gpu, loading
+from gsm8k_grpo.models.engine import Engine, stop_tokens
 from gsm8k_grpo.records import CheckpointMetrics, Decoding, Evaluation, Example, GradedAnswer, GreedySummary
 from gsm8k_grpo.stages.evaluate.answering import TaskRunner, answer, load_engine
 from gsm8k_grpo.stages.evaluate.metrics import curve_point
@@ -60,7 +60,7 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
         "n_available": len(test),
         **summary,
         "measures": runner.metrics,
-        "decoding": _decoding(params),
+        "decoding": _decoding(engine, params),
         "seconds": runner.timing[0]["seconds"],
         "timing": runner.timing,
         "mlflow_run_id": run.id,
@@ -76,7 +76,7 @@ def _empty_folders(target: Path) -> None:
         (target / folder).mkdir(parents=True)
 
 
-def _decoding(params: Params) -> Decoding:
+def _decoding(engine: Engine, params: Params) -> Decoding:
     return {
         "greedy": True,
         "max_completion_length": params.evaluate.max_completion_length,
@@ -84,6 +84,9 @@ def _decoding(params: Params) -> Decoding:
         "samples": params.evaluate.samples,
         "temperature": params.evaluate.temperature,
         "seed": params.seed,
+        "chat_template_kwargs": params.chat_template_kwargs,
+        "date": chat_templates.DATE.isoformat(),
+        "stop_tokens": stop_tokens(engine.tokenizer),
     }
 
 

@@ -21,7 +21,8 @@ from gsm8k_grpo.stages.train.methods import method_of
 FOLDER = Path("checkpoints")
 OLD_FOLDER = Path("scratch")  # where earlier versions kept them: listed and removed, never resumed from
 SHAPING = {
-    "seed", "threads", "model", "backend", "engine", "precision", "quantization", "lora", "base", "keep_checkpoints",
+    "seed", "threads", "model", "chat_template_kwargs", "backend", "engine", "precision", "quantization", "lora",
+    "base", "keep_checkpoints",
 }  # fmt: skip
 # Rooms and modules whose code can't change what training computes.  The configuration's values count, not its code.
 WITHOUT_EFFECT = frozenset({"config", "memory", "runtime", "tracking", "analysis", "records.py"})

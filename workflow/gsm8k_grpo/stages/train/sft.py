@@ -62,6 +62,7 @@ def build_trainer(
 ) -> ResumableSFTTrainer:
     """The trainer of a variant, see `TrainingMethod.build_trainer`."""
     network, tokenizer = loading.load(loading.Source(model), params)
+    loading.keep_end_tokens(network, tokenizer)
     solutions = tokenize_solutions(rows, tokenizer, params)
     trainer = ResumableSFTTrainer(
         model=loading.adapt(network, params.lora) if params.lora else network,
@@ -98,7 +99,8 @@ def tokenize_solutions(
     cut = 0
     for row in rows:
         messages: list[Any] = row["prompt"]
-        prompt = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        options = params.chat_template_kwargs
+        prompt = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options))
         solution = _continue_from(prompt, target(row, params)) + tokenizer.eos_token
         before, after = tokenizer([prompt, solution], add_special_tokens=False)["input_ids"]
         if len(before) >= longest:

@@ -7,6 +7,7 @@ them with the installed versions, so that an upgrade which changes one of them f
 Overridden in GRPOTrainer:
     `_get_train_sampler`: an order of the prompts that depends on the seed and the epoch only.
     `_generate`, `_calculate_rewards`: timings, autocast, a stop at rewards that are not finite, and `latest`.
+    `_generate_single_turn`: completions end at every stop token, not only at the tokenizer's end token.
     `_load_from_checkpoint`: loads the trained adapter where the checkpoint also has one for the reference.
     `_prepare_inputs`: keeps the completions of a prompt together (packed batches).
     `_get_per_token_logps_and_entropies`, `_compute_loss`: the packed forward pass.
@@ -22,5 +23,5 @@ Attributes of GRPOTrainer that are read or set:
     `num_iterations`, `num_generations`, `temperature`, `beta`, `ref_model`, `reward_weights`, `reward_func_names`,
     `top_entropy_quantile`, `_entropy_bonus_enabled`, `aux_loss_enabled`: read.
 Attributes of SFTTrainer and VLLMGeneration:
-    `_metrics` of the former; `llm`, `enable_sleep_mode`, `_llm_weights_sleeping` of the latter.
+    `_metrics` of the former, and of GRPOTrainer; `llm`, `enable_sleep_mode`, `_llm_weights_sleeping` of the latter.
 """

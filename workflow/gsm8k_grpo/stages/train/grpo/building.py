@@ -12,7 +12,7 @@ from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.gsm8k.rewards import TABLE
 from gsm8k_grpo.models import loading
-from gsm8k_grpo.models.engine import tokenize_prompts
+from gsm8k_grpo.models.engine import stop_tokens, tokenize_prompts
 from gsm8k_grpo.records import Example
 from gsm8k_grpo.stages.train.grpo import agreement, packing
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
@@ -35,12 +35,13 @@ def build_trainer(
     """
     _require_context(rows, model, params)
     network, tokenizer = _load_model(model, params)
+    loading.keep_end_tokens(network, tokenizer)
     rewards = params.variant_rewards(variant)
     trainer = _trainer_class(params)(
         model=network,
         processing_class=tokenizer,
         reward_funcs=[TABLE[rewards.set][name] for name in rewards.weights],
-        args=_config(variant, params, run_folder),
+        args=_config(variant, stop_tokens(tokenizer), params, run_folder),
         train_dataset=Dataset.from_list([{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]),
     )
     if isinstance(trainer, PackedGRPOTrainer):
@@ -64,7 +65,8 @@ def _require_context(rows: list[Example], model: str, params: Params) -> None:
     limits = {"the model's context": own} if own else {}  # models with relative positions have no limit
     if params.engine == "vllm" and params.vllm:
         limits["vllm.max_model_length"] = params.vllm.max_model_length
-    prompts = tokenize_prompts([row["prompt"] for row in rows], loading.load_tokenizer(model))
+    messages, tokenizer = [row["prompt"] for row in rows], loading.load_tokenizer(model)
+    prompts = tokenize_prompts(messages, tokenizer, params.chat_template_kwargs)
     tokens, row_id = max((len(ids), row["id"]) for ids, row in zip(prompts, rows, strict=True))
     completion = params.train.max_completion_length
     for name, limit in limits.items():
@@ -107,14 +109,17 @@ def _load_model(name: str, params: Params) -> tuple[PreTrainedModel | PeftModel,
     return loading.adapt(network, params.lora) if params.lora else network, tokenizer
 
 
-def _config(variant: str, params: Params, run_folder: Path) -> GRPOConfig:
+def _config(variant: str, stop_tokens: list[int], params: Params, run_folder: Path) -> GRPOConfig:
     """TRL's configuration: the section `train`, most of whose keys are TRL's, and the arguments of every method."""
+    vllm_of_unsloth = params.backend == "unsloth" and params.engine == "vllm"
     return GRPOConfig(
         **params.train.model_dump(exclude=OWN_KEYS),
         **arguments(variant, params, run_folder, params.train.warmup_ratio),
         reward_weights=list(params.variant_rewards(variant).weights.values()),
         # Backend trl uses the engine of rollouts.py.  Unsloth has its own, which TRL's settings start.
-        use_vllm=params.backend == "unsloth" and params.engine == "vllm",
+        use_vllm=vllm_of_unsloth,
         vllm_mode="colocate",
         disable_dropout=True,  # loading.py does so too; backend unsloth has a loader of its own
+        generation_kwargs={"stop_token_ids" if vllm_of_unsloth else "eos_token_id": stop_tokens},
+        chat_template_kwargs=params.chat_template_kwargs,
     )

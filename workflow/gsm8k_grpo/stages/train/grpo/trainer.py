@@ -19,6 +19,7 @@ from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import RepeatSampler
 
 from gsm8k_grpo.gsm8k.rewards import SUFFIX
+from gsm8k_grpo.models.engine import stop_tokens, up_to_stop
 from gsm8k_grpo.stages.train import checkpoints
 from gsm8k_grpo.stages.train.resumable import ResumableMixin
 
@@ -62,6 +63,7 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
             # TRL loads the reference in 32 bit, which takes twice the memory where the trained weights are in 16 bit.
             self.ref_model.to(self.model.dtype)  # type: ignore[arg-type]  # transformers wraps Module.to
         self.savers.append(self._save_generation)
+        self._stop_tokens = stop_tokens(self.processing_class)
 
     @property
     def batches(self) -> int:
@@ -103,7 +105,20 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         # need it, and sampling should compute as the update does.
         autocast = nullcontext() if self.use_vllm else self.accelerator.autocast()
         with self._timed("seconds_generate"), autocast:
-            return super()._generate(prompts)
+            generated = super()._generate(prompts)
+        # TRL counts a completion as cut off if it ends with another token than the tokenizer's end or padding token.
+        cut_off = torch.tensor([ids[-1] not in self._stop_tokens for ids in generated[1]])
+        self._metrics["train"]["completions/clipped_ratio"][-1] = cut_off.float().mean().item()
+        return generated
+
+    def _generate_single_turn(
+        self, prompt_ids: Any, images: Any, multimodal_fields: Any, has_tool_images: bool = False
+    ) -> tuple[list[list[int]], Any]:
+        completions, logps = super()._generate_single_turn(prompt_ids, images, multimodal_fields, has_tool_images)
+        if not self.use_vllm:
+            # TRL cuts at the tokenizer's end token only; behind other ends is the padding of the batch.
+            completions = [up_to_stop(ids, self._stop_tokens) for ids in completions]
+        return completions, logps
 
     def _calculate_rewards(
         self, inputs: list[Any], prompts: list[Any], completions: list[Any], completion_ids_list: list[list[int]]

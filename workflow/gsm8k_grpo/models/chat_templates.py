@@ -1,0 +1,76 @@
+"""Chat templates: the same prompt for every model on every day.
+
+A model's template may lack, refuse the system prompt, or name today's date.  The template of the loaded tokenizer is
+changed where that is so, rather than its input, so that TRL, vLLM and programs that load a saved model render the same.
+"""
+
+import datetime
+import re
+from typing import Any, cast
+
+from jinja2.exceptions import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from gsm8k_grpo.files import PipelineError, first_line
+
+DATE = datetime.date(2024, 7, 26)
+"""The date that every template names; the one that Llama 3's own template falls back to."""
+
+# Like Gemma 3's own template.  The line break ends the block for Jinja and is not part of the prompt.
+FOLD_SYSTEM_PROMPT = (
+    "{%- if messages[0]['role'] == 'system' %}"
+    "{%- set messages = [{'role': messages[1]['role'], "
+    "'content': messages[0]['content'] + '\\n\\n' + messages[1]['content']}] + messages[2:] %}"
+    "{%- endif %}\n"
+)
+_TODAY = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+
+
+def settle(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Give the tokenizer a chat template that takes a system prompt and names a fixed date.
+
+    - A template that refuses or drops the system prompt puts it before the first turn of the user, with an empty line
+      between them.
+    - `strftime_now(...)` becomes `DATE` in the same format.  A template with a variable for the date, such as
+      `date_string`, takes another one from `chat_template_kwargs`.
+
+    Args:
+        name: the model, for the error.
+
+    Raises:
+        PipelineError: if the tokenizer has no chat template, or one that fails.
+    """
+    if tokenizer.chat_template is None:
+        raise PipelineError(
+            f"model = {name}: its tokenizer has no chat template, so it is probably a base model; give its "
+            "instruction-tuned version, or a folder with a copy of it and a file chat_template.jinja"
+        )
+    template = original = tokenizer.get_chat_template()
+    template = _TODAY.sub(lambda call: repr(DATE.strftime(call[2])), template)
+    if not _takes_system_prompt(tokenizer, template):
+        template = FOLD_SYSTEM_PROMPT + template
+    try:
+        _render(tokenizer, template, "system", "user")
+    except TemplateError as error:
+        raise PipelineError(
+            f"model = {name}: its chat template fails ({first_line(error)}); give another model, or a folder with a "
+            "copy of it and another chat_template.jinja"
+        ) from error
+    if template != original:
+        tokenizer.chat_template = template
+
+
+def _takes_system_prompt(tokenizer: PreTrainedTokenizerBase, template: str) -> bool:
+    try:
+        return "the system" in _render(tokenizer, template, "system", "user")
+    except TemplateError:
+        return False
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, template: str, *roles: str) -> str:
+    """A conversation with one message per role."""
+    messages: list[Any] = [{"role": role, "content": f"the {role}"} for role in roles]
+    rendered = tokenizer.apply_chat_template(
+        messages, chat_template=template, tokenize=False, add_generation_prompt=True
+    )
+    return cast(str, rendered)
