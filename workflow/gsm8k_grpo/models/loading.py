@@ -135,7 +135,7 @@ def leave_sampling_to_the_configuration(model: PreTrainedModel) -> None:
     TRL and transformers take everything else from them that a call does not name, such as min_p or suppress_tokens,
     and transformers refuses to save a model whose settings contradict each other.
     """
-    own = cast(GenerationConfig, model.generation_config)
+    own = model.generation_config
     kept = {name: value for name in (*TOKEN_IDS, *FLAGS) if (value := getattr(own, name, None)) is not None}
     model.generation_config = GenerationConfig(**kept)
 
