@@ -60,7 +60,7 @@ def test_there_is_no_reason_against_the_default():
 
 
 def test_too_little_memory_is_a_reason():
-    (reason,) = reasons(train__max_completion_length=10**6)
+    (reason,) = reasons(train__max_completion_length=10**6, base__architecture__context=2 * 10**6)
     assert re.match(r"needs [\d.]+ GiB, .* [\d.]+ GiB ", reason)
     assert "`gsm8k-grpo plan --set recipe=tiny`" in reason
 

@@ -1,5 +1,6 @@
 """The engine `transformers`: generation by transformers' `generate`."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -28,7 +29,8 @@ class TransformersEngine:
     def _load(self, source: loading.Source) -> None:
         self.model, self.tokenizer = loading.load(source, self.params)
         self.model.eval()
-        self.context = self.model.config.get_text_config().max_position_embeddings
+        # Models with relative positions have no limit.
+        self.context = getattr(self.model.config.get_text_config(), "max_position_embeddings", sys.maxsize)
 
     def complete(
         self, prompts: list[Prompt], max_completion_length: int, progress: str, stop: str | None = None
