@@ -12,7 +12,7 @@ from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.gsm8k.rewards import TABLE
 from gsm8k_grpo.models import loading
-from gsm8k_grpo.models.engine import stop_tokens, tokenize_prompts
+from gsm8k_grpo.models.engine import Prompt, stop_tokens, tokenize_prompts
 from gsm8k_grpo.records import Example
 from gsm8k_grpo.stages.train.grpo import agreement, packing
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
@@ -65,8 +65,8 @@ def _require_context(rows: list[Example], model: str, params: Params) -> None:
     limits = {"the model's context": own} if own else {}  # models with relative positions have no limit
     if params.engine == "vllm" and params.vllm:
         limits["vllm.max_model_length"] = params.vllm.max_model_length
-    messages, tokenizer = [row["prompt"] for row in rows], loading.load_tokenizer(model)
-    prompts = tokenize_prompts(messages, tokenizer, params.chat_template_kwargs)
+    messages: list[Prompt] = [row["prompt"] for row in rows]
+    prompts = tokenize_prompts(messages, loading.load_tokenizer(model), params.chat_template_kwargs)
     tokens, row_id = max((len(ids), row["id"]) for ids, row in zip(prompts, rows, strict=True))
     completion = params.train.max_completion_length
     for name, limit in limits.items():
