@@ -212,7 +212,7 @@ class GradedAnswer(TypedDict):
     strict_correct: bool
     """The answer in the format that the prompt asks for is the gold number."""
     flexible_correct: bool
-    """The last number of the text is the gold number."""
+    """The last number of the text, behind a thought, is the gold number."""
     harness_strict: bool
     """Correct by lm-evaluation-harness's filter strict-match."""
     harness_flexible: bool

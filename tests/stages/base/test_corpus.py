@@ -62,6 +62,11 @@ def test_a_slip_makes_the_last_result_and_the_answer_wrong_in_the_same_way(style
     assert len(fitting) == 1
 
 
+def test_an_answer_that_is_a_fraction_slips_to_another_fraction():
+    slipped = write("terse", slips=1, example=row(answer="1/3"))
+    assert slipped in {f"The answer is {1 + 3 * step}/3." for step in (-10, -3, -2, -1, 1, 2, 3, 10)}
+
+
 def test_slips_vary():
     assert len({write("terse", slips=1, seed=seed) for seed in range(60)}) == 8
 

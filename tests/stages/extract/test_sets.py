@@ -64,12 +64,18 @@ def test_without_further_sets_there_is_still_the_overlap_of_the_test_split(run):
 
 
 def test_an_answer_is_a_number_or_a_solution(run, own):
-    answers = [72, 2.5, "1,072", "so it is 4.\n#### 4"]
+    answers = [72, 2.5, "1,072", "so it is 4.\n#### 4", r"$\frac{1}{2}$"]
     results = run(own(*({"question": f"q{n}", "answer": answer} for n, answer in enumerate(answers))))
-    assert [row["answer"] for row in read_jsonl(results / "extract/sets/own.jsonl")] == ["72", "2.5", "1072", "4"]
+    assert [row["answer"] for row in read_jsonl(results / "extract/sets/own.jsonl")] == [
+        "72",
+        "2.5",
+        "1072",
+        "4",
+        "0.5",
+    ]
 
 
-@pytest.mark.parametrize("text", ["seven", r"\frac{1}{2}", "#### x", "#### 1 #### 2", "7 apples"])
+@pytest.mark.parametrize("text", ["seven", r"\sqrt{2}", r"\frac{1}{x}", "12:30", "#### x", "#### 1 #### 2", "7 apples"])
 def test_an_answer_that_is_no_number_is_refused(text):
     with pytest.raises(ValueError, match=r"number|marks"):
         set_answer(text)

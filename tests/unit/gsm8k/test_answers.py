@@ -1,8 +1,19 @@
 """Reading answers: numbers in normal form, gold answers, tagged answers and last numbers."""
 
 import pytest
-from gsm8k_grpo.gsm8k.answers import free_answer, gold_answer, last_number, number, same_answer, xml_answer
-from hypothesis import given
+from gsm8k_grpo.files import read_jsonl
+from gsm8k_grpo.gsm8k.answers import (
+    after_thought,
+    free_answer,
+    gold_answer,
+    last_number,
+    marked_answer,
+    number,
+    same_answer,
+    xml_answer,
+)
+from gsm8k_grpo.gsm8k.prompts import tagged
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 LONG = "12345678901234567890123456789012345678901234567890"
@@ -29,8 +40,8 @@ def test_number_has_one_normal_form(text, normal):
     "text",
     [
         "", " ", "seventy-two", "72 pears", "about 72", "72 73", "1,07", "10,72", "1,0000", ",072", "1.2.3", "7..",
-        "--7", "-$-7", "+-7", "7-", "$", "%", "-", ".", "1e5", "0x10", "1_000", "½", "²", "٧٢", "七", "nan", "inf",
-        "3/4", "7:30", "<answer>72</answer>",
+        "--7", "-$-7", "+-7", "7-", "$", "%", "-", ".", "0x10", "1_000", "½", "²", "٧٢", "七", "nan", "inf",
+        "7:30", "<answer>72</answer>",
     ],
 )  # fmt: skip
 def test_number_is_none_where_the_text_is_not_one_number(text):
@@ -145,3 +156,72 @@ def test_answers_are_the_same_where_they_are_the_same_number(a, b, same):
 )
 def test_the_number_of_a_free_answer_is_only_the_one_after_the_mark(text, number):
     assert free_answer(text) == number
+
+
+# The mark of a free answer, read in what a model writes
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer"),
+    [
+        ("#### 72", "72"), ("#### 1,072.50.", "1072.5"), ("#### 72%", "72"), ("#### 72 apples, not 71", "72"),
+        ("#### 5\n#### 72", "5"), ("#### seven\n#### 72", "72"), ("##### 72", "72"), ("#### -4", "-4"),
+        ("#### $18", "18"), ("####18", "18"), ("####\n18", "18"), ("#### \u22124", "-4"), ("#### **18** apples", "18"),
+        ("#### \\boxed{18}", "18"), ("#### 3/4", "0.75"), ("#### 12:30", None), ("#### seventy-two", None),
+        ("#### .", None), ("72", None), ("", None),
+    ],
+)  # fmt: skip
+def test_the_marked_answer_is_the_first_number_behind_a_mark(completion, answer):
+    assert marked_answer(completion) == answer
+
+
+GOLDS = st.text("0123456789,.$%+-\u2212 7\n*{}/e\\") | st.sampled_from(
+    ["$18", "18", " \u22124", "**72**", "\\boxed{9{,}500}", "$\\frac{3}{4}$", "1 1/3", "\uff17\uff12", "\n\n.5\n"]
+)
+
+
+@given(GOLDS, st.sampled_from(["", "One and two.\n", "<think>#### 1</think>"]))
+def test_an_accepted_solution_is_right_when_its_answer_is_given_back(written, work):
+    gold = free_answer(f"{work}####{written}")
+    assume(gold is not None)
+    assert same_answer(xml_answer(tagged("Why.", written)), gold)
+    assert same_answer(marked_answer(f"{work}####{written}"), gold)
+    assert number(gold) == gold
+
+
+# Thoughts
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think>a</think>b", "b"), ("a</think>b", "b"), ("<think>a</think><think>b</think>c", "c"), ("a", "a"),
+        ("<think>a", ""), ("<think>a</think>b<think>c", "b"), ("<think>a</think>", ""),
+    ],
+)  # fmt: skip
+def test_an_answer_is_what_no_thought_contains(text, answer):
+    assert after_thought(text) == answer
+
+
+@pytest.mark.parametrize("thought", ["<think>{}</think>", "{}</think>", "<think>{}"])
+def test_tags_marks_and_numbers_inside_a_thought_are_no_answer(thought):
+    text = thought.format("5 <answer>5</answer>\n#### 5")
+    assert (xml_answer(text), marked_answer(text), last_number(text)) == (None, None, None)
+
+
+def test_the_answer_behind_a_thought_is_read():
+    text = "<think><answer>5</answer>\n#### 5\n</think>\n"
+    assert xml_answer(text + "<answer>6</answer>") == "6"
+    assert marked_answer(text + "#### 6") == "6"
+    assert gold_answer(text + "#### 6") == "6"
+
+
+# The real data
+
+
+def test_the_gold_answer_of_each_solution_of_gsm8k_is_its_last_number_and_is_read_as_written(gsm8k):
+    solutions = [row["answer"] for name in ("train", "test") for row in read_jsonl(gsm8k / f"{name}.jsonl")]
+    assert len(solutions) == 8792
+    for solution in solutions:
+        written = solution.split("####")[1].strip()
+        assert gold_answer(solution) == last_number(solution) == marked_answer(solution) == written.replace(",", "")

@@ -131,6 +131,12 @@ GOOD = {
     "<|endoftext|>, repeated": ONE_LINE.rstrip() + "<|endoftext|><|endoftext|>",
     "</s>": ONE_LINE + "</s>",
     "comparison signs": tagged("3 < 4 and 4 > 3, so 3 + 4 = 7.", "7"),
+    "a blank line between the blocks": ONE_LINE.replace("</reasoning>\n", "</reasoning>\n\n"),
+    "spaces around the tags": " " + ONE_LINE.replace(">", "> ").replace("\n<", "\n <"),
+    "line breaks of Windows": ONE_LINE.replace("\n", "\r\n"),
+    "a thought": "<think>\nThree and four?\n</think>\n\n".rstrip() + ONE_LINE,
+    "a draft in a thought": "<think>" + tagged("Perhaps", "8") + "</think>" + ONE_LINE,
+    "a thought that the prompt opened": "Three and four?\n</think>" + ONE_LINE,
 }
 
 
@@ -157,6 +163,9 @@ OTHER = {
     ONE_LINE + "That is all.": (0.5, 0.0, 0.0, 0.5, 2.0),
     f"{R}\na\n{NR}\n{A}\n7": (0.375, 0.0, 0.0, 0.0, 0.0),
     tagged("a", "7 pens"): (0.5, 0.5, 0.5, 0.0, 0.0),
+    "\n" + ONE_LINE: (0.5, 0.5, 0.0, 0.5, 2.0),
+    "<think>" + ONE_LINE: (0.0, 0.0, 0.0, 0.0, 0.0),
+    "<think>" + ONE_LINE + "</think>": (0.0, 0.0, 0.0, 0.0, 0.0),
     tagged("a", "8"): (0.5, 0.5, 0.5, 0.5, 0.0),
     "7": (0.0, 0.0, 0.0, 0.0, 0.0),
     "": (0.0, 0.0, 0.0, 0.0, 0.0),
@@ -172,7 +181,8 @@ def test_other_formats_earn_their_part_of_the_robust_marks(text, values):
     ("answer", "gold"),
     [
         ("7.0", "7"), ("$7", "7"), ("7.", "7"), ("1,000", "1000"), ("1000", "1,000"), ("-7", "-7"), ("−7", "-7"),
-        ("0.50", "0.5"), ("50%", "50"), ("７", "7"), ("\n\n7\n", "7"),
+        ("0.50", "0.5"), ("50%", "50"), ("７", "7"), ("\n\n7\n", "7"), ("$7$", "7"), ("**7**", "7"), ("–7", "-7"),
+        (r"\boxed{7}", "7"), ("7\u200b", "7"), ("9{,}500", "9500"), ("3/4", "0.75"), ("0.75", "3/4"),
     ],
 )  # fmt: skip
 def test_robust_correctness_and_int_accept_any_way_to_write_the_number(answer, gold):

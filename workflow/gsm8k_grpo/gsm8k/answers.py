@@ -1,35 +1,21 @@
-"""Extract answers: the gold number of a solution, the number a model gives, and whether two numbers are the same.
+"""Extract answers: the gold number of a solution, the number a model gives, and whether two answers are the same.
 
-Extraction, the robust rewards and grading share these functions, so that they agree on what a correct answer is.
+Extraction, the robust rewards and grading share these functions, so that they agree on what a correct answer is.  How a
+number is read is in numbers.py.
 """
 
-import re
-from decimal import Decimal
+from gsm8k_grpo.gsm8k import numbers
+from gsm8k_grpo.gsm8k.numbers import number
 
-# Chinese texts write numbers in full-width forms, which are 0xFEE0 above ASCII.  U+2212 is the typographic minus,
-# U+3002 the Chinese full stop.
-FULL_WIDTH = str.maketrans({chr(ord(c) + 0xFEE0): c for c in "0123456789,.%$+-"} | {"\u2212": "-"})
-DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
-ANSWER = re.compile(rf"(?P<sign>[-+]?)\s?\$?\s?(?P<sign_inside>[-+]?)(?P<digits>{DIGITS})\s?%?[.\u3002]?")
-NUMBER_IN_TEXT = re.compile(rf"(?:(?<![\w.)])-)?\$?(?:(?<=\$)-)?(?:{DIGITS})")
-TAGGED_ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
+MARK = "####"
 
 
-def number(text: str) -> str | None:
-    """The normal form of a text that is a single number, else None.
+def after_thought(text: str) -> str:
+    """The part of a text that is answer: what follows the last `</think>`, up to a `<think>` that is never closed.
 
-    Thousands separators, `$`, `%`, a trailing full stop and full-width characters are accepted.  The normal form has
-    none of them, and no plus sign, leading zeros or trailing zeros: `$1,072.50` gives `1072.5`, `72.0` gives `72`.
+    Reasoning models write drafts inside `<think>`, tags and numbers included, which are no answer.
     """
-    match = ANSWER.fullmatch(text.translate(FULL_WIDTH).strip())
-    if match is None or (match["sign"] and match["sign_inside"]):
-        return None
-    value = Decimal(match["digits"].replace(",", ""))
-    negative = "-" in match["sign"] + match["sign_inside"] and value != 0
-    digits = f"{value:f}"
-    if "." in digits:
-        digits = digits.rstrip("0").rstrip(".")
-    return ("-" if negative else "") + digits
+    return text.rpartition("</think>")[2].partition("<think>")[0]
 
 
 def gold_answer(solution: str) -> str:
@@ -38,7 +24,7 @@ def gold_answer(solution: str) -> str:
     Raises:
         ValueError: if `####` is missing or repeated, or the text after it is not a number.
     """
-    parts = solution.split("####")
+    parts = after_thought(solution).split(MARK)
     if len(parts) != 2:
         raise ValueError(f"the answer has {len(parts) - 1} '####' marks, exactly one is expected")
     answer = number(parts[1])
@@ -64,7 +50,7 @@ def set_answer(text: str) -> str:
     Raises:
         ValueError: if it is neither.
     """
-    if "####" in text:
+    if MARK in text:
         return gold_answer(text)
     answer = number(text)
     if answer is None:
@@ -74,14 +60,28 @@ def set_answer(text: str) -> str:
 
 def xml_answer(completion: str) -> str | None:
     """The text of the last closed `<answer>` block, stripped; None if there is none."""
-    blocks = TAGGED_ANSWER.findall(completion)
-    return blocks[-1].strip() if blocks else None
+    for block in reversed(after_thought(completion).split("<answer>")[1:]):
+        answer, closed, _ = block.partition("</answer>")
+        if closed:
+            return answer.strip()
+    return None
+
+
+def marked_answer(completion: str) -> str | None:
+    """The number after the first `####` that a number follows, in normal form; None if there is none.
+
+    It is read as `gold_answer` reads it, and words may follow it.
+    """
+    for text in after_thought(completion).split(MARK)[1:]:
+        answer = number(text) or numbers.first_number(text)
+        if answer is not None:
+            return answer
+    return None
 
 
 def last_number(completion: str) -> str | None:
-    """The last number of a text in normal form, whatever the format; None if there is none."""
-    numbers = NUMBER_IN_TEXT.findall(completion.translate(FULL_WIDTH))
-    return number(numbers[-1]) if numbers else None
+    """The last number of an answer in normal form, whatever the format; None if there is none."""
+    return numbers.last_number(after_thought(completion))
 
 
 def same_answer(a: str | None, b: str | None) -> bool:

@@ -17,7 +17,7 @@ import re
 
 STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
 FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
-IGNORED = [re.compile(pattern) for pattern in (",", r"\$", r"(?s).*#### ", r"\.$")]
+FINAL_STOP = re.compile(r"\.$")
 
 
 def strict_answer(completion: str) -> str | None:
@@ -32,25 +32,26 @@ def flexible_answer(completion: str) -> str | None:
     return matches[-1] if matches else None
 
 
-def strict_correct(completion: str, gold: str) -> bool:
-    """Whether a completion is correct by strict-match."""
-    return same_answer(strict_answer(completion), gold)
+def strict_correct(completion: str, solution: str) -> bool:
+    """Whether a completion is correct by strict-match; `solution` is the answer as published."""
+    return same_answer(strict_answer(completion), solution)
 
 
-def flexible_correct(completion: str, gold: str) -> bool:
-    """Whether a completion is correct by flexible-extract."""
-    return same_answer(flexible_answer(completion), gold)
+def flexible_correct(completion: str, solution: str) -> bool:
+    """Whether a completion is correct by flexible-extract; `solution` is the answer as published."""
+    return same_answer(flexible_answer(completion), solution)
 
 
 def same_answer(answer: str | None, solution: str) -> bool:
     """Whether an answer is the text after `#### ` in the published solution, ignoring `,`, `$` and a final full stop.
 
-    `solution` may also be the normalised gold answer, which for every row of GSM8K is equivalent.
+    Texts are compared: `0.5` is not `.5`.  In GSM8K itself the normalised gold answer is equivalent to the solution, in
+    other data it need not be.
     """
     return answer is not None and _comparable(answer) == _comparable(solution)
 
 
 def _comparable(text: str) -> str:
-    for pattern in IGNORED:
-        text = pattern.sub("", text)
-    return text.lower()
+    # The harness deletes the expression `(?s).*#### `, which takes quadratic time where the mark is missing.
+    text = text.replace(",", "").replace("$", "").rpartition("#### ")[2]
+    return FINAL_STOP.sub("", text).lower()

@@ -9,11 +9,13 @@ import random
 import re
 import zlib
 from decimal import Decimal
+from fractions import Fraction
 from typing import NamedTuple
 
 from gsm8k_grpo.config.sections import Base, Styles
 from gsm8k_grpo.files import PipelineError
-from gsm8k_grpo.gsm8k.answers import DIGITS, same_answer
+from gsm8k_grpo.gsm8k.answers import same_answer
+from gsm8k_grpo.gsm8k.numbers import DIGITS
 from gsm8k_grpo.gsm8k.prompts import tagged
 from gsm8k_grpo.gsm8k.solutions import ANNOTATION, tagged_solution, work_of
 from gsm8k_grpo.records import Example, Message
@@ -98,7 +100,8 @@ def render(style: str, work: str, answer: str) -> str:
 
 def _slip(answer: str, rng: random.Random) -> str:
     """A wrong answer close to the right one."""
-    return f"{Decimal(answer) + rng.choice([-10, -3, -2, -1, 1, 2, 3, 10]):f}"
+    step = rng.choice([-10, -3, -2, -1, 1, 2, 3, 10])
+    return str(Fraction(answer) + step) if "/" in answer else f"{Decimal(answer) + step:f}"
 
 
 def _replace_last_result(work: str, answer: str, wrong: str) -> str:

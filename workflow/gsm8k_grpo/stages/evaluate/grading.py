@@ -4,8 +4,8 @@ Strict grading reads the tagged answer after the training prompt and after the q
 model keeps the trained format when nothing asks for it.  After few-shot examples, and for free answers, it reads the
 number after the first `####`, because that is the format which the examples or the data show.
 
-Flexible grading reads the last number of the text, whatever the format.  Every answer is also graded as
-lm-evaluation-harness does.
+Flexible grading reads the last number of the text, whatever the format.  Both begin behind the last `</think>`.  Every
+answer is also graded as lm-evaluation-harness does, which reads the whole text and compares it with the published gold.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from typing import cast
 
 from gsm8k_grpo.config.sections import Extract
 from gsm8k_grpo.gsm8k import lm_eval
-from gsm8k_grpo.gsm8k.answers import last_number, same_answer, xml_answer
+from gsm8k_grpo.gsm8k.answers import last_number, marked_answer, same_answer, xml_answer
 from gsm8k_grpo.gsm8k.rewards.robust import well_formed
 from gsm8k_grpo.models.engine import Completion
 from gsm8k_grpo.records import Example, GradedAnswer, GradedSamples
@@ -29,7 +29,7 @@ class AnswerFormat:
 
 
 TAGGED = AnswerFormat(xml_answer, well_formed)
-MARKED = AnswerFormat(lm_eval.strict_answer, lambda text: lm_eval.strict_answer(text) is not None)
+MARKED = AnswerFormat(marked_answer, lambda text: marked_answer(text) is not None)
 
 
 def trained_format(params: Extract) -> AnswerFormat:
@@ -47,8 +47,8 @@ def grade(example: Example, completion: Completion, format: AnswerFormat = TAGGE
         "completion": text,
         "strict_correct": same_answer(format.strict_answer(text), gold),
         "flexible_correct": same_answer(last_number(text), gold),
-        "harness_strict": lm_eval.strict_correct(text, gold),
-        "harness_flexible": lm_eval.flexible_correct(text, gold),
+        "harness_strict": lm_eval.strict_correct(text, example["solution"]),
+        "harness_flexible": lm_eval.flexible_correct(text, example["solution"]),
         "format_ok": format.well_formed(text),
         "truncated": completion.truncated,
         "completion_tokens": completion.tokens,

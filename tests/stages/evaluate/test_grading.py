@@ -1,0 +1,42 @@
+"""Grading one answer: golds of other data, thoughts, white space, and the format that free answers have."""
+
+import pytest
+from gsm8k_grpo.gsm8k.answers import set_answer
+from gsm8k_grpo.gsm8k.prompts import tagged
+from gsm8k_grpo.models.engine import Completion
+from gsm8k_grpo.stages.evaluate.grading import MARKED, TAGGED, grade
+
+GRADES = ("strict_correct", "flexible_correct", "format_ok", "harness_strict", "harness_flexible")
+
+
+def grades(text, solution, format=TAGGED):
+    example = {"id": "test-0", "prompt": [], "question": "?", "answer": set_answer(solution), "solution": solution}
+    row = grade(example, Completion(text, 9, False), format)
+    return tuple(row[name] for name in GRADES)
+
+
+@pytest.mark.parametrize("written", [".5", "72.0", "007"])
+def test_a_gold_given_back_as_published_is_right_for_the_harness_too(written):
+    assert grades(f"#### {written}", f"Why.\n#### {written}", MARKED) == (True, True, True, True, True)
+    assert grades(f"#### {written}", written, MARKED) == (True, True, True, True, True)
+
+
+def test_the_harness_compares_texts_with_the_gold_as_published():
+    assert grades("#### 72", "Why.\n#### 72.0", MARKED) == (True, True, True, False, False)
+
+
+@pytest.mark.parametrize("end", ["#### $18", "####18", "#### \u22124", "#### **18**"])
+def test_a_free_answer_given_back_as_published_is_strictly_right(end):
+    assert grades(f"Why.\n{end}", f"Why.\n{end}", MARKED)[:3] == (True, True, True)
+
+
+def test_grading_begins_behind_the_thought_and_the_harness_reads_it_too():
+    draft, right = "<think>" + tagged("a", "8") + "#### 8</think>", tagged("a", "7")
+    assert grades(draft + right, "#### 7") == (True, True, True, False, True)
+    assert grades(draft, "#### 8") == (False, False, False, True, True)
+    assert grades("<think>" + tagged("a", "8"), "#### 8") == (False, False, False, False, True)
+
+
+@pytest.mark.parametrize("text", [" " + tagged("a", "7"), tagged("a", "7").replace("\n<answer>", "\n \n<answer>")])
+def test_spaces_and_blank_lines_are_no_fault_of_format(text):
+    assert grades(text, "#### 7") == (True, True, True, False, True)
