@@ -283,9 +283,9 @@ def test_an_engine_that_lacks_a_weight_is_refused_with_its_name(trained):
         vllm_engine.load_weights(llm, weights)
 
 
-def test_a_mixture_of_experts_gets_every_weight(trained, tmp_path):
+def test_a_mixture_of_experts_gets_every_weight(base, tmp_path):
     """Its experts have other names in vLLM than in transformers."""
-    tokenizer = AutoTokenizer.from_pretrained(trained / "results/base/model")
+    tokenizer = AutoTokenizer.from_pretrained(base / "results/base/model")
     config = AutoConfig.for_model(
         "qwen3_moe", vocab_size=len(tokenizer), hidden_size=128, intermediate_size=128, moe_intermediate_size=128,
         num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=32, num_experts=4,
