@@ -102,6 +102,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
     bytes_only.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(tokenizer_object=bytes_only, eos_token=END, pad_token=END, padding_side="left")
     fast.chat_template = TEMPLATE
+    settled: Any = fast
+    settled.end_tokens = settled.stop_tokens = [fast.eos_token_id]  # as loading.load_tokenizer sets them
     return fast
 
 

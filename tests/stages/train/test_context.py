@@ -30,7 +30,7 @@ def test_the_longest_prompt_is_named_with_the_limit_that_it_exceeds(tmp_path, co
     config = AutoConfig.for_model("qwen2", vocab_size=len(tokenizer), max_position_embeddings=context)
     config.save_pretrained(tmp_path / "model")  # and no weights
     tokenizer.save_pretrained(tmp_path / "model")
-    longest = max(map(len, tokenize_prompts([row["prompt"] for row in ROWS], tokenizer)))
+    longest = max(map(len, tokenize_prompts([row["prompt"] for row in ROWS], tokenizer, {})))
     params = load(ROOT / "params.yaml", {"model": "model", "train.max_completion_length": 90, **overrides})
     with pytest.raises(PipelineError, match=rf"^train: the longest prompt \(x-40\) has {longest} tokens; .*{limit}"):
         building.build_trainer(ROWS, "short", str(tmp_path / "model"), params, tmp_path)
