@@ -24,11 +24,11 @@ GPU := $(if $(filter cuda,$(TARGET)),--gpus all)
 report: $(READY)
 	$(IN) snakemake --cores 1 report --quiet rules host
 
-# The whole pipeline uses every core, so its test runs alone; its threads wait without using a core, because on a machine
-# with other work threads that wait busily take the core from those that compute.  After it two processes take one file
+# The whole pipeline uses every core, so its test runs alone.  Its threads wait busily for a short time only (GOMP_SPINCOUNT):
+# beside other work, threads that wait busily take the core from those that compute.  After it two processes take one file
 # each and compute on one thread, the folders with the longest files first: if one of them came last, a core would wait.
 test: check
-	$(IN) OMP_WAIT_POLICY=PASSIVE python -m pytest $(WHOLE)
+	$(IN) GOMP_SPINCOUNT=1000 python -m pytest $(WHOLE)
 	$(IN) OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore $(WHOLE) \
 		tests/pipeline tests/stages tests/browser tests/commands tests/docs tests/gpu tests/unit
 

@@ -18,7 +18,7 @@ WORK = "7 x 10 + 2 = 72"
 
 def row(completion, index=0):
     """A row of answers.jsonl for a question whose answer is 72."""
-    question = {"id": f"test-{index}", "question": "How many?", "answer": "72"}
+    question = {"id": f"test-{index}", "question": "How many?", "answer": "72", "solution": "#### 72"}
     return grade(question, Completion(completion, tokens=9, truncated=False))
 
 

@@ -36,9 +36,10 @@ print("saved", flush=True)
 
 @pytest.fixture(autouse=True)
 def fresh_handlers(monkeypatch):
-    """No burst before the test, and pytest's own handlers after it."""
+    """No burst and no ignored signal before the test, and pytest's own handlers after it."""
     monkeypatch.setattr(Listener, "heard", float("-inf"))
-    before = {signum: signal.getsignal(signum) for signum in interrupts.SIGNALS}
+    # Under nohup SIGHUP is ignored, and stays so.
+    before = {signum: signal.signal(signum, signal.SIG_DFL) for signum in interrupts.SIGNALS}
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)
