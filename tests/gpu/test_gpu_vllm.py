@@ -129,6 +129,21 @@ def test_vllm_samples_with_the_trainers_weights_for_every_target(trained):
                 part.zero_()
 
 
+def kernel_from_dense(model, packed: packing.Packed) -> list[float]:
+    """How far the GPU's kernel is from a dense mask, relative to it: log-probabilities, then a gradient."""
+    computed = []
+    for attention in (packing.ATTENTION, "sdpa"):
+        model.set_attn_implementation(attention)
+        model.zero_grad()
+        with torch.autocast("cuda", torch.bfloat16):
+            states = model.model(**packed.inputs(model.config)).last_hidden_state[0, packed.sources]
+            logits = model.lm_head(states).float()
+        logps = logits.log_softmax(-1).gather(-1, packed.targets[:, None])
+        (logps * torch.linspace(-1, 1, len(logps), device="cuda")[:, None]).sum().backward()
+        computed.append((logps.detach(), model.model.layers[0].self_attn.k_proj.weight.grad.clone()))
+    return [((ours - dense).norm() / dense.norm()).item() for ours, dense in zip(*computed, strict=True)]
+
+
 def test_a_packed_batch_gives_the_log_probabilities_of_a_padded_one(trained):
     """The GPU's kernel against a dense mask, forward and backward, for prompts and completions of any length."""
     params = settings(precision="mixed")
@@ -140,18 +155,7 @@ def test_a_packed_batch_gives_the_log_probabilities_of_a_padded_one(trained):
         ids[row, :40], mask[row, : 7 * (row // 4)] = ids[row // 4 * 4, :40], 0
         mask[row, 90 - 4 * row :] = 0
     packed = packing.pack(ids, mask, 50, 4)
-    computed = []
-    for attention in (packing.ATTENTION, "sdpa"):
-        model.set_attn_implementation(attention)
-        model.zero_grad()
-        with torch.autocast("cuda", torch.bfloat16):
-            states = model.model(**packed.inputs(model.config)).last_hidden_state[0, packed.sources]
-            logits = model.lm_head(states).float()
-        logps = logits.log_softmax(-1).gather(-1, packed.targets[:, None])
-        (logps * torch.linspace(-1, 1, len(logps), device="cuda")[:, None]).sum().backward()
-        computed.append((logps.detach(), model.model.layers[0].self_attn.k_proj.weight.grad.clone()))
-    for ours, dense in zip(*computed, strict=True):
-        assert ((ours - dense).norm() / dense.norm()).item() < 0.01
+    assert all(apart < 0.01 for apart in kernel_from_dense(model, packed))
 
 
 @pytest.mark.parametrize("window", [None, 32], ids=["no window", "window"])
@@ -167,18 +171,7 @@ def test_a_sliding_window_is_kept_by_the_kernel(window):
         ids[row, :60], mask[row, : 7 * (row // 4)] = ids[row // 4 * 4, :60], 0
         mask[row, 120 - 4 * row :] = 0
     packed = packing.pack(ids, mask, 60, 4)
-    computed = []
-    for attention in (packing.ATTENTION, "sdpa"):
-        model.set_attn_implementation(attention)
-        model.zero_grad()
-        with torch.autocast("cuda", torch.bfloat16):
-            states = model.model(**packed.inputs(model.config)).last_hidden_state[0, packed.sources]
-            logits = model.lm_head(states).float()
-        logps = logits.log_softmax(-1).gather(-1, packed.targets[:, None])
-        (logps * torch.linspace(-1, 1, len(logps), device="cuda")[:, None]).sum().backward()
-        computed.append((logps.detach(), model.model.layers[0].self_attn.k_proj.weight.grad.clone()))
-    for ours, dense in zip(*computed, strict=True):
-        apart = ((ours - dense).norm() / dense.norm()).item()
+    for apart in kernel_from_dense(model, packed):
         print(f"window {window}: {apart:.4f} apart")
         assert apart < 0.2  # rounding to 16 bit; a window that is not kept makes it 0.4 or more
 

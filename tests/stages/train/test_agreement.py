@@ -140,7 +140,7 @@ def test_recurrent_layers_are_refused_in_16_bit_too(tmp_path):
         agreement.require(packed_trainer(build(kind, **keys), tmp_path, bf16=True))
 
 
-# The attention of packed batches on a GPU, with a stand-in for its kernel
+# Packed attention as on a GPU; a function that runs on the CPU replaces the kernel
 
 
 def varlen(query, key, value, query_starts, key_starts, longest_query, longest_key, *, scale, window_size):

@@ -11,7 +11,7 @@ A number is read whole or not at all: a part of it is never taken for it.
 | `-3`, also with an en dash or the minus sign U+2212 | -3 |
 | `5-10` | two numbers: after a digit, letter or bracket a dash is no sign |
 | `12:30`, `3:4`, `1.2.3`, `1,5`, `2^3`, `7²`, `1½`, `1_000`, `5/7/2024`, `3/0`, `1e100` | no number |
-| `x^2`, `72 m^2` | an exponent belongs to what it stands on: none, 72 |
+| `x^2`, `72 m^2` | an exponent is not a number by itself: `x^2` has none, and `72 m^2` has 72 |
 | `.5`, `$.50`; `Rs.72`, `left.18` | 0.5; behind a letter or a bracket a dot is a full stop, so 72 and 18 |
 
 Other operators separate numbers: the last one of `2*36=72` is 72, that of `2*36` is 36.

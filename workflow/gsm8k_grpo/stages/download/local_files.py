@@ -1,4 +1,4 @@
-"""Rows of the user's own files: JSON lines, CSV or Parquet, told apart by the ending of the name."""
+"""Read the user's own files.  The ending of the name says whether a file is JSON lines, CSV or Parquet."""
 
 import csv
 import io

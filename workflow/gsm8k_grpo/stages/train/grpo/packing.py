@@ -20,8 +20,8 @@ from transformers.masking_utils import sdpa_mask
 ATTENTION = "packed"  # name of the attention implementation for packed batches on a GPU
 PROMPT = -1
 FULL, SLIDING = "full_attention", "sliding_attention"  # transformers' names of layer types
-MARKER = (1, 1, 1, 1)  # shape of the mask that stands for a packed batch's own, which the kernel needs no mask for
-# Arguments that a decoder passes on to the attention and that do not change it, beside those of a packed batch.
+MARKER = (1, 1, 1, 1)  # shape of a placeholder mask: the kernel of packed batches needs no real one
+# Arguments that `attend` accepts: those of a packed batch, and others that do not change the attention.
 KNOWN = {
     "keys", "query_starts", "key_starts", "width", "is_causal", "position_ids", "cache_position", "position_embeddings",
     "use_cache", "past_key_values", "output_router_logits", "logits_to_keep",
