@@ -5,10 +5,10 @@ import shutil
 import subprocess
 
 import pytest
+from chats import chat
 from gsm8k_grpo.commands.ask import ask, complete, printable, trained_models
 from gsm8k_grpo.config.params import Params, load
 from gsm8k_grpo.files import PipelineError
-from gsm8k_grpo.gsm8k.prompts import chat
 from gsm8k_grpo.models import loading
 from gsm8k_grpo.stages.evaluate import answering
 from project import ROOT

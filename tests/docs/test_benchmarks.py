@@ -5,10 +5,10 @@ import pytest
 import recipes as benchmark
 import roofline
 import speed
+from chats import chat
 from gsm8k_grpo.config.params import load
 from gsm8k_grpo.config.recipes import read_recipe
 from gsm8k_grpo.gsm8k.problems import problems
-from gsm8k_grpo.gsm8k.prompts import chat
 from gsm8k_grpo.memory import shapes
 from gsm8k_grpo.stages.base.corpus import Document
 from project import ROOT

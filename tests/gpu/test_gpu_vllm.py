@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from chats import chat
 from datasets import Dataset
 from families import model_of
 from gsm8k_grpo.config import layers
 from gsm8k_grpo.config.params import Params, load
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl
-from gsm8k_grpo.gsm8k.prompts import chat
 from gsm8k_grpo.models import loading, transformers_engine, vllm_engine
 from gsm8k_grpo.models.engine import Sampling, stop_tokens
 from gsm8k_grpo.stages.train.grpo import packing
@@ -44,7 +44,7 @@ QUESTION = "A farmer has 12 hens and buys 5 more. How many hens does he have?"
 
 @pytest.fixture(autouse=True)
 def one_engine_at_a_time():
-    """An exception that a test expects can hold its engine until garbage is collected, and vLLM allows one that sleeps."""
+    """vLLM allows one engine that sleeps, and an exception that a test expects can hold one until it is collected."""
     yield
     gc.collect()
 

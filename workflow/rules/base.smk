@@ -8,6 +8,7 @@ rule base:
     params:
         model=lookup(dpath="model", within=config),
         base=lookup(dpath="base", within=config),
+        answer_form=lookup(dpath="extract/answer_form", within=config),
         threads=lookup(dpath="threads", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:

@@ -27,6 +27,7 @@ rule train:
         keep_checkpoints=lookup(dpath="keep_checkpoints", within=config),
         method=lookup(dpath="method", within=config),
         answers=lookup(dpath="extract/answers", within=config),
+        answer_form=lookup(dpath="extract/answer_form", within=config),
         train=lookup(dpath="train", within=config),
         sft=lookup(dpath="sft", within=config),
         rewards=lookup(dpath="rewards", within=config),

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from chats import chat
 from gsm8k_grpo.config.sections import Architecture
-from gsm8k_grpo.gsm8k.prompts import chat
 from gsm8k_grpo.stages.base.corpus import Document
 from gsm8k_grpo.stages.base.pretraining import new_model, padded_right
 from gsm8k_grpo.stages.base.tokenizer import END, tokenize_documents, train_tokenizer

@@ -4,9 +4,9 @@ import random
 from collections import Counter
 
 import pytest
+from chats import chat
 from gsm8k_grpo.config.sections import Styles
 from gsm8k_grpo.files import PipelineError
-from gsm8k_grpo.gsm8k.prompts import chat
 from gsm8k_grpo.stages.base.corpus import DRILL_LINES, completion, corpus, render
 
 WORK = "Mia has 3*4=<<3*4=12>>12 pens.\nMia has 12-5=<<12-5=7>>7 pens."

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from chats import chat
 from gsm8k_grpo.commands.export import export
 from gsm8k_grpo.config.params import Params, load, recipes
-from gsm8k_grpo.gsm8k.prompts import EXAMPLE, chat
+from gsm8k_grpo.gsm8k.prompts import EXAMPLE
 from gsm8k_grpo.models import loading
 from gsm8k_grpo.stages.card import licences
 from gsm8k_grpo.stages.card.stage import card

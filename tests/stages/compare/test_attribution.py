@@ -5,6 +5,7 @@ from fractions import Fraction
 import pytest
 from gsm8k_grpo.config.sections import Compare
 from gsm8k_grpo.files import read_json, write_jsonl
+from gsm8k_grpo.gsm8k.answer_formats import FORMATS
 from gsm8k_grpo.models.engine import Completion
 from gsm8k_grpo.stages.compare.attribution import KINDS, attribute, change_kind
 from gsm8k_grpo.stages.compare.stage import compare
@@ -19,7 +20,7 @@ WORK = "7 x 10 + 2 = 72"
 def row(completion, index=0):
     """A row of answers.jsonl for a question whose answer is 72."""
     question = {"id": f"test-{index}", "question": "How many?", "answer": "72", "solution": "#### 72"}
-    return grade(question, Completion(completion, tokens=9, truncated=False))
+    return grade(question, Completion(completion, tokens=9, truncated=False), FORMATS["tags"])
 
 
 def tagged(answer, work=WORK):

@@ -1,15 +1,16 @@
 """Grading one answer: golds of other data, thoughts, white space, and the format that free answers have."""
 
 import pytest
+from gsm8k_grpo.gsm8k.answer_formats import FORMATS, MARKED
 from gsm8k_grpo.gsm8k.answers import set_answer
-from gsm8k_grpo.gsm8k.prompts import tagged
+from gsm8k_grpo.gsm8k.tags import tagged
 from gsm8k_grpo.models.engine import Completion
-from gsm8k_grpo.stages.evaluate.grading import MARKED, TAGGED, grade
+from gsm8k_grpo.stages.evaluate.grading import grade
 
 GRADES = ("strict_correct", "flexible_correct", "format_ok", "harness_strict", "harness_flexible")
 
 
-def grades(text, solution, format=TAGGED):
+def grades(text, solution, format=FORMATS["tags"]):
     example = {"id": "test-0", "prompt": [], "question": "?", "answer": set_answer(solution), "solution": solution}
     row = grade(example, Completion(text, 9, False), format)
     return tuple(row[name] for name in GRADES)

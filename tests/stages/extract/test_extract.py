@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from chats import chat
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_jsonl
-from gsm8k_grpo.gsm8k.prompts import chat
 from gsm8k_grpo.stages.extract.stage import extract
 
 

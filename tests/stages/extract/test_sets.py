@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from chats import chat
 from gsm8k_grpo.config.params import load
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl
 from gsm8k_grpo.gsm8k.answers import set_answer
-from gsm8k_grpo.gsm8k.prompts import chat
 from gsm8k_grpo.stages.download.stage import download, download_sets
 from gsm8k_grpo.stages.extract.sets import extract_sets
 from gsm8k_grpo.stages.extract.stage import extract

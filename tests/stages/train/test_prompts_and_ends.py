@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from chats import chat
 from families import model_of
 from gsm8k_grpo.config.params import Params, load
 from gsm8k_grpo.files import read_json
-from gsm8k_grpo.gsm8k.prompts import chat
 from gsm8k_grpo.models.engine import tokenize_prompts
 from gsm8k_grpo.models.loading import load_tokenizer
 from gsm8k_grpo.stages.train import sft

@@ -12,7 +12,7 @@ from gsm8k_grpo.gsm8k.answers import (
     same_answer,
     xml_answer,
 )
-from gsm8k_grpo.gsm8k.prompts import tagged
+from gsm8k_grpo.gsm8k.tags import tagged
 from hypothesis import assume, given
 from hypothesis import strategies as st
 

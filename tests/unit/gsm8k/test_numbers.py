@@ -7,8 +7,8 @@ import pytest
 from gsm8k_grpo.gsm8k import answers
 from gsm8k_grpo.gsm8k.answers import last_number, marked_answer, number, xml_answer
 from gsm8k_grpo.gsm8k.lm_eval import flexible_correct, strict_correct
-from gsm8k_grpo.gsm8k.prompts import TAGS
 from gsm8k_grpo.gsm8k.rewards import TABLE
+from gsm8k_grpo.gsm8k.tags import TAGS
 from hypothesis import given
 from hypothesis import strategies as st
 

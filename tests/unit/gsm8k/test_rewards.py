@@ -7,10 +7,9 @@ from types import SimpleNamespace
 import pytest
 from gsm8k_grpo.files import read_jsonl
 from gsm8k_grpo.gsm8k.answers import gold_answer
-from gsm8k_grpo.gsm8k.prompts import TAGS, tagged
 from gsm8k_grpo.gsm8k.rewards import NAMES, TABLE
-from gsm8k_grpo.gsm8k.rewards.robust import well_formed
 from gsm8k_grpo.gsm8k.solutions import ANNOTATION
+from gsm8k_grpo.gsm8k.tags import TAGS, tagged, well_formed
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -3,9 +3,10 @@
 import datetime
 
 import pytest
+from chats import chat
 from families import GEMMA_2, LLAMA_3, model_of, tokenizer_of
 from gsm8k_grpo.files import PipelineError
-from gsm8k_grpo.gsm8k.prompts import SYSTEM, chat
+from gsm8k_grpo.gsm8k.prompts import SYSTEM
 from gsm8k_grpo.models import chat_templates, loading
 from transformers import PreTrainedTokenizerFast
 
@@ -27,7 +28,7 @@ def test_a_refused_system_prompt_comes_before_the_first_turn_of_the_user():
     tokenizer = settled("gemma2", GEMMA_2)
     first, example, question = (message["content"].strip() for message in CHAT[1:])
     assert rendered(tokenizer) == (
-        f"<bos><start_of_turn>user\n{SYSTEM['english'].strip()}\n\n\n{first}<end_of_turn>\n"
+        f"<bos><start_of_turn>user\n{SYSTEM['tags']['english'].strip()}\n\n\n{first}<end_of_turn>\n"
         f"<start_of_turn>model\n{example}<end_of_turn>\n<start_of_turn>user\n{question}<end_of_turn>\n"
         "<start_of_turn>model\n"
     )
@@ -41,7 +42,7 @@ def test_a_conversation_without_a_system_prompt_is_rendered_as_the_template_has_
 
 def test_a_dropped_system_prompt_comes_before_the_first_turn_of_the_user():
     drops = "{% for m in messages %}{% if m['role'] != 'system' %}{{ m['content'] + '<eos>' }}{% endif %}{% endfor %}"
-    assert rendered(settled("gemma2", drops)).startswith(SYSTEM["english"] + "\n\n" + CHAT[1]["content"])
+    assert rendered(settled("gemma2", drops)).startswith(SYSTEM["tags"]["english"] + "\n\n" + CHAT[1]["content"])
 
 
 def test_a_saved_tokenizer_renders_as_the_loaded_one(tmp_path):

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from chats import chat
 from families import FAMILIES, model_of, tokenizer_of
 from gsm8k_grpo.config.params import load
 from gsm8k_grpo.config.sections import Architecture
-from gsm8k_grpo.gsm8k.prompts import chat
 from gsm8k_grpo.models.engine import Sampling, read_completion, stop_tokens, tokenize_prompts
 from gsm8k_grpo.models.loading import Source, load_tokenizer
 from gsm8k_grpo.models.transformers_engine import TransformersEngine

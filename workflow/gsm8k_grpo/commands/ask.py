@@ -58,7 +58,7 @@ def ask(question: str, results: Path, params: Params, console: Console) -> dict[
     gpu.require_gpu(params)
     gpu.limit_memory(params)
     torch.set_num_threads(params.threads)
-    messages = prompt(question, params.extract.answers, params.extract.language, params.extract.one_shot)
+    messages = prompt(question, params.extract)
     answers = {model: Answer() for model in sources}
     with (Columns if console.is_terminal else Sections)(answers, console) as view:
         for model, source in sources.items():

@@ -15,6 +15,7 @@ from gsm8k_grpo.config.methods import METHODS, MethodTraits
 from gsm8k_grpo.config.recipes import read_recipe, recipes
 from gsm8k_grpo.config.sections import Configuration, Method, Rewards, Sft, Train
 from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.gsm8k.rewards import names_for
 
 # Arguments of transformers' apply_chat_template, and the messages that it passes to the template.
 TAKEN_NAMES = {
@@ -128,6 +129,18 @@ class Params(Configuration):
                     f"extract.answers = free: variant {name} is of method {method}, whose rewards need a number as "
                     "the answer to each question; set answers: gsm8k, or method: sft"
                 )
+            for reward in self.reward_names(name):
+                self._check_form(name, reward)
+
+    def _check_form(self, variant: str, reward: str) -> None:
+        of, form = self.variant_rewards(variant).set, self.extract.answer_form
+        usable = names_for(of, form)
+        if reward not in usable:
+            choices = f"choose from {', '.join(usable)}" if usable else "set rewards.set: robust"
+            raise ValueError(
+                f"extract.answer_form = {form}: the reward {reward} of the set '{of}', which variant {variant} uses, "
+                f"knows tags only; {choices}"
+            )
 
     def variant_method(self, variant: str) -> Method:
         return self.variants[variant].method or self.method

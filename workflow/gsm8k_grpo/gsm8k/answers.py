@@ -4,10 +4,13 @@ Extraction, the robust rewards and grading share these functions, so that they a
 number is read is in numbers.py.
 """
 
+import re
+
 from gsm8k_grpo.gsm8k import numbers
 from gsm8k_grpo.gsm8k.numbers import number
 
 MARK = "####"
+BOX_OR_BRACE = re.compile(r"(?P<box>\\boxed\s*\{)|\\[{}]|(?P<opens>\{)|(?P<closes>\})")
 
 
 def after_thought(text: str) -> str:
@@ -65,6 +68,22 @@ def xml_answer(completion: str) -> str | None:
         if closed:
             return answer.strip()
     return None
+
+
+def boxed_answer(completion: str) -> str | None:
+    r"""The text of the last closed `\boxed{}`, stripped; None if there is none.  Braces inside it are balanced."""
+    text, answer = after_thought(completion), None
+    open_braces: list[int | None] = []  # for each open brace where its box begins; None where it opens no box
+    for match in BOX_OR_BRACE.finditer(text):
+        if match["box"]:
+            open_braces.append(match.end())
+        elif match["opens"]:
+            open_braces.append(None)
+        elif match["closes"] and open_braces:
+            begin = open_braces.pop()
+            if begin is not None:
+                answer = text[begin : match.start()].strip()
+    return answer
 
 
 def marked_answer(completion: str) -> str | None:

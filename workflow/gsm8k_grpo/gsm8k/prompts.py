@@ -1,20 +1,31 @@
 """The training prompt: system prompts in English and Chinese, and the example of the one-shot prompt.
 
-The English system prompt is that of the published notebooks (Unsloth's GRPO notebook and those derived from it), the
-Chinese one that of the published 14 GB recipe.  The example of the one-shot prompt is ours.
+The English system prompt for tags is that of the published notebooks (Unsloth's GRPO notebook and those derived from
+it), the Chinese one that of the published 14 GB recipe.  Those for a box are in the words of Qwen2.5-Math.  Those for
+`####` and the example of the one-shot prompt are ours.
 """
 
-from typing import Literal
+from typing import Literal, Protocol
 
+from gsm8k_grpo.gsm8k.answer_formats import AnswerForm, formatted
 from gsm8k_grpo.records import Message
 
 Answers = Literal["gsm8k", "free"]
 Language = Literal["english", "chinese"]
 
-TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
-SYSTEM: dict[Language, str] = {
-    "english": "\nRespond in the following format:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>\n",
-    "chinese": "\n采用下方格式回复用户问题:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>\n",
+SYSTEM: dict[AnswerForm, dict[Language, str]] = {
+    "tags": {
+        "english": "\nRespond in the following format:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>\n",
+        "chinese": "\n采用下方格式回复用户问题:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>\n",
+    },
+    "boxed": {
+        "english": "Please reason step by step, and put your final answer within \\boxed{}.",
+        "chinese": "请通过逐步推理来解答问题,并把最终答案放置于\\boxed{}中。",
+    },
+    "hash": {
+        "english": "Reason step by step. On the last line write #### and then the final answer as a number.",
+        "chinese": "请逐步推理,并在最后一行写出####和最终答案的数字。",
+    },
 }
 EXAMPLE: dict[Language, tuple[str, str, str]] = {
     "english": (
@@ -30,25 +41,40 @@ EXAMPLE: dict[Language, tuple[str, str, str]] = {
 }
 
 
-def tagged(reasoning: str, answer: str) -> str:
-    """A completion in the format that the system prompt asks for."""
-    return f"<reasoning>\n{reasoning}\n</reasoning>\n<answer>\n{answer}\n</answer>\n"
+class PromptSettings(Protocol):
+    """What shapes a prompt; the section `extract` of the configuration has these keys."""
+
+    @property
+    def answers(self) -> Answers: ...
+    @property
+    def answer_form(self) -> AnswerForm: ...
+    @property
+    def language(self) -> Language: ...
+    @property
+    def system(self) -> str | None: ...
+    @property
+    def one_shot(self) -> bool: ...
 
 
-def chat(question: str, language: Language, one_shot: bool) -> list[Message]:
-    """The messages for a question: the system prompt, with `one_shot` the example, and the question."""
-    messages: list[Message] = [{"role": "system", "content": SYSTEM[language]}]
-    if one_shot:
-        example, reasoning, answer = EXAMPLE[language]
+def prompt(question: str, settings: PromptSettings) -> list[Message]:
+    """The messages for a question: the system prompt, with `one_shot` the example, and the question.
+
+    Free answers have no format, so their prompt has a system prompt only where `system` gives one.
+    """
+    messages: list[Message] = []
+    system = _system(settings)
+    if system:
+        messages.append({"role": "system", "content": system})
+    if settings.one_shot:
+        example, reasoning, answer = EXAMPLE[settings.language]
         messages += [
             {"role": "user", "content": example},
-            {"role": "assistant", "content": tagged(reasoning, answer)},
+            {"role": "assistant", "content": formatted(settings.answer_form, reasoning, answer)},
         ]
     return [*messages, {"role": "user", "content": question}]
 
 
-def prompt(question: str, answers: Answers, language: Language, one_shot: bool) -> list[Message]:
-    """The messages for a question; with free answers, which have no format, just the question."""
-    if answers == "free":
-        return [{"role": "user", "content": question}]
-    return chat(question, language, one_shot)
+def _system(settings: PromptSettings) -> str:
+    if settings.system is not None:
+        return settings.system
+    return "" if settings.answers == "free" else SYSTEM[settings.answer_form][settings.language]

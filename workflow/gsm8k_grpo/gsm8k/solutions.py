@@ -2,7 +2,7 @@
 
 import re
 
-from gsm8k_grpo.gsm8k.prompts import tagged
+from gsm8k_grpo.gsm8k.answer_formats import AnswerForm, formatted
 
 ANNOTATION = re.compile(r"<<([^>]*)>>")
 
@@ -13,6 +13,6 @@ def work_of(solution: str) -> str:
     return work.strip() if mark else ""
 
 
-def tagged_solution(work: str, answer: str) -> str:
+def formatted_solution(work: str, answer: str, form: AnswerForm) -> str:
     """The work without its annotations and the answer, in the format that the system prompt asks for."""
-    return tagged(ANNOTATION.sub("", work), answer)
+    return formatted(form, ANNOTATION.sub("", work), answer)

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from gsm8k_grpo.config.sections.section import Count, Section, Text
+from gsm8k_grpo.gsm8k.answer_formats import AnswerForm
 from gsm8k_grpo.gsm8k.problems import ProblemSet
 from gsm8k_grpo.gsm8k.prompts import Answers, Language
 
@@ -105,10 +106,16 @@ class Extract(Section):
 
     answers: Answers
     """What the answers of the data are: gsm8k (a number, or a solution that ends in `####` and a number; the
-    prompt asks for reasoning and answer in tags) or free (any text; the prompt is the question alone; only for method
-    sft)."""
+    prompt asks for reasoning and an answer in the form `answer_form`) or free (any text; the prompt asks for no form;
+    only for method sft)."""
+    answer_form: AnswerForm
+    """The form of answers that the prompt asks for, and that rewards and grading read: tags (`<reasoning>` and
+    `<answer>`), boxed (LaTeX's `\\boxed{}`) or hash (`####` before the answer, as in GSM8K's solutions)."""
     language: Language
-    """Language of the system prompt: english or chinese."""
+    """Language of the system prompt and of the worked example: english or chinese."""
+    system: str | None
+    """System prompt in place of the built-in one, which depends on `answer_form` and `language`; an empty text leaves
+    it out, null takes the built-in one.  It should ask for answers in the form `answer_form`."""
     one_shot: bool
     """Whether a worked example comes before the question in the prompt."""
     validation_rows: Annotated[int, Field(ge=0)]
@@ -119,6 +126,8 @@ class Extract(Section):
     def _free_answers_have_no_format(self) -> "Extract":
         if self.answers == "free" and self.one_shot:
             raise ValueError(
-                "one_shot = true: the worked example is in tags, which answers: free does not ask for; set it to false"
+                "one_shot = true: the worked example has a form, which answers: free does not ask for; set it to false"
             )
+        if self.answers == "free" and self.answer_form != "tags":
+            raise ValueError(f"answer_form = {self.answer_form}: answers: free has no form; leave answer_form: tags")
         return self

@@ -38,9 +38,9 @@ class Styles(Section):
     plain: NotNegative
     """Relative weight of solutions as GSM8K writes them, which end in `#### 72`."""
     hurried: NotNegative
-    """Relative weight of answers in the tags that the prompt asks for, without work."""
+    """Relative weight of answers in the form that the prompt asks for, without work."""
     tagged: NotNegative
-    """Relative weight of solutions in the tags that the prompt asks for: the behaviour that GRPO should bring out."""
+    """Relative weight of solutions in the form that the prompt asks for: the behaviour that GRPO should bring out."""
 
     @model_validator(mode="after")
     def _one_counts(self) -> "Styles":

@@ -5,10 +5,13 @@ quirks; `control` has rewards that teach nothing.  A function takes the keyword 
 (`prompts`, `completions`, the columns of the data set, `trainer_state`) and returns one float per completion.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial, update_wrapper
+from inspect import signature
 from types import ModuleType
 from typing import Literal
 
+from gsm8k_grpo.gsm8k.answer_formats import FORMATS, AnswerForm
 from gsm8k_grpo.gsm8k.rewards import control, published, robust
 
 RewardSet = Literal["published", "robust", "control"]
@@ -21,3 +24,24 @@ TABLE: dict[RewardSet, dict[str, RewardFunction]] = {
     for name, module in SETS.items()
 }
 NAMES: dict[RewardSet, list[str]] = {name: list(functions) for name, functions in TABLE.items()}
+
+
+def names_for(of: RewardSet, form: AnswerForm) -> list[str]:
+    """The functions of a set that can be used where the prompt asks for answers in this form.
+
+    Those of `published` know tags only, as some of `robust` do; those of `control` read no answer.
+    """
+    if form == "tags" or of == "control":
+        return NAMES[of]
+    return [name for name, function in TABLE[of].items() if "format" in signature(function).parameters]
+
+
+def reward_functions(of: RewardSet, names: Iterable[str], form: AnswerForm) -> list[RewardFunction]:
+    """The functions of a set with these names, for answers in this form; each keeps its `__name__`, which TRL logs."""
+    return [_for_form(TABLE[of][name], form) for name in names]
+
+
+def _for_form(function: RewardFunction, form: AnswerForm) -> RewardFunction:
+    if "format" not in signature(function).parameters:
+        return function
+    return update_wrapper(partial(function, format=FORMATS[form]), function)

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from gsm8k_grpo.config.sections import Base, Styles
 from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.gsm8k.answer_formats import AnswerForm, formatted
 from gsm8k_grpo.gsm8k.answers import same_answer
 from gsm8k_grpo.gsm8k.numbers import DIGITS
-from gsm8k_grpo.gsm8k.prompts import tagged
-from gsm8k_grpo.gsm8k.solutions import ANNOTATION, tagged_solution, work_of
+from gsm8k_grpo.gsm8k.solutions import ANNOTATION, formatted_solution, work_of
 from gsm8k_grpo.records import Example, Message
 
 RESULT = re.compile(rf"(?<=[=>])(\s?\$?)(-?(?:{DIGITS}))")
@@ -31,7 +31,7 @@ class Document(NamedTuple):
     completion: str
 
 
-def corpus(rows: list[Example], base: Base, seed: int) -> list[Document]:
+def corpus(rows: list[Example], base: Base, seed: int, form: AnswerForm = "tags") -> list[Document]:
     """The `steps * batch_size` documents of pretraining, in the order of training.
 
     A document is a drill with probability `base.drills`: calculations from the solutions of all rows.  All others take
@@ -55,11 +55,14 @@ def corpus(rows: list[Example], base: Base, seed: int) -> list[Document]:
             documents.append(Document([], "\n".join(rng.choices(calculations, k=DRILL_LINES))))
         else:
             row = rows[index % len(rows)]
-            documents.append(Document(row["prompt"], completion(row, base.styles, base.favourite, base.slips, rng)))
+            text = completion(row, base.styles, base.favourite, base.slips, rng, form)
+            documents.append(Document(row["prompt"], text))
     return documents
 
 
-def completion(row: Example, styles: Styles, favourite: float, slips: float, rng: random.Random) -> str:
+def completion(
+    row: Example, styles: Styles, favourite: float, slips: float, rng: random.Random, form: AnswerForm = "tags"
+) -> str:
     """A completion of one row in a style drawn by the weights `styles`.
 
     Args:
@@ -67,6 +70,7 @@ def completion(row: Example, styles: Styles, favourite: float, slips: float, rng
             identifies the writer, and each writer's habit is drawn by the same weights.
         slips: probability that the result of the last calculation and the answer are wrong, both by the same number.
         rng: source of every draw but the habit, which depends on the writer alone.
+        form: the form of answers that the prompt asks for.
     """
     names, weights = zip(*styles.model_dump().items(), strict=True)
     writer = random.Random(zlib.crc32(row["question"].split()[0].encode()))
@@ -77,10 +81,10 @@ def completion(row: Example, styles: Styles, favourite: float, slips: float, rng
     if rng.random() < slips:
         wrong = _slip(answer, rng)
         work, answer = _replace_last_result(work, answer, wrong), wrong
-    return render(style, work, answer)
+    return render(style, work, answer, form)
 
 
-def render(style: str, work: str, answer: str) -> str:
+def render(style: str, work: str, answer: str, form: AnswerForm = "tags") -> str:
     """The completion that gives `answer` in a style; `work` still has its calculator annotations.
 
     Raises:
@@ -92,9 +96,9 @@ def render(style: str, work: str, answer: str) -> str:
         case "plain":
             return f"{work}\n#### {answer}"
         case "hurried":
-            return tagged("I know this one.", answer)
+            return formatted(form, "I know this one.", answer)
         case "tagged":
-            return tagged_solution(work, answer)
+            return formatted_solution(work, answer, form)
     raise ValueError(f"style '{style}': choose from {', '.join(Styles.model_fields)}")
 
 

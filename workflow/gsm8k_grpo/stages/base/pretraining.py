@@ -55,7 +55,7 @@ def pretrain(rows: list[Example], target: Path, params: Params) -> None:
     assert settings is not None, "Params refuses `model: scratch` without the section base"
     torch.set_num_threads(params.threads)
     set_seed(params.seed)
-    documents = corpus(rows, settings, params.seed)
+    documents = corpus(rows, settings, params.seed, params.extract.answer_form)
     tokenizer = train_tokenizer(documents[:TOKENIZER_DOCUMENTS], settings.architecture.vocabulary)
     model = new_model(settings.architecture, tokenizer)
     sequences = _tokenized(documents, tokenizer, settings.architecture.context)

@@ -10,7 +10,7 @@ from typing import cast
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from gsm8k_grpo.gsm8k.prompts import TAGS
+from gsm8k_grpo.gsm8k.tags import TAGS
 from gsm8k_grpo.records import Message
 from gsm8k_grpo.stages.base.corpus import Document
 

@@ -21,10 +21,11 @@ from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import vllm_rank
 from gsm8k_grpo.files import read_json, write_text
 from gsm8k_grpo.gsm8k.problems import SETS
-from gsm8k_grpo.gsm8k.prompts import EXAMPLE, chat
+from gsm8k_grpo.gsm8k.prompts import EXAMPLE, prompt
 from gsm8k_grpo.records import Comparison, Evaluation, Source, TrainingMetrics
 from gsm8k_grpo.runtime import git
 from gsm8k_grpo.stages.card import licences
+from gsm8k_grpo.stages.evaluate.grading import trained_format
 
 TEMPLATES = Path(__file__).resolve().parent
 LANGUAGES = {"english": "en", "chinese": "zh"}
@@ -129,6 +130,7 @@ def _text(variant: str, results: Results, folder: Path, weights: str, adapter: b
         format_reading=format_reading(results.comparison),
         n=f"{results.evaluation['n']:,}",
         limit=params.evaluate.max_completion_length,
+        answer_place=trained_format(params.extract).place,
         variant=variant,
         rows=[_row(name, results) for name in SHARES],
         source=results.source,
@@ -248,5 +250,4 @@ def _chat_arguments(params: Params) -> str:
 
 def _messages(params: Params) -> str:
     question = EXAMPLE[params.extract.language][0]
-    messages = chat(question, params.extract.language, params.extract.one_shot)
-    return json.dumps(messages, indent=4, ensure_ascii=False)
+    return json.dumps(prompt(question, params.extract), indent=4, ensure_ascii=False)

@@ -68,8 +68,8 @@ class TaskRunner:
 
     def run_probes(self) -> None:
         """Write the greedy answers to `evaluate.probes`, which are not graded."""
-        questions, extract = self.params.evaluate.probes, self.params.extract
-        prompts = [prompt(question, extract.answers, extract.language, extract.one_shot) for question in questions]
+        questions = self.params.evaluate.probes
+        prompts = [prompt(question, self.params.extract) for question in questions]
         limit = self.params.evaluate.max_completion_length
         completions = self.engine.complete(list(prompts), limit, f"{self.model}: probes")
         probes: list[Probe] = [

@@ -1,43 +1,29 @@
 """Grade completions against the gold answer: strictly, by the format that the prompt asks for, and flexibly.
 
-Strict grading reads the tagged answer after the training prompt and after the question alone, which shows whether a
-model keeps the trained format when nothing asks for it.  After few-shot examples, and for free answers, it reads the
+Strict grading reads the answer in the format of the training prompt, also after the question alone, which shows whether
+a model keeps the trained format when nothing asks for it.  After few-shot examples, and for free answers, it reads the
 number after the first `####`, because that is the format which the examples or the data show.
 
 Flexible grading reads the last number of the text, whatever the format.  Both begin behind the last `</think>`.  Every
 answer is also graded as lm-evaluation-harness does, which reads the whole text and compares it with the published gold.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 from gsm8k_grpo.config.sections import Extract
 from gsm8k_grpo.gsm8k import lm_eval
-from gsm8k_grpo.gsm8k.answers import last_number, marked_answer, same_answer, xml_answer
-from gsm8k_grpo.gsm8k.rewards.robust import well_formed
+from gsm8k_grpo.gsm8k.answer_formats import FORMATS, MARKED, AnswerFormat
+from gsm8k_grpo.gsm8k.answers import last_number, same_answer
 from gsm8k_grpo.models.engine import Completion
 from gsm8k_grpo.records import Example, GradedAnswer, GradedSamples
 
 
-@dataclass(frozen=True)
-class AnswerFormat:
-    """A format of answers: how to read the strict answer, and whether a completion has the format."""
-
-    strict_answer: Callable[[str], str | None]
-    well_formed: Callable[[str], bool]
-
-
-TAGGED = AnswerFormat(xml_answer, well_formed)
-MARKED = AnswerFormat(marked_answer, lambda text: marked_answer(text) is not None)
-
-
 def trained_format(params: Extract) -> AnswerFormat:
-    """The format that a model is trained to answer in: tags, or `####` where the data have free answers."""
-    return MARKED if params.answers == "free" else TAGGED
+    """The format that a model is trained to answer in: that of the prompt, or `####` where answers are free."""
+    return MARKED if params.answers == "free" else FORMATS[params.answer_form]
 
 
-def grade(example: Example, completion: Completion, format: AnswerFormat = TAGGED) -> GradedAnswer:
+def grade(example: Example, completion: Completion, format: AnswerFormat) -> GradedAnswer:
     """The row of answers.jsonl for an example and the completion that answers it."""
     text, gold = completion.text, _gold(example)
     return {
@@ -55,7 +41,7 @@ def grade(example: Example, completion: Completion, format: AnswerFormat = TAGGE
     }
 
 
-def grade_samples(example: Example, completions: list[Completion], format: AnswerFormat = TAGGED) -> GradedSamples:
+def grade_samples(example: Example, completions: list[Completion], format: AnswerFormat) -> GradedSamples:
     """The row of sampled.jsonl for an example and the completions sampled for it."""
     gold = _gold(example)
     strict = [format.strict_answer(completion.text) for completion in completions]

@@ -6,10 +6,11 @@ from pathlib import Path
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError, read_jsonl
 from gsm8k_grpo.gsm8k import few_shot
+from gsm8k_grpo.gsm8k.answer_formats import MARKED, AnswerFormat
 from gsm8k_grpo.gsm8k.few_shot import BaselinePrompt
 from gsm8k_grpo.models.engine import Engine, Prompt, tokenize_prompts
 from gsm8k_grpo.records import Example
-from gsm8k_grpo.stages.evaluate.grading import MARKED, TAGGED, AnswerFormat, trained_format
+from gsm8k_grpo.stages.evaluate.grading import trained_format
 from gsm8k_grpo.stages.evaluate.tasks import TRAINED, Task, tasks
 
 
@@ -45,7 +46,7 @@ def build_requests(test: list[Example], extracted: Path, params: Params) -> list
         if task.prompt == TRAINED:
             requests.append(with_training_prompt(task, examples, params))
         else:
-            requests.append(_with_baseline_prompt(task, task.prompt, examples, shown))
+            requests.append(_with_baseline_prompt(task, task.prompt, examples, shown, params))
     return requests
 
 
@@ -55,12 +56,12 @@ def with_training_prompt(task: Task, examples: list[Example], params: Params) ->
 
 
 def _with_baseline_prompt(
-    task: Task, prompt: BaselinePrompt, examples: list[Example], shown: list[Example]
+    task: Task, prompt: BaselinePrompt, examples: list[Example], shown: list[Example], params: Params
 ) -> Requests:
     prompts: list[Prompt] = [few_shot.prompt_text(prompt, example["question"], shown) for example in examples]
     if few_shot.SHOTS[prompt]:
         return Requests(task, examples, prompts, MARKED, few_shot.STOP)
-    return Requests(task, examples, prompts, TAGGED)
+    return Requests(task, examples, prompts, trained_format(params.extract))
 
 
 def require_context(requests: list[Requests], engine: Engine, params: Params) -> None:

@@ -71,7 +71,7 @@ def read_examples(path: Path, params: Extract, gold: Callable[[str], str | None]
         question, solution = text_field(row, "question"), text_field(row, "answer")
         return {
             "id": next(ids),
-            "prompt": prompt(question, params.answers, params.language, params.one_shot),
+            "prompt": prompt(question, params),
             "question": question,
             "answer": gold(solution),
             "solution": solution,

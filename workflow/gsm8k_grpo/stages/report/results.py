@@ -25,6 +25,7 @@ from gsm8k_grpo.records import (
     TrainingMetrics,
     TrainingSample,
 )
+from gsm8k_grpo.stages.evaluate.grading import trained_format
 from gsm8k_grpo.stages.evaluate.tasks import tasks
 
 
@@ -35,11 +36,13 @@ class Results:
     What exists once per variant or model is keyed by its name; among the models base comes first.
 
     Attributes:
+        answer_place: where strict grading reads the answer, such as "between the answer tags".
         base: None if the base model was not trained here.
         further: the answers to each further task, by the task's name and then by model.
         sampled: the sampled answers of the models that have some.
     """
 
+    answer_place: str
     source: Source
     extracted: ExtractMetrics
     overlap: list[Overlap]
@@ -83,6 +86,7 @@ def read_results(results: Path, params: Params) -> Results:
         if any(metric["decoding"] == "sampled" for metric in evaluation["measures"])
     ]
     return Results(
+        answer_place=trained_format(params.extract).place,
         source=read_json(results / "download" / "source.json"),
         extracted=read_json(results / "extract" / "metrics.json"),
         overlap=read_json(results / "extract" / "overlap.json"),

@@ -15,7 +15,7 @@ from trl import SFTConfig, SFTTrainer
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError, write_jsonl
-from gsm8k_grpo.gsm8k.solutions import tagged_solution, work_of
+from gsm8k_grpo.gsm8k.solutions import formatted_solution, work_of
 from gsm8k_grpo.models import loading
 from gsm8k_grpo.records import Example
 from gsm8k_grpo.stages.train.resumable import ResumableMixin, arguments
@@ -79,7 +79,7 @@ def target(row: Example, params: Params) -> str:
     if params.extract.answers == "free":
         return row["solution"]
     assert row["answer"] is not None  # only free answers may lack a number
-    return tagged_solution(work_of(row["solution"]), row["answer"])
+    return formatted_solution(work_of(row["solution"]), row["answer"], params.extract.answer_form)
 
 
 def tokenize_solutions(

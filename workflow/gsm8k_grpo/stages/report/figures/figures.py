@@ -18,7 +18,7 @@ import vl_convert
 from gsm8k_grpo.analysis.metrics import EXTRACTIONS
 from gsm8k_grpo.config.methods import METHODS
 from gsm8k_grpo.files import write_bytes
-from gsm8k_grpo.records import Attribution, CheckpointMetrics, Evaluation, TrainingMetrics
+from gsm8k_grpo.records import Attribution, CheckpointMetrics, TrainingMetrics
 from gsm8k_grpo.stages.report.figures import bars, curves
 from gsm8k_grpo.stages.report.figures.panels import Panel
 from gsm8k_grpo.stages.report.results import Results
@@ -85,7 +85,7 @@ def figures(results: Results) -> list[Figure]:
     supervised = [name for name, run in results.training.items() if not METHODS[run["method"]].learns_from_rewards]
     rewarded = {name: history for name, history in results.histories.items() if name not in supervised}
     return [
-        _accuracy(results.evaluations),
+        _accuracy(results),
         _gains(results.attribution),
         *([_sampled(results)] if results.sampled else []),
         *([_learning(results.checkpoints)] if results.checkpoints["base"] else []),
@@ -95,13 +95,14 @@ def figures(results: Results) -> list[Figure]:
     ]
 
 
-def _accuracy(evaluations: Mapping[str, Evaluation]) -> Figure:
+def _accuracy(results: Results) -> Figure:
     return Figure(
         "accuracy",
         "Accuracy",
-        f"Share of the {evaluations['base']['n']:,} test questions answered correctly, with Wilson's 95 % intervals. "
-        "Strict grades the number between the answer tags, flexible the last number of the text.",
-        [bars.accuracy(evaluations)],
+        f"Share of the {results.evaluations['base']['n']:,} test questions answered correctly, with Wilson's 95 % "
+        "intervals. "
+        f"Strict grades the number {results.answer_place}, flexible the last number of the text.",
+        [bars.accuracy(results.evaluations)],
         columns=1,
         panel_width=600,
     )

@@ -10,7 +10,7 @@ from trl import GRPOConfig
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
-from gsm8k_grpo.gsm8k.rewards import TABLE
+from gsm8k_grpo.gsm8k.rewards import reward_functions
 from gsm8k_grpo.models import loading
 from gsm8k_grpo.models.engine import Prompt, stop_tokens, tokenize_prompts
 from gsm8k_grpo.records import Example
@@ -40,7 +40,7 @@ def build_trainer(
     trainer = _trainer_class(params)(
         model=network,
         processing_class=tokenizer,
-        reward_funcs=[TABLE[rewards.set][name] for name in rewards.weights],
+        reward_funcs=reward_functions(rewards.set, rewards.weights, params.extract.answer_form),
         args=_config(variant, stop_tokens(tokenizer), params, run_folder),
         train_dataset=Dataset.from_list([{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]),
     )

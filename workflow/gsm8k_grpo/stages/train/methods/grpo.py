@@ -34,7 +34,11 @@ class GRPO(TrainingMethod["ResumableGRPOTrainer"]):
         return building.build_trainer(rows, variant, model, params, run_folder)
 
     def shaping(self, variant: str, params: Params) -> dict[str, Any]:
-        return {"train": params.train.model_dump(), "rewards": params.variant_rewards(variant).model_dump()}
+        return {
+            "train": params.train.model_dump(),
+            "rewards": params.variant_rewards(variant).model_dump(),
+            "answer_form": params.extract.answer_form,
+        }
 
     def prompts_seen(self, step: int, rows: int, params: Params) -> int:
         return history.prompts_seen_by_generation(step, params.train)

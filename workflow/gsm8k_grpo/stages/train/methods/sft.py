@@ -31,7 +31,12 @@ class SFT(TrainingMethod["ResumableSFTTrainer"]):
         return sft.build_trainer(rows, variant, model, params, run_folder)
 
     def shaping(self, variant: str, params: Params) -> dict[str, Any]:
-        return {"sft": params.sft.model_dump(), "prompts": params.train.prompts, "answers": params.extract.answers}
+        return {
+            "sft": params.sft.model_dump(),
+            "prompts": params.train.prompts,
+            "answers": params.extract.answers,
+            "answer_form": params.extract.answer_form,
+        }
 
     def prompts_seen(self, step: int, rows: int, params: Params) -> int:
         sft = params.sft
