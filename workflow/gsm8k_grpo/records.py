@@ -71,7 +71,8 @@ class Example(TypedDict):
     """The messages of the training prompt."""
     question: str
     answer: str | None
-    """The gold number in normal form.  None only in the train split, for a free answer without a number."""
+    """The gold number in normal form.  None for a free answer without a number, in the train split only, and for a
+    formula in a further set that compares formulas."""
     solution: str
     """The answer as published."""
 
@@ -221,6 +222,11 @@ class GradedAnswer(TypedDict):
     truncated: bool
     """The completion was cut off by the token limit."""
     completion_tokens: int
+    math_verify_strict: NotRequired[bool]
+    """In sets that compare formulas: the answer in the format that the prompt asks for equals the gold formula.  Where
+    the gold answer is no number, this is also `strict_correct`."""
+    math_verify_flexible: NotRequired[bool]
+    """Likewise for the formula that math-verify finds in the whole text, and `flexible_correct`."""
 
 
 class GradedSamples(TypedDict):

@@ -2,10 +2,11 @@
 
 import pytest
 from gsm8k_grpo.gsm8k.answer_formats import FORMATS, MARKED
-from gsm8k_grpo.gsm8k.answers import set_answer
+from gsm8k_grpo.gsm8k.answers import number, set_answer
+from gsm8k_grpo.gsm8k.formulas import published_formula
 from gsm8k_grpo.gsm8k.tags import tagged
 from gsm8k_grpo.models.engine import Completion
-from gsm8k_grpo.stages.evaluate.grading import grade
+from gsm8k_grpo.stages.evaluate.grading import grade, grade_formula
 
 GRADES = ("strict_correct", "flexible_correct", "format_ok", "harness_strict", "harness_flexible")
 
@@ -41,3 +42,28 @@ def test_grading_begins_behind_the_thought_and_the_harness_reads_it_too():
 @pytest.mark.parametrize("text", [" " + tagged("a", "7"), tagged("a", "7").replace("\n<answer>", "\n \n<answer>")])
 def test_spaces_and_blank_lines_are_no_fault_of_format(text):
     assert grades(text, "#### 7") == (True, True, True, False, True)
+
+
+def formula_grades(text, solution):
+    answer = number(published_formula(solution))
+    example = {"id": "own-0", "prompt": [], "question": "?", "answer": answer, "solution": solution}
+    row = grade_formula(example, Completion(text, 9, False), FORMATS["boxed"])
+    return tuple(
+        row[name] for name in ("strict_correct", "flexible_correct", "math_verify_strict", "math_verify_flexible")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "solution", "expected"),
+    [
+        (r"So \boxed{\pi/2}.", r"\frac{\pi}{2}", (True, True, True, True)),
+        (r"So $\pi/2$.", r"\frac{\pi}{2}", (False, True, False, True)),
+        (r"So \boxed{\pi}.", r"\frac{\pi}{2}", (False, False, False, False)),
+        (r"So \boxed{7}.", "7", (True, True, True, True)),
+        (r"So \boxed{14/2}.", r"Adding gives \boxed{7}.", (True, True, True, True)),
+        (r"So \boxed{2\pi/2\pi + 6}.", "7", (False, False, True, True)),
+        (r"<think>\boxed{\pi}</think> \boxed{2\pi}", r"2\pi", (True, True, True, True)),
+    ],
+)
+def test_formulas_are_compared_by_math_verify_and_numbers_also_as_numbers(text, solution, expected):
+    assert formula_grades(text, solution) == expected

@@ -20,6 +20,9 @@ MEAN_LENGTH = "mean_completion_tokens"
 GREEDY_METRICS = (*GREEDY_SHARES, MEAN_LENGTH)
 """All metrics of greedy answers, in the order of `measures` in metrics.json."""
 
+FORMULA_METRICS = (*ACCURACIES, "format_rate", "truncation_rate", MEAN_LENGTH)
+"""The same where answers are compared as formulas, which lm-evaluation-harness's task gsm8k does not do."""
+
 Extraction = Literal["strict", "flexible"]
 EXTRACTIONS: tuple[Extraction, ...] = get_args(Extraction)
 """The two ways to extract an answer that sampled answers are graded by."""

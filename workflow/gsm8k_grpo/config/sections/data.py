@@ -1,6 +1,6 @@
 """Sections of the data: where the problems come from, and how prompts and answers are made of them."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -8,6 +8,8 @@ from gsm8k_grpo.config.sections.section import Count, Section, Text
 from gsm8k_grpo.gsm8k.answer_formats import AnswerForm
 from gsm8k_grpo.gsm8k.problems import ProblemSet
 from gsm8k_grpo.gsm8k.prompts import Answers, Language
+
+AnswerComparison = Literal["number", "math_verify"]
 
 
 class Hub(Section):
@@ -66,6 +68,9 @@ class QuestionSet(Section):
     """Column of the file `path` with the answer: a number, or a solution that ends in `####` and a number."""
     generated: GeneratedSet | None = None
     """Generated problems.  Set exactly one of `hub`, `path` and `generated`."""
+    comparison: AnswerComparison = "number"
+    """How answers are compared with the gold answer: number, or math_verify (as formulas, by the library math-verify;
+    the figures of the questions whose answer is a number stand beside it)."""
     only_numbers: bool = False
     """Whether to leave out, and count, questions whose answer is not a number.  If false, such an answer is an
     error."""
@@ -75,6 +80,10 @@ class QuestionSet(Section):
         origins = [name for name in ("hub", "path", "generated") if getattr(self, name) is not None]
         if len(origins) != 1:
             raise ValueError(f"hub, path, generated: {len(origins)} of them are set; set exactly one")
+        if self.only_numbers and self.comparison == "math_verify":
+            raise ValueError(
+                "only_numbers = true: comparison: math_verify also takes other answers; set one of the two"
+            )
         return self
 
 

@@ -4,8 +4,10 @@ One engine serves all tasks of a model, because starting it takes longer than a 
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from gsm8k_grpo.analysis.metrics import FORMULA_METRICS, GREEDY_METRICS
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import write_jsonl
 from gsm8k_grpo.gsm8k.prompts import prompt
@@ -13,9 +15,18 @@ from gsm8k_grpo.models.engine import Engine, Sampling
 from gsm8k_grpo.models.loading import Source
 from gsm8k_grpo.models.transformers_engine import TransformersEngine
 from gsm8k_grpo.models.vllm_engine import VllmEngine
-from gsm8k_grpo.records import GradedAnswer, GradedSamples, GreedySummary, Probe, TaskInfo, TaskMetric, TaskTiming
-from gsm8k_grpo.stages.evaluate.grading import grade, grade_samples
-from gsm8k_grpo.stages.evaluate.metrics import greedy_metrics, sampled_metrics, summarise
+from gsm8k_grpo.records import (
+    Example,
+    GradedAnswer,
+    GradedSamples,
+    GreedySummary,
+    Probe,
+    TaskInfo,
+    TaskMetric,
+    TaskTiming,
+)
+from gsm8k_grpo.stages.evaluate.grading import grade, grade_formula, grade_samples
+from gsm8k_grpo.stages.evaluate.metrics import by_formula, greedy_metrics, sampled_metrics, summarise
 from gsm8k_grpo.stages.evaluate.requests import Requests
 
 
@@ -31,8 +42,9 @@ def answer(requests: Requests, engine: Engine, params: Params, model: str) -> tu
         requests.prompts, params.evaluate.max_completion_length, f"{model}: {requests.task.name}", requests.stop
     )
     seconds = time.perf_counter() - began
+    judge = grade_formula if requests.comparison == "math_verify" else grade
     graded = [
-        grade(example, completion, requests.format)
+        judge(example, completion, requests.format)
         for example, completion in zip(requests.examples, completions, strict=True)
     ]
     return graded, seconds
@@ -57,8 +69,20 @@ class TaskRunner:
         write_jsonl(self.target / requests.task.file, answers)
         info = requests.task.info("greedy")
         self.timing.append(_timing(info, seconds, [row["completion_tokens"] for row in answers]))
+        if requests.comparison == "math_verify":
+            return self._measure_formulas(info, requests.examples, answers)
+        return self._measure(info, answers, GREEDY_METRICS)
+
+    def _measure_formulas(self, info: TaskInfo, examples: list[Example], answers: list[GradedAnswer]) -> GreedySummary:
+        """Add the metrics of the questions whose answer is a number, and those of all questions by math-verify."""
+        numbers = [row for row, example in zip(answers, examples, strict=True) if example["answer"] is not None]
+        if numbers:
+            self._measure(info, numbers, GREEDY_METRICS)
+        return self._measure({**info, "set": f"{info['set']}, math-verify"}, by_formula(answers), FORMULA_METRICS)
+
+    def _measure(self, info: TaskInfo, answers: list[GradedAnswer], names: Sequence[str]) -> GreedySummary:
         summary = summarise(answers, self.params.compare.resamples, self.params.seed)
-        self.metrics += [{**info, **metric} for metric in greedy_metrics(summary, len(answers))]
+        self.metrics += [{**info, **metric} for metric in greedy_metrics(summary, len(answers), names)]
         return summary
 
     def run_sampled(self, requests: Requests) -> None:

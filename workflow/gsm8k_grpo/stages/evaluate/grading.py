@@ -6,12 +6,14 @@ number after the first `####`, because that is the format which the examples or 
 
 Flexible grading reads the last number of the text, whatever the format.  Both begin behind the last `</think>`.  Every
 answer is also graded as lm-evaluation-harness does, which reads the whole text and compares it with the published gold.
+
+In sets with `comparison: math_verify` the library math-verify compares the same two readings as formulas.
 """
 
 from typing import cast
 
 from gsm8k_grpo.config.sections import Extract
-from gsm8k_grpo.gsm8k import lm_eval
+from gsm8k_grpo.gsm8k import formulas, lm_eval
 from gsm8k_grpo.gsm8k.answer_formats import FORMATS, MARKED, AnswerFormat
 from gsm8k_grpo.gsm8k.answers import last_number, same_answer
 from gsm8k_grpo.models.engine import Completion
@@ -25,7 +27,7 @@ def trained_format(params: Extract) -> AnswerFormat:
 
 def grade(example: Example, completion: Completion, format: AnswerFormat) -> GradedAnswer:
     """The row of answers.jsonl for an example and the completion that answers it."""
-    text, gold = completion.text, _gold(example)
+    text, gold = completion.text, example["answer"] or ""
     return {
         "id": example["id"],
         "question": example["question"],
@@ -41,9 +43,20 @@ def grade(example: Example, completion: Completion, format: AnswerFormat) -> Gra
     }
 
 
+def grade_formula(example: Example, completion: Completion, format: AnswerFormat) -> GradedAnswer:
+    """`grade`, and how math-verify compares the answer with the gold formula, also where that is no number."""
+    row, gold = grade(example, completion, format), formulas.published_formula(example["solution"])
+    strict = formulas.same_formula(format.strict_answer(completion.text), gold)
+    flexible = formulas.ends_in_formula(completion.text, gold)
+    row |= {"math_verify_strict": strict, "math_verify_flexible": flexible}
+    if example["answer"] is None:
+        row |= {"gold": gold, "strict_correct": strict, "flexible_correct": flexible}
+    return row
+
+
 def grade_samples(example: Example, completions: list[Completion], format: AnswerFormat) -> GradedSamples:
     """The row of sampled.jsonl for an example and the completions sampled for it."""
-    gold = _gold(example)
+    gold = cast(str, example["answer"])  # of the test split, of which extract keeps only examples with a number
     strict = [format.strict_answer(completion.text) for completion in completions]
     flexible = [last_number(completion.text) for completion in completions]
     return {
@@ -56,8 +69,3 @@ def grade_samples(example: Example, completions: list[Completion], format: Answe
         "flexible_correct": [same_answer(answer, gold) for answer in flexible],
         "completion_tokens": [completion.tokens for completion in completions],
     }
-
-
-def _gold(example: Example) -> str:
-    """The gold number: outside the train split the stage `extract` keeps only examples that have one."""
-    return cast(str, example["answer"])

@@ -22,7 +22,6 @@ from scipy.stats import hypergeom
 from gsm8k_grpo.analysis.metrics import (
     CURVE_SHARES,
     EXTRACTIONS,
-    GREEDY_METRICS,
     GREEDY_SHARES,
     Extraction,
     metric_interval,
@@ -69,11 +68,19 @@ def curve_point(step: int, prompts_seen: int, answers: Sequence[GradedAnswer]) -
     return cast(CheckpointMetrics, point)
 
 
-def greedy_metrics(summary: GreedySummary, n: int) -> list[MetricValue]:
-    """One row per metric of n greedy answers, from their summary."""
+def by_formula(answers: Sequence[GradedAnswer]) -> list[GradedAnswer]:
+    """The answers of a set that compares formulas, with math-verify's grades as the strict and the flexible one."""
+    return [
+        {**row, "strict_correct": row["math_verify_strict"], "flexible_correct": row["math_verify_flexible"]}
+        for row in answers
+    ]
+
+
+def greedy_metrics(summary: GreedySummary, n: int, names: Iterable[str]) -> list[MetricValue]:
+    """One row per metric of n greedy answers, from their summary; `names` are some of GREEDY_METRICS."""
     return [
         {"metric": name, "value": metric_value(summary, name), "ci95": metric_interval(summary, name), "n": n}
-        for name in GREEDY_METRICS
+        for name in names
     ]
 
 

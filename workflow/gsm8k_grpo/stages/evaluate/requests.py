@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.config.sections.data import AnswerComparison
 from gsm8k_grpo.files import PipelineError, read_jsonl
 from gsm8k_grpo.gsm8k import few_shot
 from gsm8k_grpo.gsm8k.answer_formats import MARKED, AnswerFormat
@@ -16,13 +17,21 @@ from gsm8k_grpo.stages.evaluate.tasks import TRAINED, Task, tasks
 
 @dataclass(frozen=True)
 class Requests:
-    """The examples of a task, the prompt for each, the format to grade answers by, and the text that ends an answer."""
+    """What a task asks and how its answers are graded.
+
+    Attributes:
+        prompts: the prompt for each of the examples.
+        format: the format that strict grading reads.
+        stop: a text that ends an answer.
+        comparison: how answers are compared with the gold answer.
+    """
 
     task: Task
     examples: list[Example]
     prompts: list[Prompt]
     format: AnswerFormat
     stop: str | None = None
+    comparison: AnswerComparison = "number"
 
 
 def build_requests(test: list[Example], extracted: Path, params: Params) -> list[Requests]:
@@ -52,7 +61,9 @@ def build_requests(test: list[Example], extracted: Path, params: Params) -> list
 
 def with_training_prompt(task: Task, examples: list[Example], params: Params) -> Requests:
     """Requests with the training prompt, which every example holds."""
-    return Requests(task, examples, [example["prompt"] for example in examples], trained_format(params.extract))
+    compared = params.evaluate.sets[task.set].comparison if task.set in params.evaluate.sets else "number"
+    prompts: list[Prompt] = [example["prompt"] for example in examples]
+    return Requests(task, examples, prompts, trained_format(params.extract), comparison=compared)
 
 
 def _with_baseline_prompt(

@@ -10,7 +10,8 @@ from pathlib import Path
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import Extract, QuestionSet
 from gsm8k_grpo.files import PipelineError, read_jsonl, write_json, write_jsonl
-from gsm8k_grpo.gsm8k.answers import set_answer
+from gsm8k_grpo.gsm8k.answers import number, set_answer
+from gsm8k_grpo.gsm8k.formulas import published_formula
 from gsm8k_grpo.records import Example, SetMetrics
 from gsm8k_grpo.stages.extract.overlap import overlap
 from gsm8k_grpo.stages.extract.stage import read_examples
@@ -22,7 +23,7 @@ def extract_sets(source: Path, target: Path, params: Params) -> None:
     `target` must already hold the splits.  The validation rows count as train here, because they were cut from it.
 
     Raises:
-        PipelineError: where a row is damaged, or its answer is no number and the set does not allow that.
+        PipelineError: where a row is damaged, or its answer can't be graded by the comparison of the set.
     """
     sets: dict[str, list[Example]] = {}
     metrics: dict[str, SetMetrics] = {}
@@ -38,17 +39,24 @@ def extract_sets(source: Path, target: Path, params: Params) -> None:
 
 
 def _gradable(path: Path, settings: QuestionSet, params: Extract) -> tuple[list[Example], int]:
-    """The rows of a further set whose answer is a number, and how many others were left out."""
+    """The rows of a further set whose answer can be graded, and how many others were left out."""
 
     def gold(text: str) -> str | None:
+        if settings.comparison == "math_verify":
+            return number(published_formula(text))
         try:
             return set_answer(text)
         except ValueError as error:
             if settings.only_numbers:
                 return None
-            raise ValueError(f"{error}; evaluate.sets.{path.stem}.only_numbers: true leaves such rows out") from None
+            raise ValueError(
+                f"{error}; evaluate.sets.{path.stem}.only_numbers: true leaves such rows out, and "
+                "comparison: math_verify compares formulas"
+            ) from None
 
     rows = read_examples(path, params, gold)
+    if settings.comparison == "math_verify":
+        return rows, 0
     gradable = [row for row in rows if row["answer"] is not None]
     if not gradable:
         raise PipelineError(f"{path}: no answer is a number; take {path.stem} out of evaluate.sets")
