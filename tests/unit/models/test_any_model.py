@@ -11,6 +11,7 @@ import torch
 from gsm8k_grpo.config.params import load
 from gsm8k_grpo.config.sections import Lora
 from gsm8k_grpo.files import PipelineError, read_json, write_json
+from gsm8k_grpo.memory import shapes
 from gsm8k_grpo.models import loading, refusals
 from gsm8k_grpo.stages.base.corpus import Document
 from gsm8k_grpo.stages.base.tokenizer import train_tokenizer
@@ -177,3 +178,12 @@ def test_a_token_beyond_the_embeddings_is_refused_with_its_id(model, role):
     message = refusal(model)
     assert message.startswith(f"{role}_token <|new|> of its tokenizer has the id {embeddings}, ")
     assert f"only {embeddings} embeddings" in message
+
+
+@pytest.mark.parametrize("read", [lambda: shapes.config("models/mine"), lambda: loading.load_tokenizer("models/mine")])
+def test_a_name_that_may_be_a_folder_is_told_as_neither_of_the_two(read, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        PipelineError, match=rf"model = models/mine: .*, and there is no folder {Path.cwd()}/models/mine\. "
+    ):
+        read()

@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import Architecture, Lora
 from gsm8k_grpo.files import PipelineError, first_line
-from gsm8k_grpo.models.refusals import refuse_missing, refuse_quantized, refuse_unfit
+from gsm8k_grpo.models.refusals import no_folder, refuse_missing, refuse_quantized, refuse_unfit
 
 LONGEST_REASON = 120  # characters of an error of transformers
 
@@ -133,8 +133,9 @@ def config(model: str) -> PretrainedConfig:
         return read
     except (OSError, ValueError) as error:
         raise PipelineError(
-            f"model = {model}: its config.json could not be read ({first_line(error)}). "
-            f"Give a folder that has one, or a model whose shape is built in: {', '.join(PUBLISHED)}"
+            f"model = {model}: its config.json could not be read ({first_line(error)})"
+            f"{no_folder(model)}. Give a folder that has one, or a model whose shape is built in: "
+            f"{', '.join(PUBLISHED)}"
         ) from error
 
 

@@ -31,7 +31,7 @@ from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import Lora
 from gsm8k_grpo.files import PipelineError, first_line
 from gsm8k_grpo.models import chat_templates
-from gsm8k_grpo.models.refusals import indexed_files, read_json, refuse_unfit
+from gsm8k_grpo.models.refusals import indexed_files, no_folder, read_json, refuse_unfit
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -292,6 +292,7 @@ def _with_adapter(model: PreTrainedModel, folder: str) -> PreTrainedModel:
 
 def _not_loaded(name: str, error: Exception) -> PipelineError:
     return PipelineError(
-        f"model = {name}: it could not be loaded ({first_line(error)}). "
-        "Give a folder with safetensors and a tokenizer, or a model of the hub that this machine can reach."
+        f"model = {name}: it could not be loaded ({first_line(error)})"
+        f"{no_folder(name)}. Give a folder with safetensors and a tokenizer, or a model of the hub that this machine "
+        "can reach."
     )

@@ -57,6 +57,11 @@ def refuse_missing(name: str) -> None:
         )
 
 
+def no_folder(name: str) -> str:
+    """The end of an error about a model that can't be read; a name such as `models/mine` may be meant as a folder."""
+    return "" if Path(name).is_dir() else f", and there is no folder {Path.cwd() / name}"
+
+
 def _refuse_adapter(name: str) -> None:
     adapter = read_json(name, ADAPTER_CONFIG)
     if adapter and not read_json(name, CONFIG):
