@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel, set_seed
 
 from gsm8k_grpo.config.params import Params
-from gsm8k_grpo.models import loading
+from gsm8k_grpo.models import loading, padding
 from gsm8k_grpo.models.engine import Completion, Prompt, Sampling, read_completion, stop_tokens, tokenize_prompts
 from gsm8k_grpo.runtime.progress import ProgressBar
 
@@ -56,6 +56,8 @@ class TransformersEngine:
         ids = tokenize_prompts(prompts, self.tokenizer, self.params.chat_template_kwargs)
         order = sorted(range(len(ids)), key=lambda index: len(ids[index]), reverse=True)
         prompts_per_batch = max(1, self.batch_size // samples)
+        if prompts_per_batch > 1:
+            padding.require_ignored(self.model, self.tokenizer, ids, "set evaluate.batch_size: 1, or engine: vllm")
         options = {"do_sample": False, "repetition_penalty": 1.0, "num_return_sequences": samples} | options
         completions: dict[int, list[Completion]] = {}
         with ProgressBar(total=len(ids), desc=progress, unit="question") as bar:

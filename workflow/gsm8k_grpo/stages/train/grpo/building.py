@@ -11,7 +11,7 @@ from trl import GRPOConfig
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.gsm8k.rewards import reward_functions
-from gsm8k_grpo.models import loading
+from gsm8k_grpo.models import loading, padding
 from gsm8k_grpo.models.engine import Prompt, stop_tokens, tokenize_prompts
 from gsm8k_grpo.records import Example
 from gsm8k_grpo.stages.train.grpo import agreement, packing
@@ -31,9 +31,11 @@ def build_trainer(
     """The trainer of a variant, see `TrainingMethod.build_trainer`.
 
     Raises:
-        PipelineError: if a prompt does not fit the model's context, or packed batches are not right for the model.
+        PipelineError: if a prompt does not fit the model's context, or batches, packed or padded, are not right for the
+            model.
     """
-    _require_context(rows, model, params)
+    prompts = _tokenized(rows, model, params)
+    _require_context(rows, prompts, model, params)
     network, tokenizer = _load_model(model, params)
     loading.keep_end_tokens(network, tokenizer)
     rewards = params.variant_rewards(variant)
@@ -46,6 +48,8 @@ def build_trainer(
     )
     if isinstance(trainer, PackedGRPOTrainer):
         agreement.require(trainer)
+    elif params.backend == "trl":
+        padding.require_ignored(network, tokenizer, prompts, "choose a model whose layers do, since batches are padded")
     if params.engine == "vllm" and params.backend == "trl":
         trainer.generate_with(Rollouts(trainer, params), corrected=params.train.old_log_probs == "computed")
     trainer.remove_callback(PrinterCallback)  # the progress bar shows the log instead
@@ -55,7 +59,12 @@ def build_trainer(
     return trainer
 
 
-def _require_context(rows: list[Example], model: str, params: Params) -> None:
+def _tokenized(rows: list[Example], model: str, params: Params) -> list[list[int]]:
+    messages: list[Prompt] = [row["prompt"] for row in rows]
+    return tokenize_prompts(messages, loading.load_tokenizer(model), params.chat_template_kwargs)
+
+
+def _require_context(rows: list[Example], prompts: list[list[int]], model: str, params: Params) -> None:
     """Require that every prompt fits the model's context, and vLLM's, together with the longest completion.
 
     Raises:
@@ -65,8 +74,6 @@ def _require_context(rows: list[Example], model: str, params: Params) -> None:
     limits = {"the model's context": own} if own else {}  # models with relative positions have no limit
     if params.engine == "vllm" and params.vllm:
         limits["vllm.max_model_length"] = params.vllm.max_model_length
-    messages: list[Prompt] = [row["prompt"] for row in rows]
-    prompts = tokenize_prompts(messages, loading.load_tokenizer(model), params.chat_template_kwargs)
     tokens, row_id = max((len(ids), row["id"]) for ids, row in zip(prompts, rows, strict=True))
     completion = params.train.max_completion_length
     for name, limit in limits.items():
