@@ -2,7 +2,7 @@
 
 import pytest
 from gsm8k_grpo.gsm8k.answer_formats import FORMATS, MARKED
-from gsm8k_grpo.gsm8k.answers import number, set_answer
+from gsm8k_grpo.gsm8k.answers import number, published_answer
 from gsm8k_grpo.gsm8k.formulas import published_formula
 from gsm8k_grpo.gsm8k.tags import tagged
 from gsm8k_grpo.models.engine import Completion
@@ -12,7 +12,13 @@ GRADES = ("strict_correct", "flexible_correct", "format_ok", "harness_strict", "
 
 
 def grades(text, solution, format=FORMATS["tags"]):
-    example = {"id": "test-0", "prompt": [], "question": "?", "answer": set_answer(solution), "solution": solution}
+    example = {
+        "id": "test-0",
+        "prompt": [],
+        "question": "?",
+        "answer": published_answer(solution),
+        "solution": solution,
+    }
     row = grade(example, Completion(text, 9, False), format)
     return tuple(row[name] for name in GRADES)
 

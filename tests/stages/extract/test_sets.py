@@ -7,7 +7,7 @@ import pytest
 from chats import chat
 from gsm8k_grpo.config.params import load
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl
-from gsm8k_grpo.gsm8k.answers import set_answer
+from gsm8k_grpo.gsm8k.answers import published_answer
 from gsm8k_grpo.stages.download.stage import download, download_sets
 from gsm8k_grpo.stages.extract.sets import extract_sets
 from gsm8k_grpo.stages.extract.stage import extract
@@ -78,7 +78,7 @@ def test_an_answer_is_a_number_or_a_solution(run, own):
 @pytest.mark.parametrize("text", ["seven", r"\sqrt{2}", r"\frac{1}{x}", "12:30", "#### x", "#### 1 #### 2", "7 apples"])
 def test_an_answer_that_is_no_number_is_refused(text):
     with pytest.raises(ValueError, match=r"number|marks"):
-        set_answer(text)
+        published_answer(text)
 
 
 def test_an_answer_that_is_no_number_is_refused_with_its_line_and_the_remedy(run, own, tmp_path):

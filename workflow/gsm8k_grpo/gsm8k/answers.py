@@ -47,8 +47,8 @@ def free_answer(text: str) -> str | None:
         return None
 
 
-def set_answer(text: str) -> str:
-    """The gold answer of a further test set, in normal form; `text` is a number or a GSM8K solution.
+def published_answer(text: str) -> str:
+    """The gold number of an answer as published, in normal form; `text` is a number or a GSM8K solution.
 
     Raises:
         ValueError: if it is neither.

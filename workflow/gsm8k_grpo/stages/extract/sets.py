@@ -10,7 +10,7 @@ from pathlib import Path
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import Extract, QuestionSet
 from gsm8k_grpo.files import PipelineError, read_jsonl, write_json, write_jsonl
-from gsm8k_grpo.gsm8k.answers import number, set_answer
+from gsm8k_grpo.gsm8k.answers import number, published_answer
 from gsm8k_grpo.gsm8k.formulas import published_formula
 from gsm8k_grpo.records import Example, SetMetrics
 from gsm8k_grpo.stages.extract.overlap import overlap
@@ -45,7 +45,7 @@ def _gradable(path: Path, settings: QuestionSet, params: Extract) -> tuple[list[
         if settings.comparison == "math_verify":
             return number(published_formula(text))
         try:
-            return set_answer(text)
+            return published_answer(text)
         except ValueError as error:
             if settings.only_numbers:
                 return None

@@ -13,7 +13,7 @@ from typing import Any
 
 from gsm8k_grpo.config.sections import Extract
 from gsm8k_grpo.files import PipelineError, parse_jsonl, text_field, write_json, write_jsonl
-from gsm8k_grpo.gsm8k.answers import free_answer, set_answer
+from gsm8k_grpo.gsm8k.answers import free_answer, published_answer
 from gsm8k_grpo.gsm8k.prompts import prompt
 from gsm8k_grpo.records import Example, ExtractMetrics
 from gsm8k_grpo.stages.extract.duplicates import copies_in, require_disjoint, spaced_alike
@@ -31,7 +31,7 @@ def extract(source: Path, target: Path, params: Extract, seed: int) -> None:
         PipelineError: where a row is damaged or has no gold answer, a question is in both splits or has two different
             gold answers in one of them, or train has too few questions for validation.
     """
-    gold = free_answer if params.answers == "free" else set_answer
+    gold = free_answer if params.answers == "free" else published_answer
     published = read_examples(source / "train.jsonl", params, gold)
     test = read_examples(source / "test.jsonl", params, gold)
     require_disjoint(published, test, source)
