@@ -1,12 +1,21 @@
 # GRPO on GSM8K: download -> extract -> base -> train -> evaluate -> compare -> report.
 # `snakemake --cores 1 report` runs it; `snakemake -n report` shows what would run and why.
+import os
+import sys
+
 from snakemake.utils import min_version
 
 min_version("9.27")
 
+# The code that runs is that of this folder, even in an environment that was made for another copy of it.
+code = os.path.join(workflow.basedir, "workflow")
+sys.path.insert(0, code)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")]))
+
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/processes.smk"
+include: "workflow/rules/outdated.smk"
 include: "workflow/rules/configure.smk"
 include: "workflow/rules/download.smk"
 include: "workflow/rules/extract.smk"

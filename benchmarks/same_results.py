@@ -26,7 +26,7 @@ MEASURED_KEYS = re.compile(
     r"|sessions|mlflow_run_id|mlflow_run_key"  # differ from checkout to checkout
 )
 # In the model card: the commit of the code, the training's minutes, its peak of memory.
-CARD_FIGURES = re.compile(r"(?<=commit `)\w+(?=`)|[\d.]+(?= minutes on )|[\d.]+(?= GiB)")
+CARD_FIGURES = re.compile(r"(?<=commit `)[^`]+(?=`)|[\d.]+(?= minutes on )|[\d.]+(?= GiB)")
 BOOKKEEPING = ".snakemake_timestamp"  # Snakemake writes it into the folders that its jobs produce
 
 

@@ -44,8 +44,16 @@ def command(stage: str, **settings: Any) -> list[str]:
     return [str(COMMAND), *stage.split(), *(f"--set={key}={value}" for key, value in overrides.items())]
 
 
+def own_code(folder: Path) -> dict[str, str]:
+    """The environment in which the code of a copied project is imported instead of the installed one."""
+    code = {"PYTHONPATH": str(folder / "workflow")} if (folder / "workflow").exists() else {}
+    return os.environ | code
+
+
 def stage(folder: Path, name: str, **settings: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(name, **settings), cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command(name, **settings), cwd=folder, env=own_code(folder), capture_output=True, text=True, check=False
+    )
 
 
 def run(folder: Path, *stages: str, **settings: Any) -> Path:
@@ -71,7 +79,7 @@ def start(folder: Path, name: str = TRAIN, **settings: Any) -> subprocess.Popen[
     """Start a stage in a process group of its own."""
     return subprocess.Popen(
         command(name, **settings), cwd=folder, start_new_session=True, preexec_fn=heeding_interrupts,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=own_code(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from gsm8k_grpo.commands.options import (
     require_choice,
     workflow_config,
 )
+from gsm8k_grpo.commands.provenance import noted, require_current
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.runtime import interrupts, workspace
 
@@ -64,9 +65,11 @@ def download(part: Part = None, overrides: Overrides = []) -> None:
     settings = load(overrides)
     with exclusive("download", part or ""):
         if part != "sets":
-            splits(RESULTS / "download", settings)
+            with noted("download", settings):
+                splits(RESULTS / "download", settings)
         if part != "splits":
-            download_sets(RESULTS / "download" / "sets", settings.evaluate.sets, settings.seed)
+            with noted("download_sets", settings):
+                download_sets(RESULTS / "download" / "sets", settings.evaluate.sets, settings.seed)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -78,9 +81,11 @@ def extract(part: Part = None, overrides: Overrides = []) -> None:
     settings = load(overrides)
     with exclusive("extract", part or ""):
         if part != "sets":
-            splits(RESULTS / "download", RESULTS / "extract", settings.extract, settings.seed)
+            with noted("extract", settings):
+                splits(RESULTS / "download", RESULTS / "extract", settings.extract, settings.seed)
         if part != "splits":
-            extract_sets(RESULTS / "download", RESULTS / "extract", settings)
+            with noted("extract_sets", settings):
+                extract_sets(RESULTS / "download", RESULTS / "extract", settings)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -89,7 +94,7 @@ def base(overrides: Overrides = []) -> None:
     from gsm8k_grpo.stages.base.stage import base as stage
 
     settings = load(overrides)
-    with exclusive("base"):
+    with exclusive("base"), noted("base", settings):
         stage(RESULTS / "extract", RESULTS / "base", settings)
 
 
@@ -104,13 +109,13 @@ def train(
     """Train one variant: with GRPO, or by supervised fine-tuning if its method is sft."""
     settings = load(overrides)
     require_choice("--variant", variant, [*settings.variants, *settings.further_runs])
-    settings = settings.of_run(variant)
-    if settings.backend == "unsloth" and settings.traits(variant).learns_from_rewards:
+    run = settings.of_run(variant)
+    if run.backend == "unsloth" and run.traits(variant).learns_from_rewards:
         from gsm8k_grpo.stages.train.grpo import unsloth_backend  # noqa: F401  before the libraries that it rewrites
     from gsm8k_grpo.stages.train.stage import train as stage
 
-    with exclusive("train", variant):
-        stage(variant, RESULTS / "extract", RESULTS / "base", RESULTS / "train" / variant, settings)
+    with exclusive("train", variant), noted("train", settings, variant):
+        stage(variant, RESULTS / "extract", RESULTS / "base", RESULTS / "train" / variant, run)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -121,11 +126,11 @@ def evaluate(
     """Evaluate one model on the test split, further sets and probes, and its kept checkpoints on validation."""
     settings = load(overrides)
     require_choice("--model", model, settings.model_names())
-    settings = settings.of_run(model)
     from gsm8k_grpo.stages.evaluate.stage import evaluate as stage
 
-    with exclusive("evaluate", model):
-        stage(model, RESULTS / "extract", RESULTS / "base", RESULTS / "train", RESULTS / "evaluate" / model, settings)
+    target, run = RESULTS / "evaluate" / model, settings.of_run(model)
+    with exclusive("evaluate", model), noted("evaluate", settings, model):
+        stage(model, RESULTS / "extract", RESULTS / "base", RESULTS / "train", target, run)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -134,7 +139,8 @@ def compare(overrides: Overrides = []) -> None:
     from gsm8k_grpo.stages.compare.stage import compare as stage
 
     settings = load(overrides)
-    with exclusive("compare"):
+    require_current("compare", settings)
+    with exclusive("compare"), noted("compare", settings):
         stage(RESULTS / "evaluate", settings.runs, RESULTS / "compare", settings.compare, settings.seed)
 
 
@@ -148,7 +154,8 @@ def card(
     require_choice("--variant", variant, settings.variants)
     from gsm8k_grpo.stages.card.stage import card as stage
 
-    with exclusive("card", variant):
+    require_current("card", settings, variant)
+    with exclusive("card", variant), noted("card", settings, variant):
         stage(variant, RESULTS, RESULTS / "train" / variant / "README.md", settings)
 
 
@@ -158,7 +165,8 @@ def report(overrides: Overrides = []) -> None:
     from gsm8k_grpo.stages.report.stage import report as stage
 
     settings = load(overrides)
-    with exclusive("report"):
+    require_current("report", settings)
+    with exclusive("report"), noted("report", settings):
         stage(RESULTS, RESULTS / "report", settings)
 
 
@@ -284,6 +292,7 @@ def main() -> None:
     """Entry point.  Shows an explained error without a traceback and exits with 1, or with 128 plus a signal."""
     interrupts.install()
     try:
+        workspace.require_own_code()
         app()
     except interrupts.Interrupted as signal:
         print(f"{signal}: stopped; repeat the command to continue", file=sys.stderr)

@@ -3,6 +3,7 @@ rule base:
         "results/extract/train.jsonl",
     output:
         "results/base/base.json",
+        "results/base/configuration.json",
     log:
         "logs/base.log",
     params:

@@ -14,6 +14,7 @@ rule card:
             category="Training",
             labels={"variant": "{variant}", "what": "model card"},
         ),
+        "results/train/{variant}/card-configuration.json",
     log:
         "logs/card/{variant}.log",
     params:

@@ -20,9 +20,11 @@ rule compare:
             category="Comparison",
             labels={"what": "differences"},
         ),
+        "results/compare/configuration.json",
     log:
         "logs/compare.log",
     params:
+        variants=lookup(dpath="variants", within=config),
         compare=lookup(dpath="compare", within=config),
         seeds=lookup(dpath="seeds", within=config),
         seed=lookup(dpath="seed", within=config),

@@ -5,6 +5,7 @@ rule download:
         "results/download/train.jsonl",
         "results/download/test.jsonl",
         "results/download/source.json",
+        "results/download/configuration.json",
     log:
         "logs/download.log",
     params:
@@ -23,6 +24,7 @@ rule download_sets:
     output:
         expand("results/download/sets/{set}.jsonl", set=SETS),
         "results/download/sets/source.json",
+        "results/download/sets/configuration.json",
     log:
         "logs/download_sets.log",
     params:

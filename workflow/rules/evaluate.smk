@@ -18,6 +18,7 @@ rule evaluate:
             category="Evaluation",
             labels={"model": "{model}"},
         ),
+        "results/evaluate/{model}/configuration.json",
     log:
         "logs/evaluate/{model}.log",
     wildcard_constraints:
@@ -50,5 +51,6 @@ use rule evaluate as evaluate_checkpoint with:
         expand("results/evaluate/{{model}}/sets/{set}.jsonl", set=SETS),
         "results/evaluate/{model}/probes.jsonl",
         "results/evaluate/{model}/metrics.json",
+        "results/evaluate/{model}/configuration.json",
     wildcard_constraints:
         model="[^@/]+@[^@/]+",

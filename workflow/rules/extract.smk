@@ -7,6 +7,7 @@ rule extract:
         "results/extract/validation.jsonl",
         "results/extract/test.jsonl",
         "results/extract/metrics.json",
+        "results/extract/configuration.json",
     log:
         "logs/extract.log",
     params:
@@ -26,6 +27,7 @@ rule extract_sets:
     output:
         expand("results/extract/sets/{set}.jsonl", set=SETS),
         "results/extract/sets/metrics.json",
+        "results/extract/sets/configuration.json",
         "results/extract/overlap.json",
     log:
         "logs/extract_sets.log",

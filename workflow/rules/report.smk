@@ -37,6 +37,7 @@ rule report:
             )
             for figure in FIGURES
         ],
+        "results/report/configuration.json",
     log:
         "logs/report.log",
     params:

@@ -18,6 +18,7 @@ rule train:
             category="Training",
             labels={"variant": "{variant}", "what": "the whole run"},
         ),
+        "results/train/{variant}/configuration.json",
     log:
         "logs/train/{variant}.log",
     resources:

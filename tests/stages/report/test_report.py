@@ -13,6 +13,7 @@ import pytest
 import yaml
 from gsm8k_grpo.analysis import formatting
 from gsm8k_grpo.config import params
+from gsm8k_grpo.runtime import git
 from gsm8k_grpo.stages.report import stage as report_stage
 from gsm8k_grpo.stages.report.figures import curves, figures
 from gsm8k_grpo.stages.report.published_runs import FULL_RUN, PUBLISHED_RUNS
@@ -168,7 +169,7 @@ def test_configuration_versions_and_runs_are_on_the_page(page, finished, setting
     for run_id in finished[1].values():
         assert run_id in page
     assert f"<dt>torch</dt><dd>{version('torch')}</dd>" in page
-    assert "<dt>git commit</dt><dd>unknown</dd>" in page  # the stage ran outside a repository
+    assert f"<dt>git commit</dt><dd>{html.escape(git.commit())}</dd>" in page
     configuration = between(between(page, 'id="configuration"', "</section>"), "<pre>", "</pre>")
     assert yaml.safe_load(html.unescape(configuration)) == settings.model_dump()
 

@@ -2,11 +2,13 @@
 
 import errno
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from gsm8k_grpo.files import PipelineError
-from gsm8k_grpo.runtime.workspace import FAULTS, explain, require_writable
+from gsm8k_grpo.runtime.imports import PACKAGE
+from gsm8k_grpo.runtime.workspace import FAULTS, explain, require_own_code, require_writable
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -41,3 +43,19 @@ def test_a_file_where_a_folder_must_be_is_refused(tmp_path, monkeypatch, path):
     (tmp_path / path).touch()
     with pytest.raises(PipelineError, match=f"^{re.escape(path)}: {FAULTS[errno.ENOTDIR]}"):
         require_writable(Path("results"))
+
+
+def test_a_folder_without_code_or_with_the_code_that_runs_is_accepted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    require_own_code()
+    (tmp_path / "workflow").symlink_to(PACKAGE.parent)
+    require_own_code()
+
+
+def test_a_folder_whose_code_is_not_the_one_that_runs_is_refused_with_the_way_to_run_it(cli, workdir):
+    shutil.copytree(PACKAGE.parent, workdir / "workflow", ignore=shutil.ignore_patterns("__pycache__"))
+    refused = cli("configure")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith(f"error: workflow/{PACKAGE.name}: this folder has code of its own")
+    assert str(PACKAGE) in refused.stderr
+    assert cli("configure", PYTHONPATH="workflow").returncode == 0

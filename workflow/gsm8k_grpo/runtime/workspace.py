@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.runtime.imports import PACKAGE
 
 NO_PERMISSION = "no permission; change its owner or mode, or work in a folder of your own"
 FILE_IN_THE_WAY = "a file is where a folder must be; move it away"
@@ -43,6 +44,20 @@ def require_writable(results: Path) -> None:
     for folder in (results, *results.glob("[!.]*")):
         if folder.exists() and not folder.is_dir():
             raise PipelineError(_line(folder, errno.ENOTDIR))
+
+
+def require_own_code() -> None:
+    """Check that a working folder that holds the package runs this package, and not that of another copy.
+
+    Raises:
+        PipelineError: with the folder of the code that was imported.
+    """
+    own = Path("workflow") / PACKAGE.name
+    if own.is_dir() and own.resolve() != PACKAGE:
+        raise PipelineError(
+            f"{own}: this folder has code of its own, but the command imported {PACKAGE}; call this folder's "
+            "environment (`make check` sets up .venv), or set PYTHONPATH=workflow"
+        )
 
 
 def _line(path: Path | str, fault: int) -> str:
