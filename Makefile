@@ -107,4 +107,4 @@ lock-cuda:
 	uv pip compile --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_39 --generate-hashes --no-annotate --no-header envs/cuda.in >> envs/cuda.txt
 
 clean:
-	rm -rf $(VENV) .snakemake
+	rm -rf $(VENV)

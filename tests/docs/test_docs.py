@@ -154,6 +154,11 @@ def test_a_make_target_exists(words):
     assert set(targets) <= set(phony)
 
 
+def test_make_clean_removes_no_record_of_the_results():
+    cleaned = subprocess.run(["make", "-n", "clean"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert cleaned.stdout.split() == ["rm", "-rf", ".venv"]
+
+
 @pytest.mark.parametrize("words", [*examples("pytest"), *examples("python")])
 def test_a_script_or_a_test_that_is_run_is_there(words):
     if words[0] == "-m":

@@ -16,6 +16,7 @@ import psutil
 import pytest
 import yaml
 from gsm8k_grpo.config import layers
+from gsm8k_grpo.config.stage_keys import KEYS
 from gsm8k_grpo.files import read_json
 from gsm8k_grpo.runtime.imports import import_closure
 from project import ROOT
@@ -79,6 +80,14 @@ def test_the_parameters_of_a_stage_are_the_lookups_of_its_rule(stage):
     looked_up = {path.replace("/", ".") for path in re.findall(r'lookup\(dpath="([^"]+)"', rules(stage))}
     keys = STAGES[stage]["params"][0][CONFIGURATION]
     assert sorted(keys) == sorted(path.replace("{variant}", "${key}") for path in looked_up)
+
+
+@pytest.mark.parametrize("rule", KEYS)
+def test_the_keys_that_a_result_notes_are_the_lookups_of_its_rule(rule):
+    texts = (ROOT / f"workflow/rules/{rule.removesuffix('_sets')}.smk").read_text()
+    (text,) = (text for text in re.split(r"^rule ", texts, flags=re.MULTILINE) if text.startswith(f"{rule}:"))
+    looked_up = {path.replace("/", ".") for path in re.findall(r'lookup\(dpath="([^"]+)"', text)}
+    assert set(KEYS[rule]) == {path.replace("{variant}", "{name}") for path in looked_up}
 
 
 @pytest.mark.parametrize("stage", MODULES)
@@ -299,11 +308,73 @@ def test_a_clone_that_pulls_the_results_runs_nothing(finished, tmp_path):
     output = done(clone, "dvc", "repro")
     assert (ran(output), restored(output)) == (set(), set())
 
+    # A change runs every stage that looks it up, whether or not Snakemake has records.
+    assert rules_that_would_run(clone, "seed=7") == RULES
+    shutil.rmtree(clone / ".snakemake")
+    assert_snakemake_runs_nothing(clone)
+    assert rules_that_would_run(clone, "seed=7") == RULES
+    assert rules_that_would_run(clone, 'extract={"language": "chinese"}') == RULES - {"download", "download_sets"}
+    by_hand = run(clone, "gsm8k-grpo", "report", "--set", "seed=7")
+    assert by_hand.returncode == 1
+    assert by_hand.stderr.startswith(
+        "error: results/download: it was made with seed = 42, and the configuration has 7;"
+    )
 
-def refused(folder: Path) -> str:
+    # Results of another configuration are not recorded as those of params.yaml.
+    recorded = (clone / "dvc.lock").read_bytes()
+    done(clone, "snakemake", "--cores", "1", "results/configure/params.yaml", "--config", "seed=7")
+    assert SEED_7 in refused(clone, "--commit")
+    assert (clone / "dvc.lock").read_bytes() == recorded
+    done(clone, "dvc", "commit", "--force")
+    assert SEED_7 in refused(clone)
+    done(clone, "git", "checkout", "--quiet", "dvc.lock")
+    done(clone, "snakemake", "--cores", "1", "results/configure/params.yaml")
+    (clone / "dvc.lock").unlink()
+    done(clone, "gsm8k-grpo", "sync", "--commit")
+    assert (clone / "dvc.lock").read_bytes() == recorded
+
+
+RULES = {*MODULES, "download_sets", "extract_sets"}
+SEED_7 = "results/configure/params.yaml: it was made with seed = 7, and the configuration has 42"
+
+
+def rules_that_would_run(folder: Path, setting: str) -> set[str]:
+    """The rules in Snakemake's plan of the report with a `--config`."""
+    plan = done(folder, "snakemake", "-n", "report", "--config", setting)
+    return set(re.findall(r"^rule (\w+):", plan, re.MULTILINE))
+
+
+def test_a_variant_that_is_taken_out_leaves_the_comparison_the_report_and_the_dependencies(finished):
+    path = finished / "params.yaml"
+    settings = layers.read(path)
+    del settings["variants"]["short"]
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))
+    assert {"configure", "compare", "report"} <= ran(done(finished, "dvc", "repro")) <= {"configure", *AFTER_EVALUATION}
+    assert {row["b"] for row in read_json(finished / "results/compare/comparison.json")} == {"full"}
+    assert done(finished, "dvc", "status", "--json").strip() == "{}"
+    # What a clone would lack is in no folder that DVC compares.
+    assert [path.name for path in (finished / "results/train").iterdir()] == ["full"]
+    assert (finished / "results/former/train/short/model/model.safetensors").exists()
+    assert_snakemake_runs_nothing(finished)
+
+
+def test_an_experiment_in_a_folder_of_its_own_runs_its_own_code(finished):
+    """As it does from DVC's queue, whose environment imports the code of the workspace."""
+    template = finished / "workflow/gsm8k_grpo/stages/report/templates/train.html.j2"
+    template.write_text(f"<!-- of the experiment -->{template.read_text()}")
+    installed = environment(finished) | {"PYTHONPATH": str(ROOT / "workflow")}
+    command = ["dvc", "exp", "run", "--temp", "--name", "own-code", "report"]
+    experiment = subprocess.run(command, cwd=finished, env=installed, capture_output=True, text=True, check=False)
+    assert experiment.returncode == 0, experiment.stdout + experiment.stderr
+    assert ran(experiment.stdout) == {"report"}
+    done(finished, "dvc", "exp", "apply", "own-code")
+    assert "<!-- of the experiment -->" in (finished / "results/report/report.html").read_text()
+
+
+def refused(folder: Path, *options: str) -> str:
     """The error of `sync`, which must not have changed any file."""
     before = {path: path.lstat().st_mtime_ns for path in (folder / "results").rglob("*")}
-    sync = run(folder, "gsm8k-grpo", "sync")
+    sync = run(folder, "gsm8k-grpo", "sync", *options)
     assert sync.returncode == 1
     assert {path: path.lstat().st_mtime_ns for path in (folder / "results").rglob("*")} == before
     return sync.stderr
@@ -321,7 +392,7 @@ def test_sync_refuses_results_that_differ_from_the_record(finished):
         "  card@full: changed deps: results/compare/comparison.json modified",
         "  report: changed deps: results/compare modified",
     ]
-    for command in ("`dvc pull`", "`dvc checkout`", "`dvc repro`", "`dvc commit --force`"):
+    for command in ("`dvc pull`", "`dvc checkout`", "`dvc repro`", "`gsm8k-grpo sync --commit`"):
         assert command in remedies
 
 

@@ -281,11 +281,24 @@ def view(overrides: Overrides = []) -> None:
 
 
 @app.command(rich_help_panel=COMMANDS)
-def sync() -> None:
+def sync(
+    commit: Annotated[
+        bool, typer.Option("--commit", help="First record in dvc.lock the results that Snakemake made without DVC.")
+    ] = False,
+) -> None:
     """Make Snakemake take the results that DVC put into results/ as up to date."""
     from gsm8k_grpo.commands.sync import sync as accept_results
 
-    typer.echo(accept_results(RESULTS))
+    typer.echo(accept_results(RESULTS, load([]), commit))
+
+
+@app.command("set-aside", rich_help_panel=COMMANDS)
+def set_aside(overrides: Overrides = []) -> None:
+    """Move the results of variants that the configuration no longer has to results/former/; DVC runs this."""
+    from gsm8k_grpo.commands.set_aside import set_aside as move
+
+    for moved in move(RESULTS, load(overrides)):
+        typer.echo(moved)
 
 
 def main() -> None:

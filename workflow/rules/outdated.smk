@@ -2,6 +2,7 @@
 # or after .snakemake/ was deleted.
 from gsm8k_grpo.commands import provenance
 from snakemake.dag import DAG
+from snakemake.logging import logger
 
 check_incomplete = DAG.check_incomplete
 
@@ -9,7 +10,11 @@ check_incomplete = DAG.check_incomplete
 async def check_configuration(dag):
     """Force the jobs whose results are outdated, as Snakemake forces those whose results are incomplete."""
     await check_incomplete(dag)
-    dag.forcefiles.update(str(made.note) for made in provenance.outdated(settings))
+    results = {str(file) for job in dag.jobs for file in job.output}
+    for made, change in provenance.outdated(settings).items():
+        if str(made.note) in results:
+            logger.info(f"{made.file}: {change}")
+            dag.forcefiles.add(str(made.note))
 
 
 DAG.check_incomplete = check_configuration

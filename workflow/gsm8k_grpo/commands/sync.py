@@ -4,6 +4,9 @@ After `dvc pull`, `dvc checkout`, or a `dvc repro` that restored results, the fi
 and Snakemake's records describe another run.  `snakemake --touch` corrects both, but with two dangers, in which the
 command refuses to run: it would hide results that are out of date, and it would change or delete files of DVC's cache
 through links.
+
+With `--commit` it first records the present results in dvc.lock, unless they were made with another configuration: DVC
+would take them for those of the present one, and its run cache would return them from then on.
 """
 
 import json
@@ -13,16 +16,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gsm8k_grpo.commands import provenance
+from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
 
 SHOWN_LINKS = 3
 
 
-def sync(results: Path) -> str:
+def sync(results: Path, params: Params, commit: bool = False) -> str:
     """Touch the files under `results` in Snakemake's order; returns a line that says so.
 
+    Args:
+        params: the configuration of params.yaml.
+        commit: record the results in dvc.lock first.
+
     Raises:
-        PipelineError: where a file is a link, or where DVC finds something changed.
+        PipelineError: where a file is a link, DVC finds something changed, or a result was made with another
+            configuration.
     """
     links = linked_files(results)
     if links:
@@ -32,15 +42,33 @@ def sync(results: Path) -> str:
             "damage; replace links by copies with `dvc config --local cache.type reflink,copy` and "
             "`dvc checkout --relink`"
         )
+    if commit:
+        _require_current(results, params)
+        _run("dvc", "commit", "--force")
     changes = list(changed_stages(json.loads(_run("dvc", "status", "--json"))))
     if changes:
         raise PipelineError(
             "\n  ".join([f"{results} differs from dvc.lock, and this command would hide that:", *changes])
             + "\n`dvc pull` or `dvc checkout` restores the results of dvc.lock, `dvc repro` runs what is out of date, "
-            "`dvc commit --force` accepts the present results"
+            "`gsm8k-grpo sync --commit` records the present results"
         )
-    _run("snakemake", "--cores", "1", "--touch", "report")
+    _require_current(results, params)
+    _run("snakemake", "--cores", "1", "--touch", "--forceall", "report")
     return f"{results} agrees with dvc.lock, and Snakemake takes it as up to date"
+
+
+def _require_current(results: Path, params: Params) -> None:
+    outdated = provenance.outdated(params, results)
+    if outdated:
+        raise PipelineError(
+            "\n  ".join(
+                [
+                    f"{results} holds results that are not those of params.yaml:",
+                    *(f"{made.file}: {change}" for made, change in outdated.items()),
+                ]
+            )
+            + "\n`dvc repro --force` or `snakemake --cores 1 report` makes them again"
+        )
 
 
 def linked_files(folder: Path) -> list[Path]:

@@ -16,10 +16,10 @@ KEYS: dict[str, tuple[str, ...]] = {
     "download_sets": ("evaluate.sets", "seed"),
     "extract": ("extract", "seed"),
     "extract_sets": ("evaluate.sets", "evaluate.overlap_words", "extract"),
-    "base": ("model", "base", "threads", "seed"),
+    "base": ("model", "base", "extract.answer_form", "threads", "seed"),
     "train": (
-        "variants.{name}", "keep_checkpoints", "method", "extract.answers", "train", "sft", "rewards",
-        "chat_template_kwargs", "backend", "lora", *MACHINE,
+        "variants.{name}", "keep_checkpoints", "method", "extract.answers", "extract.answer_form", "train", "sft",
+        "rewards", "chat_template_kwargs", "backend", "lora", *MACHINE,
     ),
     "evaluate": ("evaluate", "keep_checkpoints", "extract", "compare.resamples", "chat_template_kwargs", *MACHINE),
     "compare": ("variants", "compare", "seeds", "seed"),

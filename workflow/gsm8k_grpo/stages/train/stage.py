@@ -68,7 +68,13 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
         write_json(run_folder / MLFLOW_RUN, {"id": run.id})
         run.log_params(method.mlflow_params(variant, params))
         run.log_dataset(data, len(rows), "training")
-        if not checkpoints.finished(checkpoint):
+        if checkpoints.finished(checkpoint):
+            print(
+                f"train {variant}: {checkpoint} is the end of this training, so its results are written without another "
+                f"run; to train anew, first `gsm8k-grpo checkpoints --remove {run_folder.name}`",
+                file=sys.stderr,
+            )
+        else:
             curves = CurveLogger(run, history_format)
             _train(trainer, checkpoint, curves, TrainerProgress(f"train {variant}", method.progress))
             checkpoint = checkpoints.newest(run_folder)
