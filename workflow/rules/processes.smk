@@ -6,7 +6,6 @@ from contextlib import suppress
 import psutil
 from filelock import FileLock, Timeout
 from gsm8k_grpo.runtime import locks
-from snakemake.dag import DAG
 from snakemake.scheduling.job_scheduler import JobScheduler
 
 # One pipeline per folder.  Snakemake's own lock, which the profile turns off, remains after a process is killed; this one
@@ -41,15 +40,13 @@ JobScheduler.exit_gracefully = stop_running
 shell.prefix("exec setpriv --pdeathsig TERM ")
 
 # --delete-all-output runs no job, so nothing above stops it while another pipeline is at work.
-delete_results = DAG.clean
+delete_results = workflow.delete_output
 
 
-async def delete_alone(dag, only_temp=False, dryrun=False):
+def delete_alone(only_temp=False, dryrun=False):
     if not (dryrun or pipeline.is_locked):
-        raise WorkflowError(
-            "another pipeline is running in this folder, so nothing is deleted; wait for it, or stop it"
-        )
-    await delete_results(dag, only_temp=only_temp, dryrun=dryrun)
+        sys.exit("error: another pipeline is running in this folder, so nothing is deleted; wait for it, or stop it")
+    delete_results(only_temp=only_temp, dryrun=dryrun)
 
 
-DAG.clean = delete_alone
+workflow.delete_output = delete_alone
