@@ -1,7 +1,7 @@
 """`gsm8k-grpo set-aside`: move the results of former variants out of the folders that DVC compares as a whole.
 
-The stages `compare` and `report` depend on every variant, and DVC can only express that as a dependency on the folders
-`results/train` and `results/evaluate`.  What a former variant left there would count, and a clone, which lacks it, would
+The stages `compare` and `report` depend on every variant.  DVC can only express that as a dependency on the folders
+`results/train` and `results/evaluate`.  What a former variant left there would count, so a clone, which lacks it, would
 be out of date.  Snakemake knows the single files, so it needs no such step.
 """
 

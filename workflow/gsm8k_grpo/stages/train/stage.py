@@ -70,8 +70,8 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
         run.log_dataset(data, len(rows), "training")
         if checkpoints.finished(checkpoint):
             print(
-                f"train {variant}: {checkpoint} is the end of this training, so its results are written without another "
-                f"run; to train anew, first `gsm8k-grpo checkpoints --remove {run_folder.name}`",
+                f"train {variant}: complete in {checkpoint}, so the results are written from there without training; "
+                f"to train anew, first `gsm8k-grpo checkpoints --remove {run_folder.name}`",
                 file=sys.stderr,
             )
         else:
