@@ -56,7 +56,7 @@ def change_mode() -> Callable[[Path, int], None]:
 CLOSED = {
     "working folder": (".", 0o555, "extract", "{folder}"),
     "results": ("results", 0o555, "extract", "results"),
-    "stage's folder": ("results/download", 0o555, "download", "results/download/train.jsonl"),
+    "stage's folder": ("results/download", 0o555, "download", "results/download/configuration.json"),
     "file to read": ("results/download/train.jsonl", 0o000, "extract", "results/download/train.jsonl"),
     "params.yaml": ("params.yaml", 0o000, "extract", "params.yaml"),
 }

@@ -111,7 +111,8 @@ def test_a_point_of_the_curve_equals_the_evaluation_of_its_model_on_the_same_que
 
 def test_a_kept_checkpoint_has_no_curve_of_its_own(evaluated):
     written = {path.name for path in (evaluated / "results/evaluate/short@4").iterdir()}
-    assert written == {"answers.jsonl", "sampled.jsonl", "prompts", "sets", "probes.jsonl", "metrics.json"}
+    files = {"answers.jsonl", "sampled.jsonl", "probes.jsonl", "metrics.json", "configuration.json"}
+    assert written == {*files, "prompts", "sets"}
 
 
 def test_mlflow_has_the_curve_at_its_steps_and_the_finals_of_the_last_step(evaluated):
