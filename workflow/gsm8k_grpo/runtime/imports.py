@@ -21,7 +21,7 @@ def import_closure(module: Path, without: frozenset[str]) -> set[Path]:
         without: names of rooms (folders and files directly in the package) that are left out with all they import.
     """
     closure: set[Path] = set()
-    unread = [module]
+    unread = [module.resolve()]  # like PACKAGE, even where the working folder links to the code
     while unread:
         file = unread.pop()
         if file not in closure and file.relative_to(PACKAGE).parts[0] not in without:
