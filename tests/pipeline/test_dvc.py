@@ -401,7 +401,7 @@ def test_sync_refuses_links_into_the_cache_and_names_the_commands_that_make_copi
     done(finished, "dvc", "config", "--local", "cache.type", link)
     done(finished, "dvc", "checkout", "--relink")
     message = refused(finished)
-    assert message.startswith("error: results/base/base.json, results/base/metrics.json, ")
+    assert message.startswith("error: results/base/base.json, results/base/configuration.json, ")
     assert "linked to DVC's cache" in message
     for command in re.findall(r"`(dvc [^`]+)`", message):
         done(finished, *command.split())
