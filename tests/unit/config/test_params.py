@@ -154,8 +154,18 @@ def test_vllm_reserves_the_smallest_rank_that_holds_the_adapter(rank, room):
 # Starts
 
 
-SEEDS = {"variants": {"full": {"start": "own@9"}, "own": {"max_steps": 20, "method": "sft"}}, "keep_checkpoints": [9, 15],
-         "seeds": [43]}  # fmt: skip
+SEEDS = {
+    "variants": {"full": {"start": "own@9"}, "own": {"max_steps": 20, "method": "sft"}},
+    "keep_checkpoints": [9, 15],
+    "seeds": [43],
+}
+
+
+def test_a_file_lists_a_variant_below_its_start(edited):
+    path = edited({"variants": {"full": {"epochs": 3, "start": "own"}, "own": {"max_steps": 20, "method": "sft"}}})
+    with pytest.raises(PipelineError, match=r"variants.full.start = \"own\": own must stand above full") as stopped:
+        load(path)
+    assert str(stopped.value).startswith(f"{path}: ")
 
 
 def test_a_variant_stands_behind_its_start(default):

@@ -118,6 +118,14 @@ class Params(Configuration):
                     raise ValueError(f"{key} = {value}: only adapters can be trained in it; set the section lora")
             if self.backend == "unsloth":
                 raise ValueError("backend = unsloth: only trains adapters; set the section lora, or backend: trl")
+        started = [
+            name for name in self.variants if self.variants[name].start and self.traits(name).learns_from_rewards
+        ]
+        if self.backend == "unsloth" and self.train.beta and started:
+            raise ValueError(
+                f"train.beta = {self.train.beta:g}: backend 'unsloth' is not known to take the start of {started[0]} as "
+                "the reference of its KL term; set train.beta: 0, or backend: trl"
+            )
         if self.backend == "unsloth" and (self.train.share_prompts or self.train.compile):
             raise ValueError("backend = unsloth: has its own loss; train.share_prompts and train.compile must be false")
 
@@ -249,13 +257,16 @@ def load(path: Path = Path("params.yaml"), overrides: Mapping[str, Any] = {}) ->
     Raises:
         PipelineError: naming the key, the value and what is allowed.
     """
-    edited = layers.merge(layers.read(path), layers.nested(overrides))
+    file = layers.read(path)
+    edited = layers.merge(file, layers.nested(overrides))
     recipe = edited.get("recipe")
     if recipe not in recipes():
         raise PipelineError(f"{path}: recipe = {errors.as_written(recipe)}: choose from {', '.join(recipes())}")
     merged = layers.merge(read_recipe(recipe), edited)
     try:
-        return Params.model_validate(merged)
+        params = Params.model_validate(merged)
     except ValidationError as error:
         reasons = "\n".join(f"  {line}" for line in errors.explain(error, Params))
         raise PipelineError(f"the configuration ({path}, recipe {recipe}) is not valid:\n{reasons}") from None
+    starts.require_order(path, file.get("variants") or {})
+    return params

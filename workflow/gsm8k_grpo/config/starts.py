@@ -1,10 +1,13 @@
 """What the training of each variant starts from: base, another variant, or a checkpoint that another variant keeps."""
 
 from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 from gsm8k_grpo.config import errors
 from gsm8k_grpo.config.sections import Variant
+from gsm8k_grpo.files import PipelineError
 
 Variants = Mapping[str, Variant]
 BASE = "null (base)"  # as an error names the start of a variant without one
@@ -60,6 +63,26 @@ def require(variants: Variants, kept: list[str]) -> None:
             )
 
 
+def require_order(path: Path, written: Mapping[str, Mapping[str, Any]]) -> None:
+    """Require that a file lists a variant below its start, because `dvc repro` trains in the order of params.yaml.
+
+    Args:
+        path: params.yaml.
+        written: its section `variants`, which is valid.
+
+    Raises:
+        PipelineError: naming both variants.
+    """
+    names = list(written)
+    for index, name in enumerate(names):
+        start = variant_of(written[name].get("start") or "")
+        if start in names[index:]:
+            raise PipelineError(
+                f"{path}: variants.{name}.start = {errors.as_written(written[name]['start'])}: {start} must stand "
+                f"above {name}, because `dvc repro` trains the variants in the order of the file"
+            )
+
+
 def ordered(variants: Variants) -> dict[str, Variant]:
     """The variants, each behind those that it was trained from, and otherwise in the same order."""
     names = dict.fromkeys(link for name in variants for link in reversed(chain(variants, name)))
@@ -71,7 +94,7 @@ def with_start(section: dict[str, Any], sections: Mapping[str, dict[str, Any]]) 
     if section["start"] is None:
         return section
     start = sections[variant_of(section["start"])]
-    return section | {"start_variant": with_start(start, sections)}
+    return section | {"start_variant": deepcopy(with_start(start, sections))}  # YAML would write an alias
 
 
 def _key(variants: Variants, name: str) -> str:
