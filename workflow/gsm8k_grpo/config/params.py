@@ -123,8 +123,8 @@ class Params(Configuration):
         ]
         if self.backend == "unsloth" and self.train.beta and started:
             raise ValueError(
-                f"train.beta = {self.train.beta:g}: backend 'unsloth' is not known to take the start of {started[0]} as "
-                "the reference of its KL term; set train.beta: 0, or backend: trl"
+                f"train.beta = {self.train.beta:g}: backend 'unsloth' is not known to take the start of {started[0]} "
+                "as the reference of its KL term; set train.beta: 0, or backend: trl"
             )
         if self.backend == "unsloth" and (self.train.share_prompts or self.train.compile):
             raise ValueError("backend = unsloth: has its own loss; train.share_prompts and train.compile must be false")
