@@ -60,8 +60,8 @@ class Train(Section):
     max_grad_norm: Positive
     """Gradients with a larger norm are scaled down to this norm."""
     beta: NotNegative
-    """Weight of the KL divergence from the base model in the loss; with 0 no reference model is loaded, which saves
-    memory."""
+    """Weight of the KL divergence from the model that training starts from, in the loss; with 0 no reference model is
+    loaded, which saves memory."""
     loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"]
     """How the loss averages over tokens, under TRL's names: grpo (per completion, then over completions), bnpo (over
     the tokens of a batch), dr_grpo (by the longest possible completion) or dapo (over the tokens of the whole step)."""
