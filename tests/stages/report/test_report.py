@@ -246,7 +246,7 @@ def test_the_gain_of_a_variant_with_a_start_is_split_into_both_steps(make):
 
 
 def test_without_a_start_no_gain_is_split(page):
-    assert "starts from" not in page
+    assert "not from base" not in page
 
 
 def test_without_a_validation_split_the_page_explains_why_there_is_no_accuracy_over_training(make):

@@ -123,7 +123,6 @@ MISTAKES = [
     ("variants.full.start=5", "variants.full.start = 5: must be a text, not empty, or null; write it in quotes"),
     ("variants={short: {start: full}, full: {start: short}, own: {epochs: 1}}", 'variants.full.start = "short": makes a circle, short from full from short; choose from own, null (base)'),
     ("variants={short: {start: own}, full: {start: short}, own: {epochs: 1, start: full}}", 'variants.full.start = "short": makes a circle, short from own from full from short; choose from null (base)'),
-    ("backend=unsloth lora={rank: 8, alpha: 8, targets: [q_proj]} train.beta=0.04 variants.full.start=short", "train.beta = 0.04: backend 'unsloth' is not known to take the start of full as the reference of its KL term; set train.beta: 0, or backend: trl"),
     # values that don't fit each other
     ("source=local", "path = null: source 'local' needs the folder that holds train.jsonl and test.jsonl (or .csv, "
      ".parquet) with a question and an answer in each row; set path=FOLDER"),
