@@ -103,9 +103,7 @@ def test_a_supervised_variant_is_the_start_of_grpo_and_reported_next_to_it(tmp_p
     assert [row["prompts_seen"] for row in curve] == [18, 32]  # after step 9, of two rows each, and at the end
     page = (folder / "results/report/report.html").read_text(encoding="utf-8")
     assert "loss on the answers (supervised)" in page
-    assert re.search(
-        r"short starts from sft, not from base.*of which [-+\N{MINUS SIGN}.\d]+ came with sft", page, re.DOTALL
-    )
+    assert 'id="starts"' in page
 
     assert planned(folder, variants={"short": {"max_steps": 11}}) == ["short"]
     assert planned(folder, variants={"sft": {"epochs": 2}}) == ["sft", "short"]

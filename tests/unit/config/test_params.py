@@ -191,7 +191,5 @@ def test_the_section_of_a_variant_holds_those_of_its_starts(default):
 def test_a_kl_term_of_unsloth_is_refused_where_a_variant_has_a_start(default):
     adapters = {"backend": "unsloth", "lora": {"rank": 8, "alpha": 8, "targets": ["q_proj"]}, "train.beta": 0.04}
     assert load(default, adapters).train.beta == 0.04
-    with pytest.raises(
-        PipelineError, match=r"train.beta = 0.04: backend 'unsloth' .* start of full .*; set train.beta"
-    ):
+    with pytest.raises(PipelineError, match=r"train.beta = 0.04: .* start of full .*; set train.beta: 0"):
         load(default, adapters | {"variants.full.start": "short"})
