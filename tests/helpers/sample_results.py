@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from gsm8k_grpo.analysis.metrics import GREEDY_METRICS
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import write_json, write_jsonl, write_text
 from gsm8k_grpo.records import (
@@ -187,7 +188,7 @@ def sampled_answers(rows: list[GradedAnswer], samples: int) -> list[GradedSample
 def _greedy_metrics(rows: list[GradedAnswer], more_tests: bool) -> list[TaskMetric]:
     run = [("test", "trained"), *([("test", "8-shot"), ("svamp", "trained")] if more_tests else [])]
     infos: list[TaskInfo] = [{"set": name, "prompt": prompt, "decoding": "greedy"} for name, prompt in run]
-    values = greedy_metrics(summarise(rows, resamples=100, seed=0), len(rows))
+    values = greedy_metrics(summarise(rows, resamples=100, seed=0), len(rows), GREEDY_METRICS)
     return [{**info, **value} for info in infos for value in values]
 
 

@@ -1,5 +1,6 @@
 """The control variants in the comments of params.yaml, whose rewards ignore the answer; supervised runs."""
 
+import json
 import re
 from types import SimpleNamespace
 
@@ -74,10 +75,19 @@ def test_the_rewards_of_full_depend_on_the_answer(settings):
     assert found["right"] > rewards(settings, "full", gold="5")["right"]
 
 
-def test_a_supervised_variant_is_trained_evaluated_and_reported_next_to_grpo(tmp_path):
+def planned(folder, **config):
+    """The variants that Snakemake would train."""
+    process = snakemake(
+        folder, "report", "--dry-run", "--config", *(f"{key}={json.dumps(value)}" for key, value in config.items())
+    )
+    said = process.communicate()[0]
+    return sorted(set(re.findall(r"gsm8k-grpo train --variant (\w+)", said)))
+
+
+def test_a_supervised_variant_is_the_start_of_grpo_and_reported_next_to_it(tmp_path):
     folder = workflow(tmp_path / "p")
     configuration = yaml.safe_load((folder / "params.yaml").read_text())
-    configuration["variants"] = {"short": {"max_steps": 10}, "sft": {"epochs": 1, "method": "sft"}}
+    configuration["variants"] = {"sft": {"epochs": 1, "method": "sft"}, "short": {"max_steps": 10, "start": "sft"}}
     (folder / "params.yaml").write_text(yaml.safe_dump(configuration, sort_keys=False))
     process = snakemake(folder, "report")
     said = process.communicate()[0]
@@ -88,11 +98,15 @@ def test_a_supervised_variant_is_trained_evaluated_and_reported_next_to_grpo(tmp
     assert {variant: metrics["prompts"] for variant, metrics in trained.items()} == {"short": 32, "sft": 32}
     assert trained["sft"]["prompts_seen"] == 32
     compared = read_json(folder / "results/compare/comparison.json")
-    assert {(row["a"], row["b"]) for row in compared} == {("base", "short"), ("base", "sft"), ("short", "sft")}
+    assert {(row["a"], row["b"]) for row in compared} == {("base", "sft"), ("base", "short"), ("sft", "short")}
     curve = read_jsonl(folder / "results/evaluate/sft/checkpoints.jsonl")
     assert [row["prompts_seen"] for row in curve] == [18, 32]  # after step 9, of two rows each, and at the end
     page = (folder / "results/report/report.html").read_text(encoding="utf-8")
     assert "loss on the answers (supervised)" in page
+    assert 'id="starts"' in page
+
+    assert planned(folder, variants={"short": {"max_steps": 11}}) == ["short"]
+    assert planned(folder, variants={"sft": {"epochs": 2}}) == ["sft", "short"]
 
 
 def test_free_answers_are_trained_with_supervised_fine_tuning_and_reported(tmp_path):

@@ -254,6 +254,19 @@ def test_an_experiment_trains_only_the_changed_variant_and_can_be_compared(finis
     done(finished, "gsm8k-grpo", "sync")  # Snakemake's records describe the experiment
 
 
+def test_a_start_is_trained_again_only_if_it_changes_itself(finished):
+    edit(finished, variants__full__start="short")
+    assert ran(done(finished, "dvc", "repro", "train@full")) == {"configure", "train@full"}
+    assert not stale(finished, "train@short", "train@full")
+    edit(finished, variants__short__max_steps=8)
+    done(finished, "dvc", "repro", "configure")
+    assert stale(finished, "train@short", "train@full") == {"train@short", "train@full"}
+
+
+def stale(folder: Path, *stages: str) -> set[str]:
+    return set(json.loads(done(folder, "dvc", "status", "--json", *stages)))
+
+
 def test_a_further_seed_trains_each_variant_once_more_and_nothing_else(finished):
     edit(finished, seeds=[43])
     further = {f"{stage}_seed@{variant}-43" for stage in ("train", "evaluate") for variant in ("short", "full")}

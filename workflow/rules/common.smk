@@ -51,6 +51,17 @@ def local_sets(wildcards):
     return [wanted["path"] for wanted in config["evaluate"]["sets"].values() if wanted["path"]]
 
 
+def start(wildcards):
+    """The folder with the weights that a variant's training starts from; none if it starts from base."""
+    section = config["variants"].get(wildcards.variant)
+    if section is None:
+        raise WorkflowError(f"no variant {wildcards.variant}: choose from {', '.join(config['variants'])}")
+    if section["start"] is None:
+        return []
+    name, at, _ = section["start"].partition("@")
+    return f"results/train/{name}/{'checkpoints' if at else 'model'}"
+
+
 def weights(wildcards):
     """The file that must exist before a model can be evaluated; a kept checkpoint needs its variant's training."""
     if wildcards.model not in settings.model_names():

@@ -2,6 +2,7 @@ rule train:
     input:
         "results/extract/train.jsonl",
         "results/base/base.json",
+        start,
     output:
         directory("results/train/{variant}/model"),
         directory("results/train/{variant}/checkpoints"),

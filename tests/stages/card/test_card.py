@@ -47,6 +47,12 @@ def test_the_metadata_describe_the_model_and_its_accuracy(tmp_path):
     assert 0.3 < low < 0.5 < high < 0.7
 
 
+def test_a_card_names_the_variant_that_training_started_from(tmp_path):
+    assert "Trained from" not in written(tmp_path / "base", settings()).text
+    text = written(tmp_path / "full", settings(**{"variants.short.start": "full"})).text
+    assert "- Trained from `full`, a run of the same recipe" in text
+
+
 def test_the_licence_is_that_of_the_base_model(tmp_path):
     model_card = written(tmp_path, settings(recipe="rtx4090"))
     data = model_card.data

@@ -13,8 +13,9 @@ import pytest
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_jsonl
 from gsm8k_grpo.gsm8k.answers import same_answer
 from gsm8k_grpo.gsm8k.lm_eval import strict_answer
+from gsm8k_grpo.models import trained
 from gsm8k_grpo.stages.evaluate.grading import trained_format
-from gsm8k_grpo.stages.evaluate.stage import evaluate, trained_weights
+from gsm8k_grpo.stages.evaluate.stage import evaluate
 from project import COMMAND, ROOT
 
 # A base model that learns only short tagged answers has the format of some of them after a few steps.  With twice this
@@ -140,7 +141,7 @@ def test_without_a_validation_split_the_curve_is_empty(evaluated, tmp_path):
 @pytest.mark.parametrize(("model", "folder"), [("short@4", "checkpoints/4"), ("short", "model")])
 def test_missing_weights_are_named_with_the_command_that_writes_them(tmp_path, model, folder):
     with pytest.raises(PipelineError) as stopped:
-        trained_weights(model, tmp_path)
+        trained.folder(model, tmp_path)
     assert str(stopped.value).startswith(f"{tmp_path / 'short' / folder}: ")
     assert "`gsm8k-grpo train --variant short`" in str(stopped.value)
 

@@ -110,3 +110,8 @@ def test_few_truncated_answers_are_no_limitation(limits):
 def test_questions_shared_with_train_are_counted(limits):
     why = limits(more_tests=True)[OVERLAP]
     assert all(count in why for count in ("40", "0 are also in the train split", "1 share", "13 consecutive words"))
+
+
+def test_supervised_fine_tuning_is_no_control_of_the_variant_that_starts_from_it(limits):
+    assert NO_CONTROL not in limits(supervised=("short",))
+    assert NO_CONTROL in limits({"variants.full.start": "short"}, supervised=("short",))

@@ -225,6 +225,31 @@ def test_every_variants_accuracy_starts_at_base_and_has_a_band(make):
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("start", "step"), [("short", 240), ("short@100", 100)])
+def test_the_accuracy_of_a_variant_with_a_start_begins_where_the_start_was(make, start, step):
+    results, _ = make({"variants.full.start": start}, steps={"short": 240, "full": 600})
+    panel = next(figure for figure in figures_of(results) if figure.name == "learning").panels[0]
+    (points,) = panel.to_dict()["datasets"].values()
+    first = next(point for point in points if point["variant"] == "full")
+    before = next(row for row in results.checkpoints["short"] if row["step"] == step)
+    assert (first["step"], first["prompts_seen"], first["share"]) == (0, 0, before["strict_accuracy"])
+
+
+def test_the_gain_of_a_variant_with_a_start_is_split_into_both_steps(make):
+    right = {"base": (4, 10), "short": (14, 20), "full": (16, 20)}  # of 40 questions
+    results, settings = make({"variants.full.start": "short"}, right=right)
+    page = html.unescape(page_of(results, settings)).replace("\xa0", " ")
+    of_strict = "of its +30.0 points of strict accuracy over base, +25.0 came with short and +5.0 with its own training"
+    of_flexible = "of its +25.0 points of flexible accuracy over base, +25.0 came with short and 0.0 with its own"
+    assert page.count(of_strict) == 2  # on the first screen and with the differences
+    assert page.count(of_flexible) == 1
+    assert "Short and full training raised strict accuracy by 30.0 points" in page
+
+
+def test_without_a_start_no_gain_is_split(page):
+    assert "not from base" not in page
+
+
 def test_without_a_validation_split_the_page_explains_why_there_is_no_accuracy_over_training(make):
     results, settings = make(validated=False)
     page = page_of(results, settings)

@@ -4,6 +4,7 @@ import pytest
 from gsm8k_grpo.config.params import load
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.models.engine import tokenize_prompts
+from gsm8k_grpo.models.loading import Source
 from gsm8k_grpo.stages.base.corpus import Document
 from gsm8k_grpo.stages.base.tokenizer import train_tokenizer
 from gsm8k_grpo.stages.train.grpo import building
@@ -33,4 +34,4 @@ def test_the_longest_prompt_is_named_with_the_limit_that_it_exceeds(tmp_path, co
     longest = max(map(len, tokenize_prompts([row["prompt"] for row in ROWS], tokenizer, {})))
     params = load(ROOT / "params.yaml", {"model": "model", "train.max_completion_length": 90, **overrides})
     with pytest.raises(PipelineError, match=rf"^train: the longest prompt \(x-40\) has {longest} tokens; .*{limit}"):
-        building.build_trainer(ROWS, "short", str(tmp_path / "model"), params, tmp_path)
+        building.build_trainer(ROWS, "short", Source(str(tmp_path / "model")), params, tmp_path)

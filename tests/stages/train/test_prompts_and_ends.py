@@ -9,7 +9,7 @@ from families import model_of
 from gsm8k_grpo.config.params import Params, load
 from gsm8k_grpo.files import read_json
 from gsm8k_grpo.models.engine import tokenize_prompts
-from gsm8k_grpo.models.loading import load_tokenizer
+from gsm8k_grpo.models.loading import Source, load_tokenizer
 from gsm8k_grpo.stages.train import sft
 from gsm8k_grpo.stages.train.grpo import building
 from project import ROOT
@@ -43,7 +43,7 @@ def gemma(tmp_path_factory) -> Path:
 def trained(gemma, tmp_path_factory):
     """The trainer after two steps on one generation, and the token ids of its completions."""
     folder = tmp_path_factory.mktemp("run")
-    trainer = building.build_trainer(ROWS, "short", str(gemma), configured(gemma), folder)
+    trainer = building.build_trainer(ROWS, "short", Source(str(gemma)), configured(gemma), folder)
     completions: list[list[int]] = []
 
     def reward(completion_ids: list[list[int]], **unused) -> list[float]:
@@ -85,7 +85,7 @@ def test_training_renders_prompts_as_evaluation_does(tmp_path, family):
     params = configured(model, chat_template_kwargs=variables)
     prompts = [row["prompt"] for row in ROWS]
     expected = tokenize_prompts(prompts, load_tokenizer(str(model)), variables)
-    trainer = building.build_trainer(ROWS, "short", str(model), params, tmp_path / "run")
+    trainer = building.build_trainer(ROWS, "short", Source(str(model)), params, tmp_path / "run")
     assert trainer._tokenize_prompts(prompts)[0] == expected
     solutions = sft.tokenize_solutions(ROWS, load_tokenizer(str(model)), params)
     for tokens, ids in zip(solutions, expected, strict=True):

@@ -3,11 +3,13 @@
 import re
 
 import pytest
-from gsm8k_grpo.analysis.verdict import format_reading, headline, outcome, seeds_reading, verdict
+from gsm8k_grpo.analysis.verdict import format_reading, headline, outcome, seeds_reading, start_reading, verdict
 from gsm8k_grpo.commands.summary import summary
 from gsm8k_grpo.config import params
 from gsm8k_grpo.files import write_text
 from sample_results import write_results
+
+NUMBERS = re.compile(r"[+\u2212]?\d+\.\d+(?: %)?")
 
 
 def row(difference, ci95, p_holm, a="base", b="short", metric="strict_accuracy"):
@@ -92,6 +94,23 @@ def test_there_is_no_sentence_about_the_format_if_strict_accuracy_did_not_rise(s
     assert format_reading(both(strict, "fell")) is None
 
 
+# A start
+
+
+@pytest.mark.parametrize(("start", "kept"), [("sft", False), ("sft@500", True)])
+def test_the_gain_over_base_is_that_of_the_start_and_that_of_the_own_training(start, kept):
+    comparison = [
+        row(0.08, [0.06, 0.1], 1e-9, b="sft"),
+        row(0.086, [0.07, 0.11], 1e-9, b="full"),
+        row(0.006, [-0.01, 0.02], 0.6, b="full") | {"a": "sft"},
+    ]
+    sentence = start_reading(comparison, "strict_accuracy", "full", start)
+    assert sentence.startswith(f"full starts from {start}, not from base: ")
+    assert NUMBERS.findall(sentence) == ["+8.6", "+8.0", "+0.6", "\u22121.0", "+2.0", "0.6"]
+    assert "no significant difference" in sentence
+    assert ("final weights" in sentence) == kept
+
+
 # The headline
 
 
@@ -101,9 +120,6 @@ def of_full(difference, ci95, p_holm, parts, before=0.2, b="full"):
     unlike = {"a": "base", "b": "other", "points": dict.fromkeys(("format", "answer", "both"), 9.0)}
     attribution = [unlike, {"a": "base", "b": b, "points": dict(zip(("format", "answer", "both"), parts, strict=True))}]
     return headline(comparison, attribution, accuracies(base=before, **{b: before + difference}), b)
-
-
-NUMBERS = re.compile(r"[+\u2212]?\d+\.\d+(?: %)?")
 
 
 @pytest.mark.parametrize(

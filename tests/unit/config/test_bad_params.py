@@ -35,7 +35,7 @@ MISTAKES = [
     ("compare.resample=500", "compare.resample: no such key; did you mean compare.resamples? allowed: resamples"),
     ("download.hub.datset=a/b", "download.hub.datset: no such key; did you mean download.hub.dataset? allowed: answer_key, configuration, dataset, licence, question_key, revision"),
     ("base.architecture.width=8", "base.architecture.width: no such key; allowed: context, heads, hidden, intermediate, layers, vocabulary"),
-    ("variants.short.max_stps=9", "variants.short.max_stps: no such key; did you mean variants.short.max_steps? allowed: epochs, max_steps, method, rewards"),
+    ("variants.short.max_stps=9", "variants.short.max_stps: no such key; did you mean variants.short.max_steps? allowed: epochs, max_steps, method, rewards, start"),
     ("variants.short.rewards={set: robust, weights: {int: 1}, weight: 1}", "variants.short.rewards.weight: no such key; did you mean variants.short.rewards.weights? allowed: set, weights"),
     ("compare={1: 500}", "compare.1: no such key; allowed: resamples"),
     ("compare..resamples=500", "compare.: no such key; allowed: resamples"),
@@ -63,7 +63,7 @@ MISTAKES = [
     ("compare=", "compare = null: must be a section with the keys resamples"),
     ("base=5", f"base = 5: must be a section with the keys {keys('base')}, or null"),
     ("variants=[short]", 'variants = ["short"]: must be a section'),
-    ("variants.short=250", "variants.short = 250: must be a section with the keys epochs, max_steps, method, rewards"),
+    ("variants.short=250", "variants.short = 250: must be a section with the keys epochs, max_steps, method, rewards, start"),
     ("rewards.weights=[int]", 'rewards.weights = ["int"]: must be a section, each a number'),
     ("rewards.weights={int: '1'}", 'rewards.weights.int = "1": must be a number; write it without quotes'),
     ("evaluate.probes=Calculate pi", 'evaluate.probes = "Calculate pi": must be a list, each a text, not empty'),
@@ -115,6 +115,14 @@ MISTAKES = [
     ("tracking.uri=http://me:pass@127.0.0.1:5000", PASSWORD),
     ("tracking.uri=me:pass@127.0.0.1:5000", PASSWORD),
     ("tracking.uri=postgresql+psycopg2://me:pass@host/db", PASSWORD),
+    # a start that can't be
+    ("variants.full.start=sft", 'variants.full.start = "sft": choose from short, short@50, short@100, null (base)'),
+    ("variants.full.start=full", 'variants.full.start = "full": choose from short, short@50, short@100, null (base)'),
+    ("variants.full.start=base", 'variants.full.start = "base": choose from short, short@50, short@100, null (base)'),
+    ("variants.full.start=short@60", 'variants.full.start = "short@60": choose from short, short@50, short@100, null (base) (keep_checkpoints names the steps that are kept)'),
+    ("variants.full.start=5", "variants.full.start = 5: must be a text, not empty, or null; write it in quotes"),
+    ("variants={short: {start: full}, full: {start: short}, own: {epochs: 1}}", 'variants.full.start = "short": makes a circle, short from full from short; choose from own, null (base)'),
+    ("variants={short: {start: own}, full: {start: short}, own: {epochs: 1, start: full}}", 'variants.full.start = "short": makes a circle, short from own from full from short; choose from null (base)'),
     # values that don't fit each other
     ("source=local", "path = null: source 'local' needs the folder that holds train.jsonl and test.jsonl (or .csv, "
      ".parquet) with a question and an answer in each row; set path=FOLDER"),

@@ -149,3 +149,47 @@ def test_without_kept_checkpoints_the_models_are_base_and_the_variants(default):
 @pytest.mark.parametrize(("rank", "room"), [(1, 1), (4, 8), (8, 8), (12, 16), (24, 32), (33, 64), (512, 512)])
 def test_vllm_reserves_the_smallest_rank_that_holds_the_adapter(rank, room):
     assert vllm_rank(rank) == room
+
+
+# Starts
+
+
+SEEDS = {
+    "variants": {"full": {"start": "own@9"}, "own": {"max_steps": 20, "method": "sft"}},
+    "keep_checkpoints": [9, 15],
+    "seeds": [43],
+}
+
+
+def test_a_file_lists_a_variant_below_its_start(edited):
+    path = edited({"variants": {"full": {"epochs": 3, "start": "own"}, "own": {"max_steps": 20, "method": "sft"}}})
+    with pytest.raises(PipelineError, match=r"variants.full.start = \"own\": own must stand above full") as stopped:
+        load(path)
+    assert str(stopped.value).startswith(f"{path}: ")
+
+
+def test_a_variant_stands_behind_its_start(default):
+    assert list(load(default, SEEDS).variants) == ["short", "own", "full"]
+    assert load(default, SEEDS).headline_variant == "full"
+
+
+def test_with_a_further_seed_training_starts_from_the_run_with_that_seed(default):
+    params = load(default, SEEDS)
+    assert params.of_run("full_s43").variants["full_s43"].start == "own_s43@9"
+    assert params.of_run("own_s43").keep_checkpoints == [9]
+    assert params.of_run("full_s43").keep_checkpoints == []
+
+
+def test_the_section_of_a_variant_holds_those_of_its_starts(default):
+    variants = load(default, SEEDS | {"variants.short.start": "full"}).resolved()["variants"]
+    assert variants["short"]["start_variant"]["start_variant"] == variants["own"]
+    further = variants["short_s43"]["start_variant"]["start_variant"]
+    assert (further["seed"], further["keep_checkpoints"]) == (43, [9])
+    assert "start_variant" not in variants["own"]
+
+
+def test_a_kl_term_of_unsloth_is_refused_where_a_variant_has_a_start(default):
+    adapters = {"backend": "unsloth", "lora": {"rank": 8, "alpha": 8, "targets": ["q_proj"]}, "train.beta": 0.04}
+    assert load(default, adapters).train.beta == 0.04
+    with pytest.raises(PipelineError, match=r"train.beta = 0.04: .* start of full .*; set train.beta: 0"):
+        load(default, adapters | {"variants.full.start": "short"})

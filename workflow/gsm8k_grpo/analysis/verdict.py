@@ -54,7 +54,11 @@ def verdict(metric: str, evaluations: Evaluations, comparison: Iterable[Comparis
 
 
 def headline(
-    comparison: Iterable[Comparison], gains: Iterable[Attribution], evaluations: Evaluations, variant: str
+    comparison: Iterable[Comparison],
+    gains: Iterable[Attribution],
+    evaluations: Evaluations,
+    variant: str,
+    starts: Sequence[str] = (),
 ) -> str:
     """One sentence about what training the variant did to strict accuracy, and how much of that is format.
 
@@ -63,6 +67,7 @@ def headline(
         gains: the rows of gains.json.
         evaluations: each model's metrics.json.
         variant: the variant that the sentence is about, such as `params.headline_variant`.
+        starts: the variants that it was trained from, the first one first; none if it started from base.
     """
     of_variant = {"a": "base", "b": variant}
     row = next(row for row in comparison if row.items() >= {**of_variant, "metric": "strict_accuracy"}.items())
@@ -70,17 +75,41 @@ def headline(
     low, high = row["ci95"]
     before, after = (percent(evaluations[model]["strict_accuracy"]) for model in ("base", variant))
     result = outcome(row)
+    trained = joined([*starts, variant])
     if result == "no significant difference":
         return (
-            f"No significant difference in strict accuracy between {variant} training and base: "
+            f"No significant difference in strict accuracy between {trained} training and base: "
             f"{points(row['difference'])} points (95 % CI {points(low)} to {points(high)}, "
             f"p {row['p_holm']:.2g} after Holm\u2019s correction), from {before} to {after}."
         )
     word, bounds = ("raised", (low, high)) if result == "rose" else ("lowered", (-high, -low))
     shares = joined(f"{points(parts[kind])} from {name}" for kind, name in CAUSES.items())
     return (
-        f"{variant[0].upper()}{variant[1:]} training {word} strict accuracy by {100 * abs(row['difference']):.1f} "
+        f"{trained[0].upper()}{trained[1:]} training {word} strict accuracy by {100 * abs(row['difference']):.1f} "
         f"points (95 % CI {interval(*bounds)}), from {before} to {after}: {shares}."
+    )
+
+
+def start_reading(comparison: Iterable[Comparison], metric: str, variant: str, start: str) -> str:
+    """One sentence that splits a variant's gain over base into that of its start and that of its own training.
+
+    Args:
+        comparison: the rows of comparison.json.
+        metric: an accuracy.
+        variant: a variant that was trained from another one.
+        start: what it was trained from, such as `sft`, or a kept checkpoint such as `sft@500`, of which only the final
+            weights (sft) were compared.
+    """
+    rows = {(row["a"], row["b"]): row for row in comparison if row["metric"] == metric}
+    other = start.partition("@")[0]
+    whole, before, own = rows["base", variant], rows["base", other], rows[other, variant]
+    low, high = own["ci95"]
+    kept = f" Its start is a checkpoint of {other}, whose final weights are compared here." if "@" in start else ""
+    return (
+        f"{variant} starts from {start}, not from base: of its {points(whole['difference'])} points of "
+        f"{metric.replace('_', ' ')} over base, {points(before['difference'])} came with {other} and "
+        f"{points(own['difference'])} with its own training (95 % CI {points(low)} to {points(high)}, p "
+        f"{own['p_holm']:.2g} after Holm\u2019s correction: {outcome(own)}).{kept}"
     )
 
 

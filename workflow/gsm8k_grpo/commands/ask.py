@@ -21,8 +21,8 @@ from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.gsm8k.prompts import prompt
 from gsm8k_grpo.models import engine, gpu, loading
+from gsm8k_grpo.models.trained import weights
 from gsm8k_grpo.records import Message
-from gsm8k_grpo.stages.evaluate.stage import weights
 
 Write = Callable[[str], None]
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.models import trained
 from gsm8k_grpo.stages.train import run_folders
 from gsm8k_grpo.stages.train.run_folders import OLD_FOLDER, Run
 
@@ -42,26 +43,31 @@ def _named(runs: list[Run], names: list[str]) -> list[Run]:
 def _not_resumed(runs: list[Run], resumed: set[Path] | None, results: Path) -> list[Run]:
     if resumed is None:
         raise PipelineError(
-            f"--remove-old: which runs resume depends on {results / 'extract'} and {results / 'base'}, which are "
-            "missing; run these stages first, or name the folders with --remove"
+            f"--remove-old: which runs resume depends on {results / 'extract'}, {results / 'base'} and the "
+            "weights that variants start from, some of which are missing; run these stages first, or name the folders "
+            "with --remove"
         )
     return [run for run in runs if run.folder not in resumed]
 
 
 def _resumed(results: Path, params: Params) -> set[Path] | None:
-    """The folders that the present configuration, data and code resume from; None where data or base is missing."""
+    """The folders that the present configuration, data and code resume from.
+
+    None where data, base or the weights that a variant starts from are missing.
+    """
     data, base = results / "extract" / "train.jsonl", results / "base" / "base.json"
-    if not (data.exists() and base.exists()):
+    runs = {run: params.of_run(run) for run in [*params.variants, *params.further_runs]}
+    started = {run: trained.place(start, results / "train") for run in runs if (start := runs[run].variants[run].start)}
+    if not all(path.exists() for path in (data, base, *started.values())):
         return None
-    runs = [*params.variants, *params.further_runs]
-    return {run_folders.folder(run, params.of_run(run), data, base) for run in runs}
+    return {run_folders.folder(run, own, data, base, started.get(run)) for run, own in runs.items()}
 
 
 def _line(run: Run, resumed: set[Path] | None) -> str:
     if run.folder.parent == OLD_FOLDER:
         use = "not resumed: from an earlier version"
     elif resumed is None:
-        use = "unknown whether it resumes: the results of stages extract and base are missing"
+        use = "unknown whether it resumes: results of extract or base, or the weights of a start, are missing"
     elif run.folder in resumed:
         use = "resumed by the present configuration"
     else:

@@ -19,8 +19,8 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError, replaced_folder
 from gsm8k_grpo.models import engine, loading
+from gsm8k_grpo.models.trained import weights
 from gsm8k_grpo.stages.card import stage as card_stage
-from gsm8k_grpo.stages.evaluate.stage import weights
 
 Format = Literal["merged", "adapter", "gguf"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError, model_validator
 
-from gsm8k_grpo.config import errors, layers
+from gsm8k_grpo.config import errors, layers, starts
 from gsm8k_grpo.config.methods import METHODS, MethodTraits
 from gsm8k_grpo.config.recipes import read_recipe, recipes
 from gsm8k_grpo.config.sections import Configuration, Method, Rewards, Sft, Train
@@ -44,6 +44,7 @@ class Params(Configuration):
         self._check_chat_template()
         self._check_machine()
         self._check_methods()
+        starts.require(self.variants, self._kept_models())
         if self.train.prompts is not None and self.train.prompts < self.train.prompts_per_generation:
             raise ValueError(
                 f"train.prompts = {self.train.prompts}: must be at least {self.train.prompts_per_generation}, the "
@@ -55,6 +56,11 @@ class Params(Configuration):
                 f"keep_checkpoints = {self.keep_checkpoints}: must be in ascending order without repeats: {rising}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _starts_come_first(self) -> "Params":
+        """Tables and comparisons have a variant behind the one that it was trained from."""
+        return self.model_copy(update={"variants": starts.ordered(self.variants)})
 
     def _check_seeds(self) -> None:
         """No seed occurs twice, and no run with a further seed has the name of a variant."""
@@ -112,6 +118,14 @@ class Params(Configuration):
                     raise ValueError(f"{key} = {value}: only adapters can be trained in it; set the section lora")
             if self.backend == "unsloth":
                 raise ValueError("backend = unsloth: only trains adapters; set the section lora, or backend: trl")
+        started = [
+            name for name in self.variants if self.variants[name].start and self.traits(name).learns_from_rewards
+        ]
+        if self.backend == "unsloth" and self.train.beta and started:
+            raise ValueError(
+                f"train.beta = {self.train.beta:g}: backend 'unsloth' is not known to take the start of {started[0]} "
+                "as the reference of its KL term; set train.beta: 0, or backend: trl"
+            )
         if self.backend == "unsloth" and (self.train.share_prompts or self.train.compile):
             raise ValueError("backend = unsloth: has its own loss; train.share_prompts and train.compile must be false")
 
@@ -169,20 +183,40 @@ class Params(Configuration):
     def of_run(self, name: str) -> "Params":
         """The configuration of one model.
 
-        For a run with a further seed it has that seed, the variant under the run's name, and no kept checkpoints; for
-        any other model it is unchanged.
+        For a run with a further seed it has that seed, the variant under the run's name with a start of the same seed,
+        and only those kept checkpoints that other variants start from; for any other model it is unchanged.
         """
         if name not in self.further_runs:
             return self
         variant, seed = self.further_runs[name]
-        own = {"seed": seed, "seeds": [], "variants": {name: self.variants[variant]}, "keep_checkpoints": []}
+        run = self.variants[variant].model_copy(update={"start": self._start(variant, seed)})
+        own = {"seed": seed, "seeds": [], "variants": {name: run}, "keep_checkpoints": self._started_steps(variant)}
         return self.model_copy(update=own)
 
+    def _start(self, variant: str, seed: int) -> str | None:
+        """What a variant's run with a seed starts from."""
+        start = self.variants[variant].start
+        return start and starts.with_seed(start, self.runs, seed)
+
+    def _started_steps(self, variant: str) -> list[int]:
+        """The kept steps of a variant that others start from."""
+        used = {other.start for other in self.variants.values()}
+        return [step for step in self.kept_steps(variant) if f"{variant}@{step}" in used]
+
     def resolved(self) -> dict[str, Any]:
-        """Every key with its value; the runs with further seeds are among the variants, each with its `seed`."""
+        """Every key with its value, and the keys that follow from them.
+
+        The runs with further seeds are among the variants, each with its `seed`, and with the `keep_checkpoints` that
+        others start from.  A variant with a start has the start's section as `start_variant`, so that what depends on
+        the variant's section also depends on that of its start.
+        """
         keys = self.model_dump()
-        further = {run: keys["variants"][of] | {"seed": seed} for run, (of, seed) in self.further_runs.items()}
-        return keys | {"variants": keys["variants"] | further}
+        sections: dict[str, dict[str, Any]] = dict(keys["variants"])
+        for run, (of, seed) in self.further_runs.items():
+            steps = self._started_steps(of)
+            kept = {"keep_checkpoints": steps} if steps else {}
+            sections[run] = sections[of] | kept | {"seed": seed, "start": self._start(of, seed)}
+        return keys | {"variants": {run: starts.with_start(section, sections) for run, section in sections.items()}}
 
     @property
     def headline_variant(self) -> str:
@@ -206,8 +240,10 @@ class Params(Configuration):
 
     def model_names(self) -> list[str]:
         """Every model that can be evaluated: base, the runs, and the kept checkpoints as `short@100`."""
-        kept = [f"{variant}@{step}" for variant in self.variants for step in self.kept_steps(variant)]
-        return ["base", *self.variants, *self.further_runs, *kept]
+        return ["base", *self.variants, *self.further_runs, *self._kept_models()]
+
+    def _kept_models(self) -> list[str]:
+        return [f"{variant}@{step}" for variant in self.variants for step in self.kept_steps(variant)]
 
 
 def load(path: Path = Path("params.yaml"), overrides: Mapping[str, Any] = {}) -> Params:
@@ -221,13 +257,16 @@ def load(path: Path = Path("params.yaml"), overrides: Mapping[str, Any] = {}) ->
     Raises:
         PipelineError: naming the key, the value and what is allowed.
     """
-    edited = layers.merge(layers.read(path), layers.nested(overrides))
+    file = layers.read(path)
+    edited = layers.merge(file, layers.nested(overrides))
     recipe = edited.get("recipe")
     if recipe not in recipes():
         raise PipelineError(f"{path}: recipe = {errors.as_written(recipe)}: choose from {', '.join(recipes())}")
     merged = layers.merge(read_recipe(recipe), edited)
     try:
-        return Params.model_validate(merged)
+        params = Params.model_validate(merged)
     except ValidationError as error:
         reasons = "\n".join(f"  {line}" for line in errors.explain(error, Params))
         raise PipelineError(f"the configuration ({path}, recipe {recipe}) is not valid:\n{reasons}") from None
+    starts.require_order(path, file.get("variants") or {})
+    return params

@@ -4,7 +4,8 @@ The model's files are checked before anything is loaded (refusals.py).  What a m
 dropout does not apply: the configuration shapes both, so that every model is trained and evaluated alike.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,8 +13,10 @@ import torch
 from jinja2.exceptions import TemplateError
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from peft.utils import CONFIG_NAME as ADAPTER_CONFIG_NAME
+from peft.utils import SAFETENSORS_WEIGHTS_NAME, set_peft_model_state_dict
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -67,6 +70,10 @@ class Source:
     model: str
     adapter: str | None = None
     base: str | None = None
+
+    def without_adapter(self) -> "Source":
+        """The model that the adapter is for; without one, the model itself."""
+        return replace(self, adapter=None)
 
 
 def source(model: str, trained: Path | None) -> Source:
@@ -234,8 +241,15 @@ def size(name: str) -> int:
     return sum(Path(cast(str, cached_file(name, file))).stat().st_size for file in files)
 
 
-def adapt(model: PreTrainedModel, lora: Lora) -> PeftModel:
-    """The model with new adapters in float32; only they are trained."""
+def adapt(model: PreTrainedModel, lora: Lora, start: str | None = None) -> PeftModel:
+    """The model with adapters in float32; only they are trained.
+
+    Args:
+        start: the folder of an adapter for this model, whose training goes on; None for new adapters.
+
+    Raises:
+        PipelineError: if the start's adapter has another shape or scale than `lora` says.
+    """
     config = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), bias="none", task_type="CAUSAL_LM"
     )
@@ -244,7 +258,29 @@ def adapt(model: PreTrainedModel, lora: Lora) -> PeftModel:
     for layer in layers:
         # Autocast casts the adapter to the type of its input; otherwise peft would cast every input to float32 first.
         layer.cast_input_dtype_enabled = not _autocast(model)
+    if start is not None:
+        continue_adapter(adapted, start, lora)
     return adapted
+
+
+def continue_adapter(adapted: PeftModel, folder: str, lora: Lora) -> None:
+    """Give new adapters the weights of those in a folder, so that training goes on with them.
+
+    The result is one adapter for the base model, as without a start, so whatever loads a trained variant needs no other
+    weights than these two.  TRL copies the adapter that it is given into a frozen one, which is the reference of the KL
+    term.  Merged into the base weights, the start would be a third set of weights to keep, and in 4 bit a rounded one.
+
+    Raises:
+        PipelineError: if they have another shape or scale than `lora` says.
+    """
+    own = json.loads((Path(folder) / ADAPTER_CONFIG_NAME).read_bytes())
+    found = (own["r"], own["lora_alpha"], sorted(own["target_modules"]))
+    if found != (lora.rank, lora.alpha, sorted(lora.targets)):
+        raise PipelineError(
+            f"{folder}: is an adapter of rank {found[0]}, alpha {found[1]} on {', '.join(found[2])}, and lora = "
+            f"{json.dumps(lora.model_dump())}; train the start again with the present lora"
+        )
+    set_peft_model_state_dict(adapted, load_file(Path(folder) / SAFETENSORS_WEIGHTS_NAME))
 
 
 def _autocast(model: PreTrainedModel) -> bool:

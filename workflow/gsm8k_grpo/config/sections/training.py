@@ -14,6 +14,7 @@ from gsm8k_grpo.config.sections.section import (
     Positive,
     Scheduler,
     Section,
+    Text,
 )
 from gsm8k_grpo.gsm8k.rewards import NAMES, TABLE, RewardSet
 from gsm8k_grpo.records import Method
@@ -59,8 +60,8 @@ class Train(Section):
     max_grad_norm: Positive
     """Gradients with a larger norm are scaled down to this norm."""
     beta: NotNegative
-    """Weight of the KL divergence from the base model in the loss; with 0 no reference model is loaded, which saves
-    memory."""
+    """Weight of the KL divergence from the model that training starts from, in the loss; with 0 no reference model is
+    loaded, which saves memory."""
     loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"]
     """How the loss averages over tokens, under TRL's names: grpo (per completion, then over completions), bnpo (over
     the tokens of a batch), dr_grpo (by the longest possible completion) or dapo (over the tokens of the whole step)."""
@@ -185,6 +186,10 @@ class Variant(Section):
 
     method: Method | None = None
     """Training method of this variant; null takes the key `method` outside of the section."""
+    start: Text | None = None
+    """What training starts from: another variant, such as `sft`, or one of its kept checkpoints, such as `sft@500` (see
+    `keep_checkpoints`); null is base.  It is also the reference of a KL term (`train.beta`).  With `lora` the start's
+    adapter goes on being trained.  With a further seed, training starts from the start's run with the same seed."""
     max_steps: Count | None = None
     """Length in optimizer steps.  Set exactly one of `max_steps` and `epochs`."""
     epochs: Positive | None = None

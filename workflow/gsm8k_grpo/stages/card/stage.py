@@ -198,7 +198,9 @@ def _share(evaluation: Evaluation, metric: str) -> str:
 def _training(results: Results, adapter: bool, params: Params, variant: str) -> list[str]:
     run, effective = results.training, results.training["effective_config"]
     memory = "resident memory of the process" if effective["device"] == "cpu" else "in use on the whole GPU"
+    start = params.variants[variant].start
     lines = [
+        *([f"Trained from `{start}`, a run of the same recipe, not from the base model itself"] if start else []),
         f"Recipe `{params.recipe}`, seed {params.seed}, code at commit `{git.commit()}`",
         f"{run['steps']:,} steps, {run['epochs']:.3g} epochs of {run['prompts']:,} problems, "
         f"{run['prompts_seen']:,} prompts seen",
@@ -210,7 +212,7 @@ def _training(results: Results, adapter: bool, params: Params, variant: str) -> 
     if METHODS[run["method"]].learns_from_rewards:
         rewards = params.variant_rewards(variant)
         weighted = ", ".join(f"{name} x {weight:g}" for name, weight in rewards.weights.items())
-        lines.insert(2, f"Rewards of the set `{rewards.set}`: {weighted}")
+        lines.insert(len(lines) - 2, f"Rewards of the set `{rewards.set}`: {weighted}")
     if adapter and params.lora:
         lora = params.lora
         lines.append(f"LoRA adapter of rank {lora.rank}, alpha {lora.alpha}, on {', '.join(lora.targets)}")

@@ -22,9 +22,10 @@ import torch
 
 from gsm8k_grpo.analysis.metrics import CURVE_METRICS, metric_value
 from gsm8k_grpo.config.params import Params
-from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, sha256, write_json, write_jsonl
-from gsm8k_grpo.models import chat_templates, gpu, loading
+from gsm8k_grpo.files import read_json, read_jsonl, sha256, write_json, write_jsonl
+from gsm8k_grpo.models import chat_templates, gpu
 from gsm8k_grpo.models.engine import Engine, stop_tokens
+from gsm8k_grpo.models.trained import weights
 from gsm8k_grpo.records import CheckpointMetrics, Decoding, Evaluation, Example, GradedAnswer, GreedySummary
 from gsm8k_grpo.stages.evaluate.answering import TaskRunner, answer, load_engine
 from gsm8k_grpo.stages.evaluate.metrics import curve_point
@@ -88,26 +89,6 @@ def _decoding(engine: Engine, params: Params) -> Decoding:
         "date": chat_templates.DATE.isoformat(),
         "stop_tokens": stop_tokens(engine.tokenizer),
     }
-
-
-def weights(model: str, base: Path, trained: Path) -> loading.Source:
-    """Where the weights of a model of `params.model_names()` are."""
-    return loading.source(
-        read_json(base / "base.json")["model"], None if model == "base" else trained_weights(model, trained)
-    )
-
-
-def trained_weights(model: str, trained: Path) -> Path:
-    """The folder of a variant's final weights, or of a kept checkpoint such as `short@100`.
-
-    Raises:
-        PipelineError: if the folder does not exist, with the command that writes it.
-    """
-    variant, _, step = model.partition("@")
-    folder = trained / variant / "checkpoints" / step if step else trained / variant / "model"
-    if not folder.is_dir():
-        raise PipelineError(f"{folder}: no such folder; it is written by `gsm8k-grpo train --variant {variant}`")
-    return folder
 
 
 def learning_curve(

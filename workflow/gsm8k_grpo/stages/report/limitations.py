@@ -86,7 +86,10 @@ def _of_seeds(results: Results) -> Iterator[Limitation]:
 
 def _of_the_rewards(results: Results, params: Params) -> Iterator[Limitation]:
     controls = [variant for variant in params.variants if not params.variant_rewards(variant).know_the_answer]
-    supervised = any(not METHODS[run["method"]].learns_from_rewards for run in results.training.values())
+    begun = {start.partition("@")[0] for start in results.starts.values()}  # part of a variant, so no control of it
+    supervised = any(
+        not METHODS[run["method"]].learns_from_rewards for name, run in results.training.items() if name not in begun
+    )
     if not controls and not supervised:
         yield Limitation(
             "That the rewards caused the difference", "no control (random, format-only or SFT) was trained."

@@ -38,6 +38,7 @@ class Results:
     Attributes:
         answer_place: where strict grading reads the answer, such as "between the answer tags".
         base: None if the base model was not trained here.
+        starts: what each variant was trained from: base, another variant, or a kept checkpoint of one.
         further: the answers to each further task, by the task's name and then by model.
         sampled: the sampled answers of the models that have some.
     """
@@ -47,6 +48,7 @@ class Results:
     extracted: ExtractMetrics
     overlap: list[Overlap]
     base: BaseMetrics | None
+    starts: dict[str, str]
     training: dict[str, TrainingMetrics]
     histories: dict[str, pd.DataFrame]
     samples: dict[str, list[TrainingSample]]
@@ -91,6 +93,7 @@ def read_results(results: Path, params: Params) -> Results:
         extracted=read_json(results / "extract" / "metrics.json"),
         overlap=read_json(results / "extract" / "overlap.json"),
         base=read_json(results / "base" / "metrics.json") if params.model == "scratch" else None,
+        starts={variant: section.start or "base" for variant, section in params.variants.items()},
         training={variant: read_json(folder / "metrics.json") for variant, folder in trained.items()},
         histories={variant: pd.read_csv(folder / "history.csv") for variant, folder in trained.items()},
         samples={variant: read_jsonl(folder / "samples.jsonl") for variant, folder in trained.items()},

@@ -18,7 +18,8 @@ from markupsafe import Markup
 from gsm8k_grpo.analysis import formatting
 from gsm8k_grpo.analysis.formatting import interval, percent, points
 from gsm8k_grpo.analysis.metrics import ACCURACIES
-from gsm8k_grpo.analysis.verdict import format_reading, headline, outcome, seeds_reading, verdict
+from gsm8k_grpo.analysis.verdict import format_reading, headline, outcome, seeds_reading, start_reading, verdict
+from gsm8k_grpo.config import starts
 from gsm8k_grpo.config.methods import METHODS
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import write_text
@@ -76,12 +77,26 @@ def render(results: Results, all_figures: Sequence[figures.Figure], params: Para
         kinds=KINDS,
         methods=METHODS,
         headline=formatting.unbroken(
-            headline(results.comparison, results.attribution, results.evaluations, params.headline_variant)
+            headline(
+                results.comparison,
+                results.attribution,
+                results.evaluations,
+                params.headline_variant,
+                starts.chain(params.variants, params.headline_variant)[:0:-1],
+            )
         ),
         verdicts=[
             formatting.unbroken(verdict(metric, results.evaluations, results.comparison)) for metric in ACCURACIES
         ],
         format_reading=format_reading(results.comparison),
+        start_readings={
+            metric: [
+                formatting.unbroken(start_reading(results.comparison, metric, variant, section.start))
+                for variant, section in params.variants.items()
+                if section.start
+            ]
+            for metric in ACCURACIES
+        },
         seeds_readings=list(dict.fromkeys(seeds_reading(results.seeds, variant) for variant in params.variants)),
         limits=limitations(results, params),
         figures={figure.name: figure for figure in all_figures},

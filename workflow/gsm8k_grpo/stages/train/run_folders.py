@@ -43,18 +43,20 @@ class Run:
         return self.folder.name.rpartition("-")[0]
 
 
-def folder(variant: str, params: Params, data: Path, base: Path) -> Path:
+def folder(variant: str, params: Params, data: Path, base: Path, start: Path | None = None) -> Path:
     """The folder of a variant's checkpoints.
 
     Args:
         data: the training data; its digest is part of the hash.
         base: base.json, which names the base model and the digests of its files.
+        start: the folder of the weights that training starts from; None for those of base.
     """
     shaping = params.model_dump(include=SHAPING) | {
         "variant": params.variants[variant].model_dump(),
         "method": method_of(params.variant_method(variant)).shaping(variant, params),
         "data": sha256(data),
         "base": sha256(base),
+        "start": start and {path.name: sha256(path) for path in sorted(start.glob("[!.]*"))},
         "code": _code_digests(),
         "libraries": {name: version(name) for name in (*LIBRARIES, *_optional_libraries(variant, params))},
     }

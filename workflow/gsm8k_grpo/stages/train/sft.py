@@ -58,14 +58,14 @@ class ResumableSFTTrainer(ResumableMixin, SFTTrainer):
 
 
 def build_trainer(
-    rows: list[Example], variant: str, model: str, params: Params, run_folder: Path
+    rows: list[Example], variant: str, start: loading.Source, params: Params, run_folder: Path
 ) -> ResumableSFTTrainer:
     """The trainer of a variant, see `TrainingMethod.build_trainer`."""
-    network, tokenizer = loading.load(loading.Source(model), params)
+    network, tokenizer = loading.load(start.without_adapter(), params)
     loading.keep_end_tokens(network, tokenizer)
     solutions = tokenize_solutions(rows, tokenizer, params)
     trainer = ResumableSFTTrainer(
-        model=loading.adapt(network, params.lora) if params.lora else network,
+        model=loading.adapt(network, params.lora, start.adapter) if params.lora else network,
         processing_class=tokenizer,
         args=_config(variant, params, run_folder),
         train_dataset=Dataset.from_list(solutions),

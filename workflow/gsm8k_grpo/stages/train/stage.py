@@ -1,9 +1,9 @@
 """Stage `train`: train one variant on the train split, by the method that the configuration gives it.
 
-Reads `results/extract` and `results/base`, writes `results/train/<variant>/`: the weights in `model/`, those of
-`keep_checkpoints` in `checkpoints/<step>/`, `history.csv` (one row per step), `samples.jsonl` (a few prompts'
-completions over time) and `metrics.json`.  Everything is written from the last checkpoint of the run, see
-`checkpoints.py`.
+Reads `results/extract`, `results/base` and, for a variant with a `start`, the weights that the start's training wrote.
+Writes `results/train/<variant>/`: the weights in `model/`, those of `keep_checkpoints` in `checkpoints/<step>/`,
+`history.csv` (one row per step), `samples.jsonl` (a few prompts' completions over time) and `metrics.json`.  Everything
+is written from the last checkpoint of the run, see `checkpoints.py`.
 """
 
 import shutil
@@ -21,10 +21,10 @@ from gsm8k_grpo.config.sections import Train
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_json, write_jsonl, write_text
 from gsm8k_grpo.memory import advice, suitability
 from gsm8k_grpo.models import gpu
-from gsm8k_grpo.records import BaseModelFile, Example, Session, TrainingMetrics
+from gsm8k_grpo.records import Example, Session, TrainingMetrics
 from gsm8k_grpo.runtime import interrupts
 from gsm8k_grpo.runtime.trainer_progress import TrainerProgress
-from gsm8k_grpo.stages.train import checkpoints, history, run_folders
+from gsm8k_grpo.stages.train import checkpoints, history, run_folders, starts
 from gsm8k_grpo.stages.train.callbacks import CurveLogger, StopOnSignal, WeightKeeper
 from gsm8k_grpo.stages.train.methods import TrainingMethod, method_of
 from gsm8k_grpo.stages.train.resumable import ResumableMixin
@@ -41,7 +41,7 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
 
     Args:
         extracted, base: the result folders of these stages.
-        target: the folder to write.
+        target: the folder to write, next to those of the other variants.
     """
     torch.set_num_threads(params.threads)
     gpu.require_gpu(params)
@@ -51,14 +51,15 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
     set_seed(params.seed)
 
     data = extracted / "train.jsonl"
-    run_folder = run_folders.folder(variant, params, data, base / "base.json")
+    start = starts.folder(variant, target.parent, params)
+    source = starts.source(start, base, params)
+    run_folder = run_folders.folder(variant, params, data, base / "base.json", start)
     _mention_other_runs(variant, run_folder)
     available: list[Example] = read_jsonl(data)
     rows = _subset(available, params.train)
-    base_model: BaseModelFile = read_json(base / "base.json")
 
     method = method_of(params.variant_method(variant))
-    trainer = method.build_trainer(rows, variant, base_model["model"], params, run_folder)
+    trainer = method.build_trainer(rows, variant, source, params, run_folder)
     trainer.add_callback(WeightKeeper(trainer, params.kept_steps(variant)))
     _report_changes(variant, params, _effective_config(method, trainer))
 

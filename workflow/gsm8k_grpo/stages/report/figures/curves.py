@@ -51,13 +51,18 @@ def history_curve(histories: Mapping[str, pd.DataFrame], column: str, title: str
     ).properties(title=title, height=HEIGHT, description=f"{title} by prompts seen, one line per variant")
 
 
-def checkpoint_curve(checkpoints: Mapping[str, Sequence[CheckpointMetrics]], share: str, title: str) -> Panel:
-    """A share of checkpoints.jsonl with its interval as a band; every variant's line starts at base."""
-    (start,) = checkpoints["base"]
-    variants = [model for model in checkpoints if model != "base"]
+def checkpoint_curve(
+    checkpoints: Mapping[str, Sequence[CheckpointMetrics]], starts: Mapping[str, str], share: str, title: str
+) -> Panel:
+    """A share of checkpoints.jsonl with its interval as a band; every variant's line begins at its start.
+
+    Args:
+        starts: what each variant was trained from, see `Results`.
+    """
+    variants = list(starts)
     rows = []
     for variant in variants:
-        for row in [start, *checkpoints[variant]]:
+        for row in [_start(checkpoints, starts[variant]), *checkpoints[variant]]:
             low, high = metric_interval(row, share)
             rows.append(
                 {
@@ -75,6 +80,13 @@ def checkpoint_curve(checkpoints: Mapping[str, Sequence[CheckpointMetrics]], sha
     return line_with_band(chart, tooltip, _nearest(share)).properties(
         title=title, height=HEIGHT, description=f"{title} by prompts seen, one line per variant"
     )
+
+
+def _start(checkpoints: Mapping[str, Sequence[CheckpointMetrics]], model: str) -> CheckpointMetrics:
+    """The accuracy of the model that a variant was trained from, at step 0 of the variant."""
+    name, _, step = model.partition("@")
+    row = next(row for row in reversed(checkpoints[name]) if not step or row["step"] == int(step))
+    return {**row, "step": 0, "prompts_seen": 0}
 
 
 def pass_at_k_curve(metrics: Mapping[str, Sequence[TaskMetric]], extraction: str) -> Panel:

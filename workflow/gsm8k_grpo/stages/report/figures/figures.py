@@ -88,7 +88,7 @@ def figures(results: Results) -> list[Figure]:
         _accuracy(results),
         _gains(results.attribution),
         *([_sampled(results)] if results.sampled else []),
-        *([_learning(results.checkpoints)] if results.checkpoints["base"] else []),
+        *([_learning(results.checkpoints, results.starts)] if results.checkpoints["base"] else []),
         *([_rewards(rewarded)] if rewarded else []),
         _health(results.histories, supervised),
         _timing(results.training),
@@ -146,15 +146,16 @@ def _timing(training: Mapping[str, TrainingMetrics]) -> Figure:
     )
 
 
-def _learning(checkpoints: Mapping[str, Sequence[CheckpointMetrics]]) -> Figure:
+def _learning(checkpoints: Mapping[str, Sequence[CheckpointMetrics]], starts: Mapping[str, str]) -> Figure:
+    first = "the base model" if set(starts.values()) == {"base"} else "what training started from"
     return Figure(
         "learning",
         "Accuracy over training",
         f"Greedy answers to the {checkpoints['base'][0]['n']:,} questions of the validation split, which the models "
-        "are not trained on; the test split is not used here. The points of a line are the base model at the left "
+        f"are not trained on; the test split is not used here. The points of a line are {first} at the left "
         "edge, the kept checkpoints, and the end of the run. Bands: Wilson's 95 % intervals. Point at a curve to see "
         "its step and values.",
-        [curves.checkpoint_curve(checkpoints, share, title) for share, title in LEARNING.items()],
+        [curves.checkpoint_curve(checkpoints, starts, share, title) for share, title in LEARNING.items()],
         columns=3,
         panel_width=300,
     )

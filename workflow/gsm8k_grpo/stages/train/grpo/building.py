@@ -13,6 +13,7 @@ from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.gsm8k.rewards import reward_functions
 from gsm8k_grpo.models import loading, padding
 from gsm8k_grpo.models.engine import Prompt, stop_tokens, tokenize_prompts
+from gsm8k_grpo.models.loading import Source
 from gsm8k_grpo.records import Example
 from gsm8k_grpo.stages.train.grpo import agreement, packing
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
@@ -26,7 +27,7 @@ OWN_KEYS = {"prompts", "sample_steps", "sample_prompts", "warmup_ratio", "share_
 
 
 def build_trainer(
-    rows: list[Example], variant: str, model: str, params: Params, run_folder: Path
+    rows: list[Example], variant: str, start: Source, params: Params, run_folder: Path
 ) -> ResumableGRPOTrainer:
     """The trainer of a variant, see `TrainingMethod.build_trainer`.
 
@@ -34,9 +35,9 @@ def build_trainer(
         PipelineError: if a prompt does not fit the model's context, or batches, packed or padded, are not right for the
             model.
     """
-    prompts = _tokenized(rows, model, params)
-    _require_context(rows, prompts, model, params)
-    network, tokenizer = _load_model(model, params)
+    prompts = _tokenized(rows, start.model, params)
+    _require_context(rows, prompts, start.model, params)
+    network, tokenizer = _load_model(start, params)
     loading.keep_end_tokens(network, tokenizer)
     rewards = params.variant_rewards(variant)
     trainer = _trainer_class(params)(
@@ -51,7 +52,8 @@ def build_trainer(
     elif params.backend == "trl":
         padding.require_ignored(network, tokenizer, prompts, "choose a model whose layers do, since batches are padded")
     if params.engine == "vllm" and params.backend == "trl":
-        trainer.generate_with(Rollouts(trainer, params), corrected=params.train.old_log_probs == "computed")
+        rollouts = Rollouts(trainer, start.base or start.model, params)
+        trainer.generate_with(rollouts, corrected=params.train.old_log_probs == "computed")
     trainer.remove_callback(PrinterCallback)  # the progress bar shows the log instead
     samples = SampleRecorder(trainer, params.train.sample_steps, params.train.sample_prompts, list(rewards.weights))
     trainer.savers.append(samples.save)
@@ -98,22 +100,22 @@ def _trainer_class(params: Params) -> type[ResumableGRPOTrainer] | partial[Packe
     return partial(PackedGRPOTrainer, compiled=params.train.compile, sampled=sampled)
 
 
-def _load_model(name: str, params: Params) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+def _load_model(start: Source, params: Params) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
     """The model to train, with adapters if the configuration has any, and its tokenizer."""
     if params.backend == "unsloth":
         from gsm8k_grpo.stages.train.grpo import unsloth_backend
 
-        return unsloth_backend.load(name, params)
+        return unsloth_backend.load(start, params)
     # Flash attention computes in 16 bit only; in 32 bit a packed batch gets a mask instead.
     flash = params.train.share_prompts and params.precision != "float32"
     attention = packing.ATTENTION if flash else "sdpa"
     try:
-        network, tokenizer = loading.load(loading.Source(name), params, attention)
+        network, tokenizer = loading.load(start.without_adapter(), params, attention)
     except KeyError as error:
         if error.args != (packing.ATTENTION,):
             raise
-        raise agreement.refusal(name, "its attention can't be replaced") from error
-    return loading.adapt(network, params.lora) if params.lora else network, tokenizer
+        raise agreement.refusal(start.model, "its attention can't be replaced") from error
+    return loading.adapt(network, params.lora, start.adapter) if params.lora else network, tokenizer
 
 
 def _config(variant: str, stop_tokens: list[int], params: Params, run_folder: Path) -> GRPOConfig:

@@ -21,11 +21,15 @@ from gsm8k_grpo.stages.train.grpo.trainer import TRAINED, ResumableGRPOTrainer
 
 
 class Rollouts(VLLMGeneration):
-    """Generates for a trainer, see `ResumableGRPOTrainer.generate_with`."""
+    """Generates for a trainer, see `ResumableGRPOTrainer.generate_with`.
 
-    def __init__(self, trainer: ResumableGRPOTrainer, params: Params):
+    Args:
+        base: the base model, which has the shape of the trained one.
+    """
+
+    def __init__(self, trainer: ResumableGRPOTrainer, base: str, params: Params):
         assert params.vllm is not None  # engine vllm requires the section
-        self.params = params
+        self.base, self.params = base, params
         super().__init__(
             model=trainer.model,
             accelerator=trainer.accelerator,
@@ -41,9 +45,8 @@ class Rollouts(VLLMGeneration):
         )
 
     def _init_vllm(self) -> None:
-        # The weights come from the trainer, so vLLM need not read any.
-        name = str(self.model.name_or_path)
-        self.llm = start_vllm(name, self.params, sleep=self.enable_sleep_mode, load_format="dummy")
+        # The weights come from the trainer, so vLLM need not read any.  It caches compiled code by the model's name.
+        self.llm = start_vllm(self.base, self.params, sleep=self.enable_sleep_mode, load_format="dummy")
         self._llm_weights_sleeping = self.enable_sleep_mode
         if self.enable_sleep_mode:
             self.llm.sleep(level=2)

@@ -29,9 +29,10 @@ from gsm8k_grpo.memory.plan import GRAPHS_GIB
 from gsm8k_grpo.models import loading
 
 
-def load(name: str, params: Params) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model with new adapters, and its tokenizer, see `models.loading`."""
+def load(start: loading.Source, params: Params) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model with adapters, new ones or the start's, and its tokenizer, see `models.loading`."""
     assert params.lora is not None  # backend unsloth requires the section
+    name = start.model
     config, tokenizer = loading.load_config(name), loading.load_tokenizer(name)
     loading.require_embeddings(name, config, tokenizer)
     options: dict[str, Any] = {"max_seq_length": None}
@@ -61,6 +62,8 @@ def load(name: str, params: Params) -> tuple[PreTrainedModel, PreTrainedTokenize
         use_gradient_checkpointing="unsloth" if params.train.gradient_checkpointing else False,
         random_state=params.seed,
     )
+    if start.adapter is not None:
+        loading.continue_adapter(adapted, start.adapter, params.lora)
     return adapted, tokenizer
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from gsm8k_grpo.config.methods import METHODS, MethodTraits
 from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.models.loading import Source
 from gsm8k_grpo.records import Example, Method
 from gsm8k_grpo.stages.train.history import HistoryFormat
 
@@ -38,13 +39,13 @@ class TrainingMethod(ABC, Generic[TrainerT]):
 
     @abstractmethod
     def build_trainer(
-        self, rows: list[Example], variant: str, model: str, params: Params, run_folder: Path
+        self, rows: list[Example], variant: str, start: Source, params: Params, run_folder: Path
     ) -> TrainerT:
         """The trainer of a variant.
 
         Args:
             rows: the rows of the train split that the variant is trained on.
-            model: name or folder of the base model.
+            start: the model that training starts from: base, or the weights of another variant.
             run_folder: where checkpoints are saved.
         """
 
@@ -70,7 +71,8 @@ class TrainingMethod(ABC, Generic[TrainerT]):
         logged = params.model_dump(include={"seed", "source", *MACHINE, self.traits.section})
         if not self.traits.learns_from_rewards:
             logged |= {"backend": "trl"}  # the configured backend is that of methods which sample completions
-        logged |= {"method": self.name, "variant": params.variants[variant].model_dump()}
+        own = params.variants[variant]
+        logged |= {"method": self.name, "start": own.start or "base", "variant": own.model_dump()}
         if self.traits.learns_from_rewards:
             logged |= {"rewards": params.variant_rewards(variant).model_dump()}
         return logged

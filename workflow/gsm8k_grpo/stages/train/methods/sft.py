@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.models.loading import Source
 from gsm8k_grpo.records import Example
 from gsm8k_grpo.stages.train import history
 from gsm8k_grpo.stages.train.methods.base import TrainingMethod
@@ -24,11 +25,11 @@ class SFT(TrainingMethod["ResumableSFTTrainer"]):
     )  # fmt: skip
 
     def build_trainer(
-        self, rows: list[Example], variant: str, model: str, params: Params, run_folder: Path
+        self, rows: list[Example], variant: str, start: Source, params: Params, run_folder: Path
     ) -> ResumableSFTTrainer:
         from gsm8k_grpo.stages.train import sft
 
-        return sft.build_trainer(rows, variant, model, params, run_folder)
+        return sft.build_trainer(rows, variant, start, params, run_folder)
 
     def shaping(self, variant: str, params: Params) -> dict[str, Any]:
         return {

@@ -1,0 +1,30 @@
+"""Where the weights of base, of trained variants and of their kept checkpoints are among the results."""
+
+from pathlib import Path
+
+from gsm8k_grpo.files import PipelineError, read_json
+from gsm8k_grpo.models.loading import Source, source
+
+
+def weights(model: str, base: Path, trained: Path) -> Source:
+    """Where the weights of a model of `params.model_names()` are; `base` and `trained` are the folders of stages."""
+    return source(read_json(base / "base.json")["model"], None if model == "base" else folder(model, trained))
+
+
+def folder(model: str, trained: Path) -> Path:
+    """The folder of a variant's final weights, or of a kept checkpoint such as `short@100`.
+
+    Raises:
+        PipelineError: if the folder does not exist, with the command that writes it.
+    """
+    weights = place(model, trained)
+    if not weights.is_dir():
+        variant = model.partition("@")[0]
+        raise PipelineError(f"{weights}: no such folder; it is written by `gsm8k-grpo train --variant {variant}`")
+    return weights
+
+
+def place(model: str, trained: Path) -> Path:
+    """Where that folder is, whether it exists or not."""
+    variant, _, step = model.partition("@")
+    return trained / variant / "checkpoints" / step if step else trained / variant / "model"
