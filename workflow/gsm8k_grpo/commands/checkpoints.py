@@ -2,10 +2,15 @@
 
 from pathlib import Path
 
+from gsm8k_grpo.config import layers
+from gsm8k_grpo.config.errors import as_written
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.stages.train import run_folders
 from gsm8k_grpo.stages.train.run_folders import OLD_FOLDER, Run
+
+# The keys on which training data and base model depend: those of stages download, extract and base.
+KEYS_OF_INPUTS = ("source", "path", "download", "extract", "model", "base", "threads", "seed")
 
 
 def manage_checkpoints(results: Path, params: Params, remove: list[str], remove_old: bool) -> list[str]:
@@ -16,19 +21,22 @@ def manage_checkpoints(results: Path, params: Params, remove: list[str], remove_
         remove_old: remove every folder that the configuration does not resume from.
 
     Raises:
-        PipelineError: where `remove` names no run, or a run that a process is working on, or where the results that
-            decide which runs resume are missing.
+        PipelineError: where `remove` names no run, a run that a process is working on, or a folder that holds something
+            else, or where the results that decide which runs resume are missing or of another configuration.
     """
     runs = run_folders.runs()
     resumed = _resumed(results, params)
     if not (remove or remove_old):
         return [_line(run, resumed) for run in runs] or ["there are no checkpoints"]
     removable = _named(runs, remove)
+    left: list[str] = []
     if remove_old:
-        removable += [run for run in _not_resumed(runs, resumed, results) if run not in removable]
+        old = [run for run in _not_resumed(runs, resumed, results, params) if run not in removable]
+        removable += [run for run in old if not run.foreign]
+        left = [f"left {run.folder}, which also holds {', '.join(run.foreign)}" for run in old if run.foreign]
     for run in removable:
         run_folders.remove(run)
-    return [f"removed {run.folder} ({_gib(run)})" for run in removable] or ["nothing to remove"]
+    return [f"removed {run.folder} ({_gib(run)})" for run in removable] + left or ["nothing to remove"]
 
 
 def _named(runs: list[Run], names: list[str]) -> list[Run]:
@@ -39,34 +47,54 @@ def _named(runs: list[Run], names: list[str]) -> list[Run]:
     return [run for run in runs if run.folder.name in names]
 
 
-def _not_resumed(runs: list[Run], resumed: set[Path] | None, results: Path) -> list[Run]:
+def _not_resumed(runs: list[Run], resumed: set[Path] | None, results: Path, params: Params) -> list[Run]:
     if resumed is None:
         raise PipelineError(
             f"--remove-old: which runs resume depends on {results / 'extract'} and {results / 'base'}, which are "
-            "missing; run these stages first, or name the folders with --remove"
+            f"{_unknown(results, params)}; run these stages first (`snakemake --cores 1 results/base/base.json`), or "
+            "name the folders with --remove"
         )
     return [run for run in runs if run.folder not in resumed]
 
 
 def _resumed(results: Path, params: Params) -> set[Path] | None:
-    """The folders that the present configuration, data and code resume from; None where data or base is missing."""
-    data, base = results / "extract" / "train.jsonl", results / "base" / "base.json"
-    if not (data.exists() and base.exists()):
+    """The folders that the present configuration, data and code resume from; None where data or base is not known."""
+    if _unknown(results, params):
         return None
+    data, base = _inputs(results)
     runs = [*params.variants, *params.further_runs]
     return {run_folders.folder(run, params.of_run(run), data, base) for run in runs}
+
+
+def _inputs(results: Path) -> tuple[Path, Path]:
+    return results / "extract" / "train.jsonl", results / "base" / "base.json"
+
+
+def _unknown(results: Path, params: Params) -> str | None:
+    """Why the data and the base of the present configuration are not known; None where they are."""
+    if not all(path.exists() for path in _inputs(results)):
+        return "missing"
+    written = results / "configure" / "params.yaml"
+    if not written.exists():  # the stages were run by hand
+        return None
+    made, present = layers.read(written), params.resolved()
+    changed = [key for key in KEYS_OF_INPUTS if made.get(key) != present[key]]
+    if not changed:
+        return None
+    return f"of another configuration ({changed[0]} was {as_written(made.get(changed[0]))})"
 
 
 def _line(run: Run, resumed: set[Path] | None) -> str:
     if run.folder.parent == OLD_FOLDER:
         use = "not resumed: from an earlier version"
     elif resumed is None:
-        use = "unknown whether it resumes: the results of stages extract and base are missing"
+        use = "unknown whether it resumes: results of extract and base are missing, or of another configuration"
     elif run.folder in resumed:
         use = "resumed by the present configuration"
     else:
         use = "not resumed: other settings, data or code"
-    return f"{run.folder}  step {run.step} of {run.steps}  {_gib(run)}  {use}"
+    also = f"; also holds {', '.join(run.foreign)}" if run.foreign else ""
+    return f"{run.folder}  step {run.step} of {run.steps}  {_gib(run)}  {use}{also}"
 
 
 def _gib(run: Run) -> str:
