@@ -24,9 +24,7 @@ OLD_FOLDER = Path("scratch")  # where earlier versions kept them: listed and rem
 NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{12}")
 MLFLOW_RUN = "mlflow_run.json"  # in a run's folder: the id of its MLflow run
 MODEL_CARD = "README.md"  # which TRL writes next to every checkpoint
-CONTENT = re.compile(
-    rf"({checkpoints.NAME.pattern}|kept|{MODEL_CARD}|{MLFLOW_RUN})(\.part)?"
-)  # what a run's folder holds
+CONTENT = re.compile(rf"({checkpoints.NAME.pattern}|kept|{MODEL_CARD}|{MLFLOW_RUN})(\.part)?")  # of a run's folder
 SHAPING = {
     "seed", "threads", "model", "chat_template_kwargs", "backend", "engine", "precision", "quantization", "lora",
     "base", "keep_checkpoints",
