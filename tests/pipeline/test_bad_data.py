@@ -35,6 +35,7 @@ NO_ROW = {
 # A valid row without exactly one gold answer, which only extract refuses.
 NO_ANSWER = {
     "neither hashes nor a number": (row("q", "It is 7."), "the answer 'It is 7.' is not a number"),
+    "control sequences": (row("q", "\x1b]0;mine\x07 \x9b31m"), r"\\x1b\]0;mine\\x07 \\x9b31m"),
     "hashes twice": (row("q", "#### 7 #### 8"), "the answer has 2 '####' marks"),
     "no number": (row("q", "#### seven"), "'seven' .*'####'.* not a number"),
 }

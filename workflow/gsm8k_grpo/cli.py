@@ -19,7 +19,7 @@ from gsm8k_grpo.commands.options import (
     require_choice,
     workflow_config,
 )
-from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.files import PipelineError, visible
 from gsm8k_grpo.runtime import interrupts, workspace
 
 STAGES, COMMANDS = "Stages, in the order of the pipeline", "Other commands"
@@ -294,7 +294,7 @@ def main() -> None:
         reason = workspace.explain(error)
         if reason is None:
             raise
-        sys.exit(f"error: {reason}")
+        sys.exit(f"error: {visible(reason)}")
 
 
 if __name__ == "__main__":

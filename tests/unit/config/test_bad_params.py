@@ -255,3 +255,23 @@ def test_a_password_in_an_address_is_not_repeated(cli):
     assert done.returncode == 1
     assert re.search(r"^  tracking\.uri: holds a user name or a password", done.stderr, re.MULTILINE)
     assert "pass123" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("https://tracking.example/?access_token=pass123", "access_token"),
+        ("https://tracking.example/?a=1&Api%5FKey=pass123", "Api_Key"),
+        ("postgresql://host/db?sslmode=require&password=pass123", "password"),
+        ("tracking.example:5000?token=pass123", "token"),
+    ],
+)
+def test_a_secret_among_the_parameters_of_an_address_is_refused_and_not_repeated(root, address, name):
+    with pytest.raises(PipelineError, match=rf"tracking\.uri: holds a secret \({name}\)") as error:
+        load(root / "params.yaml", {"tracking.uri": address})
+    assert "pass123" not in str(error.value)
+
+
+def test_an_address_may_have_other_parameters(root):
+    address = "postgresql://host/db?sslmode=require"
+    assert load(root / "params.yaml", {"tracking.uri": address}).tracking.uri == address
