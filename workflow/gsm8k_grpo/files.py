@@ -29,7 +29,7 @@ class PipelineError(Exception):
 
 
 def visible(text: str) -> str:
-    """The text with every character that is not printable as its escape, such as `\\x1b`, except line breaks and tabs."""
+    """The text with escapes, such as `\\x1b`, for all characters that are not printable, line breaks and tabs apart."""
     return "".join(
         character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1] for character in text
     )
