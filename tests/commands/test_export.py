@@ -110,7 +110,7 @@ def test_nothing_of_the_user_is_touched_next_to_the_export(uninterrupted, few, t
 
 
 def test_files_that_appear_in_the_folder_during_the_export_stay(tmp_path):
-    with pytest.raises(OSError, match="not empty"), _new_folder(tmp_path / "out"):  # noqa: PT012
+    with pytest.raises(PipelineError, match="is not empty any more"), _new_folder(tmp_path / "out"):  # noqa: PT012
         (tmp_path / "out").mkdir()
         (tmp_path / "out/mine.txt").write_text("mine")
     assert saved(tmp_path) == {"out"}

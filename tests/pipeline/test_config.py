@@ -14,7 +14,8 @@ PROBES = ["What is 50 % # of 10", "*3 apples?", "'3' or \"4\"?", "042"]
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    return workflow(tmp_path_factory.mktemp("project"))
+    """A project in a folder whose name needs quoting in many places."""
+    return workflow(tmp_path_factory.mktemp("project") / "it's a ü & b?c")
 
 
 def test_texts_arrive_unchanged_and_numbers_as_numbers(project):

@@ -6,6 +6,7 @@ come with the model card once the variant is compared.  gguf: the merged model a
 An export is complete or absent: the folder gets its name when all files are written.  No other file is replaced.
 """
 
+import errno
 import os
 import shutil
 import subprocess
@@ -59,13 +60,21 @@ def _new_folder(target: Path) -> Iterator[Path]:
     """Give the block a folder to fill, which afterwards becomes `target`; if the block fails, it is removed.
 
     It is filled under a name that no file of the user can have.  The renaming takes the place of an empty folder alone.
+
+    Raises:
+        PipelineError: if files have appeared in `target` meanwhile, for example those of another export.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as place:
         folder = Path(place) / target.name
         folder.mkdir()
         yield folder
-        folder.replace(target)
+        try:
+            folder.replace(target)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            raise PipelineError(f"--to {target}: is not empty any more; name another folder") from None
 
 
 def _merged(source: loading.Source, folder: Path, variant: str, params: Params) -> None:
