@@ -8,7 +8,7 @@
 VENV := .venv
 READY := $(VENV)/.ready
 PIP := $(VENV)/bin/pip
-IN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+IN := PATH="$$PWD/$(VENV)/bin:$$PATH"
 WHOLE := tests/pipeline/test_pipeline.py
 CONTROL := {"control": {"epochs": 3, "rewards": {"set": "control", "weights": {"random": 1.0}}}}
 
@@ -50,7 +50,7 @@ control: $(READY)
 
 ui: $(READY)
 	@echo "open $$($(IN) gsm8k-grpo view)"
-	$(IN) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri sqlite:///$(CURDIR)/tracking/mlflow.db --host 127.0.0.1 --port 5000
+	$(IN) MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri sqlite:///tracking/mlflow.db --host 127.0.0.1 --port 5000
 
 docs: $(READY)
 	$(IN) python -m gsm8k_grpo.config.reference
@@ -68,7 +68,7 @@ image:
 container-report:
 	$(ENGINE) run --rm --init --user $$(id -u):$$(id -g) --cap-drop all --security-opt no-new-privileges $(GPU) \
 		--env GSM8K_GRPO_IMAGE="$$($(ENGINE) image inspect --format '{{.Id}}' gsm8k-grpo:$(TARGET))" \
-		--shm-size 8g --volume gsm8k-grpo-cache:/cache --volume '$(CURDIR):$(CURDIR)' --workdir '$(CURDIR)' $(RUN_FLAGS) \
+		--shm-size 8g --volume gsm8k-grpo-cache:/cache --volume "$$PWD:$$PWD" --workdir "$$PWD" $(RUN_FLAGS) \
 		gsm8k-grpo:$(TARGET) snakemake --cores 1 report
 
 # As root, with Debian's buildah, podman and debootstrap.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from gsm8k_grpo.commands.export import CONVERTER, export
+from gsm8k_grpo.commands.export import CONVERTER, _new_folder, export
 from gsm8k_grpo.config.params import Params, load
 from gsm8k_grpo.files import PipelineError, read_json, write_json
 from peft import PeftModel
@@ -97,6 +97,32 @@ def test_a_folder_that_is_not_empty_is_left_alone(uninterrupted, few, tmp_path, 
     with pytest.raises(PipelineError, match=rf"^--to {tmp_path}: .*empty"):
         export("short", "merged", Path("results"), tmp_path, few)
     assert saved(tmp_path) == {"mine.txt"}
+
+
+def test_nothing_of_the_user_is_touched_next_to_the_export(uninterrupted, few, tmp_path, monkeypatch):
+    monkeypatch.chdir(uninterrupted)
+    (tmp_path / "out.part").mkdir()
+    (tmp_path / "out.part/mine.txt").write_text("mine")
+    (tmp_path / "out").mkdir()
+    export("short", "merged", Path("results"), tmp_path / "out", few)
+    assert (tmp_path / "out.part/mine.txt").read_text() == "mine"
+    assert saved(tmp_path) == {"out.part", "out"}
+
+
+def test_files_that_appear_in_the_folder_during_the_export_stay(tmp_path):
+    with pytest.raises(PipelineError, match="is not empty any more"), _new_folder(tmp_path / "out"):  # noqa: PT012
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/mine.txt").write_text("mine")
+    assert saved(tmp_path) == {"out"}
+    assert saved(tmp_path / "out") == {"mine.txt"}
+
+
+def test_a_link_is_refused_before_the_work(few, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to("real")
+    with pytest.raises(PipelineError, match=rf"^--to {tmp_path}/out: is a link"):
+        export("short", "merged", tmp_path / "no results", tmp_path / "out", few)
+    assert saved(tmp_path / "real") == set()
 
 
 @pytest.mark.parametrize(

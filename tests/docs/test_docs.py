@@ -18,6 +18,7 @@ import typer
 from gsm8k_grpo.cli import app
 from gsm8k_grpo.commands.summary import summary
 from gsm8k_grpo.config import layers, params
+from gsm8k_grpo.config.overrides import parse_override
 from gsm8k_grpo.files import write_text
 from gsm8k_grpo.gsm8k.answers import gold_answer
 from pages import FOLDER_PAGES, OWN_FILES, OWN_RECIPE, PAGES, anchors, blocks, commands, inline, targets, tokens
@@ -103,7 +104,7 @@ def test_every_tool_is_known_here():
 
 def settle(override: str) -> tuple[str, Any]:
     """The override, with an existing recipe in place of the reader's own."""
-    key, value = layers.parse_override(override)
+    key, value = parse_override(override)
     is_readers = key == "recipe" and (value == OWN_RECIPE or PLACEHOLDER.fullmatch(value))
     return key.removeprefix("+"), "tiny" if is_readers else value
 

@@ -11,7 +11,7 @@ import torch
 from chats import chat
 from datasets import Dataset
 from families import model_of
-from gsm8k_grpo.config import layers
+from gsm8k_grpo.config.overrides import parse_override
 from gsm8k_grpo.config.params import Params, load
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl
 from gsm8k_grpo.models import loading, transformers_engine, vllm_engine
@@ -59,7 +59,7 @@ def base(tmp_path_factory):
 
 def settings(**further) -> Params:
     overrides = FEW | {key.replace("__", "."): value for key, value in (VLLM | further).items()}
-    return load(ROOT / "params.yaml", layers.typed(overrides))
+    return load(ROOT / "params.yaml", dict(parse_override(f"{key}={value}") for key, value in overrides.items()))
 
 
 def prompt_logprobs(llm, ids: list[int], **options) -> torch.Tensor:

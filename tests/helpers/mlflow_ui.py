@@ -23,12 +23,12 @@ def listening(port: int) -> set[str]:
 
 @contextmanager
 def interface(folder: Path, port: int) -> Iterator[None]:
-    """Run the command of `make ui` on the store of a folder and on a port; the block starts when it listens."""
+    """Run the command of `make ui` in a folder and on a port; the block starts when it listens."""
     assert not listening(port), f"port {port} is taken"
     dry_run = subprocess.run(
         ["make", "--no-print-directory", "-n", "-o", ".venv/.ready", "ui"], cwd=ROOT, capture_output=True, text=True
     )
-    command = dry_run.stdout.splitlines()[-1].replace(str(ROOT / "tracking"), str(folder))
+    command = dry_run.stdout.splitlines()[-1]
     assert "mlflow ui" in command
     assert "--port 5000" in command
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

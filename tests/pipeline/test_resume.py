@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from gsm8k_grpo.files import read_json
+from gsm8k_grpo.stages.train import run_folders
 from small_run import STEPS, TRAIN, assert_same_run, logged_steps, mlflow_run, run, stage, start, wait_for, whole
 
 
@@ -186,3 +187,9 @@ def test_no_process_is_left_behind(folder):
     process.send_signal(signal.SIGTERM)
     end(process)
     assert psutil.wait_procs(tree, timeout=5)[1] == []
+
+
+def test_a_trained_run_holds_nothing_foreign(uninterrupted, monkeypatch):
+    monkeypatch.chdir(uninterrupted)
+    (run,) = run_folders.runs()
+    assert (run.variant, run.step, run.foreign) == ("short", 12, ())

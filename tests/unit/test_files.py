@@ -222,3 +222,15 @@ def test_sha256_is_the_digest_of_the_bytes(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
     assert sha256(tmp_path / "file") == hashlib.sha256(b"abc").hexdigest()
     assert sha256(tmp_path / "file").startswith("ba7816bf8f01cfea")
+
+
+def test_an_error_shows_control_sequences_of_texts_from_outside_as_escapes():
+    sequences = "\x1b]0;title\x07 \x1b[2J \x9b31m \x7f \u202e \ud83d\r"
+    shown = r"\x1b]0;title\x07 \x1b[2J \x9b31m \x7f \u202e \ud83d\r"
+    assert str(PipelineError(f"data.jsonl:7: {sequences}")) == f"data.jsonl:7: {shown}"
+    assert first_line(ValueError(f"{sequences}\nmore")) == shown.removesuffix(r"\r")
+
+
+def test_an_error_shows_other_characters_as_they_are():
+    text = "first line\n\tindented, £ ü 七 排, 😀, \\x1b"
+    assert str(PipelineError(text)) == text

@@ -20,7 +20,7 @@ from gsm8k_grpo.commands.options import (
     workflow_config,
 )
 from gsm8k_grpo.commands.provenance import noted, require_current
-from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.files import PipelineError, visible
 from gsm8k_grpo.runtime import interrupts, workspace
 
 STAGES, COMMANDS = "Stages, in the order of the pipeline", "Other commands"
@@ -316,7 +316,7 @@ def main() -> None:
         reason = workspace.explain(error)
         if reason is None:
             raise
-        sys.exit(f"error: {reason}")
+        sys.exit(f"error: {visible(reason)}")
 
 
 if __name__ == "__main__":

@@ -19,13 +19,26 @@ LONGEST_LINE = 1_000_000  # bytes; GSM8K's longest row has 2,000, so a longer li
 
 
 class PipelineError(Exception):
-    """An error whose message says what is wrong, where, and what to do; it is shown without a traceback."""
+    """An error whose message says what is wrong, where, and what to do; it is shown without a traceback.
+
+    The message may quote texts from outside, so it shows characters that control a terminal as their escapes.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(visible(message))
+
+
+def visible(text: str) -> str:
+    """The text with escapes, such as `\\x1b`, for all characters that are not printable, line breaks and tabs apart."""
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1] for character in text
+    )
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or the name of its class where it has no message."""
+    """The first line of an error's message, `visible`, or the name of its class where it has no message."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return visible(lines[0]) if lines else type(error).__name__
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,9 +1,10 @@
-# At the start `config` has the overrides of --config; this file replaces it by the whole, checked configuration.
+# `config` becomes the whole, checked configuration, with the overrides of --config.
 import json
 import os
 from pathlib import Path
 
 from gsm8k_grpo.config import layers, params
+from gsm8k_grpo.config.overrides import from_snakemake
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.runtime import workspace
 from gsm8k_grpo.stages.download.local_files import split_files
@@ -14,16 +15,15 @@ from snakemake.exceptions import WorkflowError
 container: "containers/gsm8k-grpo.sif"
 
 
-overrides = layers.typed(config)
-# The stages read the overrides from their environment.  In their command lines, any change would rerun all of them.
-os.environ[layers.ENVIRONMENT] = json.dumps(overrides)
-
 try:
+    overrides = from_snakemake(workflow.config_settings.configfiles, workflow.config_settings.config_args)
     settings = params.load(overrides=overrides)
     workspace.require_writable(Path("results"))
 except PipelineError as error:
     raise WorkflowError(str(error)) from None
 
+# The stages read the overrides from their environment.  In their command lines, any change would rerun all of them.
+os.environ[layers.ENVIRONMENT] = json.dumps(overrides)
 config = settings.resolved()
 VARIANTS = list(settings.variants)
 MODELS = ["base", *VARIANTS]

@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 from gsm8k_grpo.config import layers, params
+from gsm8k_grpo.config.overrides import parse_override
 from gsm8k_grpo.stages.report import reproduction
 from gsm8k_grpo.stages.report.reproduction import ABSENT
 from gsm8k_grpo.stages.report.results import read_results
@@ -56,7 +57,7 @@ def test_the_command_repeats_the_settings_of_config(monkeypatch):
     monkeypatch.setenv(layers.ENVIRONMENT, json.dumps({"recipe": "rtx4090", "train": {"learning_rate": 1e-4}}))
     words = shlex.split(reproduction.command())
     assert words[:6] == ["snakemake", "--cores", "1", "report", "--config", "recipe=rtx4090"]
-    assert layers.parse_override(words[6]) == ("train", {"learning_rate": 1e-4})
+    assert parse_override(words[6]) == ("train", {"learning_rate": 1e-4})
 
 
 def test_digests_of_lock_data_and_image(results, root, monkeypatch):

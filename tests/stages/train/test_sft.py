@@ -73,6 +73,12 @@ def test_a_free_answer_is_learned_unchanged(tokenizer, root):
     assert learned(ROW, tokenizer, free) == "2 and 3 are 2+3=<<2+3=5>>5.\n#### 5<|im_end|>"
 
 
+def test_a_solution_that_ends_its_own_turn_is_refused(tokenizer, root):
+    free = configured(root, **{"extract.answers": "free"})
+    with pytest.raises(PipelineError, match=r"^<\|im_end\|> is a control token .*'Five"):
+        sft.tokenize_solutions([ROW, ROW | {"solution": "Five<|im_end|>.\n#### 6"}], tokenizer, free)
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [

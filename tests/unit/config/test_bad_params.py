@@ -2,9 +2,10 @@
 # ruff: noqa: E501 - each row is an override and the whole line of its error
 
 import re
+from datetime import date
 
 import pytest
-from gsm8k_grpo.config.layers import parse_override
+from gsm8k_grpo.config.overrides import parse_override
 from gsm8k_grpo.config.params import load
 from gsm8k_grpo.config.recipes import read_recipe, recipes
 from gsm8k_grpo.files import PipelineError
@@ -41,7 +42,6 @@ MISTAKES = [
     ("compare..resamples=500", "compare.: no such key; allowed: resamples"),
     # variables of the chat template
     ("chat_template_kwargs={tokenize: false}", "chat_template_kwargs.tokenize = false: is set by the pipeline; name a variable of the model's chat template"),
-    ("chat_template_kwargs={date_string: 2024-07-26}", 'chat_template_kwargs.date_string = "2024-07-26": must be a text, a number, true or false; write a date in quotes'),
     ("chat_template_kwargs={thinking: [1]}", "chat_template_kwargs.thinking = [1]: must be a text, a number, true or false; write a date in quotes"),
     ("chat_template_kwargs={enable-thinking: false}", f"chat_template_kwargs.enable-thinking: {NAME}"),
     ("chat_template_kwargs=false", "chat_template_kwargs = false: must be a section"),
@@ -67,7 +67,6 @@ MISTAKES = [
     ("rewards.weights=[int]", 'rewards.weights = ["int"]: must be a section, each a number'),
     ("rewards.weights={int: '1'}", 'rewards.weights.int = "1": must be a number; write it without quotes'),
     ("evaluate.probes=Calculate pi", 'evaluate.probes = "Calculate pi": must be a list, each a text, not empty'),
-    ("evaluate.probes=[Calculate pi, 3]", "evaluate.probes.1 = 3: must be a text, not empty; write it in quotes"),
     ("evaluate.prompts=[5-shot]", 'evaluate.prompts.0 = "5-shot": must be one of plain, 4-shot, 8-shot'),
     ("evaluate.prompts=[plain, plain]", 'evaluate.prompts = ["plain", "plain"]: must hold no prompt twice'),
     ("evaluate.samples=-1", "evaluate.samples = -1: must be a whole number, at least 0"),
@@ -83,7 +82,9 @@ MISTAKES = [
     ("keep_checkpoints=[0]", "keep_checkpoints.0 = 0: must be a whole number, at least 1"),
     ("model=", "model = null: must be a text, not empty"),
     ("tracking.experiment=''", 'tracking.experiment = "": must be a text, not empty'),
-    ("download.hub.revision=1234567", "download.hub.revision = 1234567: must be a text, not empty; write it in quotes"),
+    ("seed=1:30", 'seed = "1:30": must be a whole number, at least 0, below 4294967296'),
+    ("seed=1_000", 'seed = "1_000": must be a whole number, at least 0, below 4294967296'),
+    ("seeds=[0b11]", 'seeds.0 = "0b11": must be a whole number, at least 0, below 4294967296'),
     # a value out of range
     ("seed=-1", "seed = -1: must be a whole number, at least 0, below 4294967296"),
     ("seed=4294967296", "seed = 4294967296: must be a whole number, at least 0, below 4294967296"),
@@ -103,7 +104,7 @@ MISTAKES = [
     ("source=web", 'source = "web": must be one of hub, local, generated'),
     ("download.generated.problems=easy", 'download.generated.problems = "easy": must be one of simple, rich, longer'),
     ("extract.language=French", 'extract.language = "French": must be one of english, chinese'),
-    ("train.loss_type=[grpo]", 'train.loss_type = ["grpo"]: must be one of grpo, bnpo, dr_grpo, dapo'),
+    ("train.loss_type=[grpo]", 'train.loss_type = "[grpo]": must be one of grpo, bnpo, dr_grpo, dapo'),
     ("rewards.set=best", 'rewards.set = "best": must be one of published, robust, control'),
     ("rewards.weights={inte: 1}", f"rewards.weights.inte: no reward of the set 'robust'; choose from {ROBUST}"),
     ("rewards.weights={}", f"rewards.weights = {{}}: name at least one of {ROBUST}"),
@@ -181,6 +182,22 @@ def message(path, overrides={}):
     return str(stopped.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("download.hub.revision", 1234567,
+         "download.hub.revision = 1234567: must be a text, not empty; write it in quotes"),
+        ("evaluate.probes", ["Calculate pi", 3],
+         "evaluate.probes.1 = 3: must be a text, not empty; write it in quotes"),
+        ("chat_template_kwargs.date_string", date(2024, 7, 26),
+         'chat_template_kwargs.date_string = "2024-07-26": must be a text, a number, true or false; write a date in '
+         "quotes"),
+    ],
+)  # fmt: skip
+def test_a_file_has_texts_that_look_like_something_else_in_quotes(default, key, value, line):
+    assert message(default, {key: value}).splitlines()[1:] == [f"  {line}"]
+
+
 @pytest.mark.parametrize(("override", "line"), MISTAKES, ids=[override for override, _ in MISTAKES])
 def test_an_error_names_key_value_and_what_is_allowed(default, override, line):
     assert message(default, dict([parse_override(override)])).splitlines() == [
@@ -248,7 +265,7 @@ def test_a_missing_params_file_says_where_to_run(tmp_path):
         (["evaluate", "--model", "long", "--set", "keep_checkpoints=[]"], "error: --model long: choose from base, short, full\n"),
         (["compare", "--set", "compare.resamples"], "error: 'compare.resamples': an override is written key=value, such as "
          "train.learning_rate=1e-4\n"),
-        (["report", "--set", "path=[1"], "error: 'path=[1': the value is not valid YAML: expected ',' or ']', but got "
+        (["report", "--set", "seeds=[1"], "error: 'seeds=[1': the value is not valid YAML: expected ',' or ']', but got "
          "'<stream end>'\n"),
     ],
 )  # fmt: skip
@@ -263,3 +280,23 @@ def test_a_password_in_an_address_is_not_repeated(cli):
     assert done.returncode == 1
     assert re.search(r"^  tracking\.uri: holds a user name or a password", done.stderr, re.MULTILINE)
     assert "pass123" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("https://tracking.example/?access_token=pass123", "access_token"),
+        ("https://tracking.example/?a=1&Api%5FKey=pass123", "Api_Key"),
+        ("postgresql://host/db?sslmode=require&password=pass123", "password"),
+        ("tracking.example:5000?token=pass123", "token"),
+    ],
+)
+def test_a_secret_among_the_parameters_of_an_address_is_refused_and_not_repeated(root, address, name):
+    with pytest.raises(PipelineError, match=rf"tracking\.uri: holds a secret \({name}\)") as error:
+        load(root / "params.yaml", {"tracking.uri": address})
+    assert "pass123" not in str(error.value)
+
+
+def test_an_address_may_have_other_parameters(root):
+    address = "postgresql://host/db?sslmode=require"
+    assert load(root / "params.yaml", {"tracking.uri": address}).tracking.uri == address

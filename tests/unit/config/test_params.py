@@ -5,7 +5,8 @@ import re
 
 import pytest
 import yaml
-from gsm8k_grpo.config.layers import parse_override
+from gsm8k_grpo.config.layers import parse, written
+from gsm8k_grpo.config.overrides import parse_override
 from gsm8k_grpo.config.params import TAKEN_NAMES, load
 from gsm8k_grpo.config.recipes import read_recipe, recipes
 from gsm8k_grpo.config.sections import Variant, vllm_rank
@@ -114,7 +115,25 @@ def test_an_override_is_read_as_yaml(text, parsed):
     assert parse_override(text) == parsed
 
 
-@pytest.mark.parametrize("text", ["train.learning_rate", "", "train={a", "train=a: b: c", "path=[1"])
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("path=007", "007"), ("path=~", None), ("model=null", "null"), ("model=1e5", "1e5"),
+        ("path=a # b: [c", "a # b: [c"), ('path="a # b"', "a # b"), ("tracking.experiment=true", "true"),
+        ("tracking.experiment=*3 apples?", "*3 apples?"),
+        ('evaluate.probes=["What is 50 % # of 10", "*3 apples?", 042, "no"]',
+         ["What is 50 % # of 10", "*3 apples?", "042", "no"]),
+        ("evaluate={probes: [1:30], samples: 042}", {"probes": ["1:30"], "samples": 42}),
+        ("chat_template_kwargs={thinking: false, date_string: 2024-07-26, budget: 0x10}",
+         {"thinking": False, "date_string": "2024-07-26", "budget": 16}),
+        ("seed=042", 42), ("seed=0o17", 15), ("seed=+7", 7), ("seed=1:30", "1:30"), ("train.beta=-.inf", float("-inf")),
+    ],
+)  # fmt: skip
+def test_a_text_is_kept_as_it_is_written_and_numbers_are_those_of_yaml_1_2(text, parsed):
+    assert parse_override(text)[1] == parsed
+
+
+@pytest.mark.parametrize("text", ["train.learning_rate", "", "train={a", "train=a: b: c", "seeds=[1"])
 def test_text_that_is_not_an_override_is_an_error(text):
     with pytest.raises(
         PipelineError, match=f"^{re.escape(repr(text))}: (an override is written key=value|the value is not)"
@@ -149,6 +168,13 @@ def test_without_kept_checkpoints_the_models_are_base_and_the_variants(default):
 @pytest.mark.parametrize(("rank", "room"), [(1, 1), (4, 8), (8, 8), (12, 16), (24, 32), (33, 64), (512, 512)])
 def test_vllm_reserves_the_smallest_rank_that_holds_the_adapter(rank, room):
     assert vllm_rank(rank) == room
+
+
+@pytest.mark.parametrize(
+    "text", ["1e5", "1E-5", "0o17", "042", "1:30", "true", "null", "~", "yes", "a # b", "*3", ".5"]
+)
+def test_a_text_that_is_written_is_read_as_the_same_text(text):
+    assert parse(written({"key": text})) == {"key": text}
 
 
 # Starts

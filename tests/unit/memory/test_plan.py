@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from gsm8k_grpo.config.layers import parse_override
+from gsm8k_grpo.config.overrides import parse_override
 from gsm8k_grpo.config.params import Params, load
 from gsm8k_grpo.config.recipes import read_recipe, recipes
 from gsm8k_grpo.config.sections import Lora

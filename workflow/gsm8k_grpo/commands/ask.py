@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase, TextStreamer
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
-from gsm8k_grpo.gsm8k.prompts import prompt
+from gsm8k_grpo.gsm8k.prompts import prompt, require_plain
 from gsm8k_grpo.models import engine, gpu, loading
 from gsm8k_grpo.models.trained import weights
 from gsm8k_grpo.records import Message
@@ -50,10 +50,15 @@ def ask(question: str, results: Path, params: Params, console: Console) -> dict[
     """Have every model answer, in columns on a terminal, otherwise one model after the other; returns the answers.
 
     Raises:
-        PipelineError: where the question is empty, nothing is trained yet, or the models need a GPU and there is none.
+        PipelineError: where the question is empty or holds a control token, nothing is trained yet, or the models need
+            a GPU and there is none.
     """
     if not question.strip():
         raise PipelineError('the question is empty; ask one such as "Which is bigger? 9.919 or 9.92?"')
+    try:
+        require_plain(question, "the question")
+    except ValueError as error:
+        raise PipelineError(str(error)) from None
     sources = trained_models(results, params)
     gpu.require_gpu(params)
     gpu.limit_memory(params)

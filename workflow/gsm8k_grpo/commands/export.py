@@ -3,13 +3,17 @@
 merged: one model as safetensors, with its tokenizer and chat template.  adapter: the adapter as it was trained.  Both
 come with the model card once the variant is compared.  gguf: the merged model as one file, converted by llama.cpp.
 
-An export is complete or absent: the folder gets its name when all files are written.
+An export is complete or absent: the folder gets its name when all files are written.  No other file is replaced.
 """
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -17,7 +21,7 @@ from peft import PeftModel
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from gsm8k_grpo.config.params import Params
-from gsm8k_grpo.files import PipelineError, replaced_folder
+from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.models import engine, loading
 from gsm8k_grpo.models.trained import weights
 from gsm8k_grpo.stages.card import stage as card_stage
@@ -34,18 +38,43 @@ def export(variant: str, format: Format, results: Path, target: Path, params: Pa
     """Write the variant's model into the folder `target`; returns the files written.
 
     Raises:
-        PipelineError: where `target` is not empty, the variant has no weights, or the format does not suit it.
+        PipelineError: where `target` is not empty or can't be replaced, the variant has no weights, or the format does
+            not suit it.
     """
+    if target.is_symlink() or target.is_mount():
+        raise PipelineError(f"--to {target}: is a link or a mount point; name the folder itself, or a new one in it")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise PipelineError(f"--to {target}: is not empty; name an empty folder, or one that does not exist yet")
     source = weights(variant, results / "base", results / "train")
     write = {"merged": _merged, "adapter": _adapter, "gguf": _gguf}[format]
-    with replaced_folder(target) as folder:
+    with _new_folder(target) as folder:
         write(source, folder, variant, params)
         # The card quotes the comparison, and its code examples do not load GGUF files.
         if format != "gguf" and (results / "compare" / "comparison.json").exists():
             card_stage.write(variant, results, folder / "README.md", ".", format == "adapter", params)
     return sorted(target.iterdir())
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """Give the block a folder to fill, which afterwards becomes `target`; if the block fails, it is removed.
+
+    It is filled under a name that no file of the user can have.  The renaming takes the place of an empty folder alone.
+
+    Raises:
+        PipelineError: if files have appeared in `target` meanwhile, for example those of another export.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as place:
+        folder = Path(place) / target.name
+        folder.mkdir()
+        yield folder
+        try:
+            folder.replace(target)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            raise PipelineError(f"--to {target}: is not empty any more; name another folder") from None
 
 
 def _merged(source: loading.Source, folder: Path, variant: str, params: Params) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import typer
 
 from gsm8k_grpo.config import layers, params
+from gsm8k_grpo.config.overrides import parse_override
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.runtime import locks, workspace
 
@@ -42,7 +43,7 @@ def workflow_config() -> dict[str, Any]:
 
 def parse_overrides(overrides: list[str]) -> dict[str, Any]:
     """The keys and values of `--set`."""
-    return dict(map(layers.parse_override, overrides))
+    return dict(map(parse_override, overrides))
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from typing import Any
 
 from gsm8k_grpo.analysis.metrics import FINAL_METRICS
 from gsm8k_grpo.config.params import Params
-from gsm8k_grpo.tracking.store import connect
+from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.tracking.store import UNREACHABLE, connect, unavailable
 
 NAME = "gsm8k-grpo"
 TAG = f"mlflow.sharedViewState.{NAME}"
@@ -22,9 +23,16 @@ CURVES = ("reward", "completion_tokens", "clipped_share", "zero_variance_share",
 
 
 def view(params: Params) -> str:
-    """Store the view in the tracking store, and return the address that opens it."""
-    client, experiment = connect(params)
-    client.set_experiment_tag(experiment, TAG, json.dumps(state(params)))
+    """Store the view in the tracking store, and return the address that opens it.
+
+    Raises:
+        PipelineError: if the store can't be reached, or the experiment was deleted.
+    """
+    try:
+        client, experiment = connect(params)
+        client.set_experiment_tag(experiment, TAG, json.dumps(state(params)))
+    except UNREACHABLE as error:
+        raise PipelineError(unavailable(error)) from error
     return f"{params.tracking.uri or UI}/#/experiments/{experiment}/runs?viewStateShareKey={NAME}&compareRunsMode=CHART"
 
 

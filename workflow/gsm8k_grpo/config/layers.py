@@ -1,10 +1,12 @@
 """The layers of the configuration: YAML files and command-line overrides, read and merged into one mapping."""
 
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -22,24 +24,22 @@ def parse(text: str) -> Any:
     return YAML(typ="safe", pure=True).load(text)
 
 
-def parse_override(text: str) -> tuple[str, Any]:
-    """`key=value` from a command line, the value read as YAML."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise PipelineError(f"'{text}': an override is written key=value, such as train.learning_rate=1e-4")
-    try:
-        return key, parse(value)
-    except (YAMLError, ValueError) as error:  # ValueError: a date with month 13
-        raise PipelineError(f"'{text}': the value is not valid YAML: {_reason(error)}") from None
+class Dumper(yaml.SafeDumper):
+    """PyYAML writes YAML 1.1; this also quotes texts that `parse`, and DVC, would read as numbers."""
 
 
-def typed(config: Any) -> Any:
-    """Snakemake's `--config` with its values typed: Snakemake leaves every number inside a nested value a string."""
-    if isinstance(config, Mapping):
-        return {key: typed(value) for key, value in config.items()}
-    if isinstance(config, list):
-        return [typed(value) for value in config]
-    return parse(config) if isinstance(config, str) and config else config
+NUMBER = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+|0o[0-7]+")  # of YAML 1.2 and not of 1.1
+Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style="'" if NUMBER.fullmatch(text) else None
+    ),
+)
+
+
+def written(value: Any, **options: Any) -> str:
+    """A value as YAML, which `parse` reads as the same value; the options are PyYAML's."""
+    return yaml.dump(value, Dumper=Dumper, allow_unicode=True, **options)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -51,15 +51,15 @@ def read(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise PipelineError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
     except MarkedYAMLError as error:
-        raise PipelineError(f"{path}:{error.problem_mark.line + 1}: not valid YAML: {_reason(error)}") from None
+        raise PipelineError(f"{path}:{error.problem_mark.line + 1}: not valid YAML: {reason(error)}") from None
     except (YAMLError, ValueError) as error:
-        raise PipelineError(f"{path}: not valid YAML: {_reason(error)}") from None
+        raise PipelineError(f"{path}: not valid YAML: {reason(error)}") from None
     if not isinstance(content, dict):
         raise PipelineError(f"{path}: the file must hold keys with values, such as seed: 42")
     return content
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     reason = " ".join(str(getattr(error, "problem", error)).split())
     if isinstance(error, DuplicateKeyError):
         return reason.partition(" with value")[0]

@@ -5,8 +5,6 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gsm8k_grpo.config import layers, recipes
 from gsm8k_grpo.config.params import Params
 
@@ -56,5 +54,5 @@ def _lines(values: Mapping[str, Any], origins: Any, indent: str = "") -> Iterato
 
 def _written(value: Any) -> str:
     """A value as YAML in one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"))
+    text = layers.written(value, default_flow_style=True, width=float("inf"))
     return text.removesuffix("...\n").strip()

@@ -5,6 +5,7 @@ it), the Chinese one that of the published 14 GB recipe.  Those for a box are in
 `####` and the example of the one-shot prompt are ours.
 """
 
+import re
 from typing import Literal, Protocol
 
 from gsm8k_grpo.gsm8k.answer_formats import AnswerForm, formatted
@@ -12,6 +13,9 @@ from gsm8k_grpo.records import Message
 
 Answers = Literal["gsm8k", "free"]
 Language = Literal["english", "chinese"]
+
+# The form of the control tokens of Qwen, Llama 3, Phi, gpt-oss, and with full-width bars DeepSeek.
+CONTROL_TOKEN = re.compile(r"<([|｜])[^\s<>|｜]{1,60}\1>")
 
 SYSTEM: dict[AnswerForm, dict[Language, str]] = {
     "tags": {
@@ -54,6 +58,21 @@ class PromptSettings(Protocol):
     def system(self) -> str | None: ...
     @property
     def one_shot(self) -> bool: ...
+
+
+def require_plain(text: str, name: str) -> None:
+    """Require that a text from outside holds no control token, such as `<|im_end|>`.
+
+    The chat template renders a prompt as one text, and the tokenizer reads such characters in a question as the control
+    token itself: the question would end its turn and write others, in training, evaluation and `ask` alike.  Tokenizing
+    without control tokens is no way out, since those of the template would be lost too.
+
+    Raises:
+        ValueError: with the token, for a text called `name`.
+    """
+    found = CONTROL_TOKEN.search(text)
+    if found:
+        raise ValueError(f"{name} holds {found[0]}, a control token of chat templates; take it out")
 
 
 def prompt(question: str, settings: PromptSettings) -> list[Message]:

@@ -7,8 +7,11 @@ from typing import Any, Protocol, cast
 
 from transformers import PreTrainedTokenizerBase
 
+from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.models import loading
 from gsm8k_grpo.records import Message
+
+SHOWN_TEXT = 80  # characters of a text that is refused
 
 Prompt = list[Message] | str
 """Messages, which go through the chat template, or a text, which the model gets unchanged."""
@@ -88,8 +91,40 @@ def tokenize_prompts(
 
     A text gets the tokens that the tokenizer adds by itself, such as one for its beginning.  Messages get those that
     are in the chat template, and no others.
+
+    Raises:
+        PipelineError: if a message holds a control token.
     """
+    chats = [prompt for prompt in prompts if not isinstance(prompt, str)]
+    require_plain([message["content"] for chat in chats for message in chat], tokenizer)
     return [_tokenize(prompt, tokenizer, chat_template_kwargs) for prompt in prompts]
+
+
+def require_plain(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Require that no text holds a control token of this model, whatever its form.
+
+    `gsm8k.prompts.require_plain` says why.  It refuses tokens of the usual form before any work, with file and line.
+
+    Raises:
+        PipelineError: naming the token and the beginning of the text.
+    """
+    together = "\0".join(texts)
+    for token in filter(together.__contains__, _control_tokens(tokenizer)):
+        text = next(text for text in texts if token in text)
+        raise PipelineError(
+            f"{token} is a control token of the model, and a prompt or a solution holds it: {text[:SHOWN_TEXT]!r}; "
+            "take it out of the data"
+        )
+
+
+def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The special tokens that a text gives only because they are special; a word may serve for padding."""
+    special = {str(token): index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return [
+        token
+        for token, index in special.items()
+        if tokenizer(token, add_special_tokens=False, split_special_tokens=True)["input_ids"] != [index]
+    ]
 
 
 def _tokenize(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, chat_template_kwargs: Mapping[str, Any]) -> list[int]:

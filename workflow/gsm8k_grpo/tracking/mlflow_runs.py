@@ -22,11 +22,11 @@ from mlflow.utils.time import get_current_time_millis
 from gsm8k_grpo.analysis import palette
 from gsm8k_grpo.analysis.metrics import FINAL_METRICS, metric_value
 from gsm8k_grpo.config.params import Params
-from gsm8k_grpo.files import PipelineError, first_line, sha256
+from gsm8k_grpo.files import PipelineError, sha256
 from gsm8k_grpo.records import Evaluation, GreedySummary, TrainingMetrics
 from gsm8k_grpo.runtime import git
 from gsm8k_grpo.runtime.interrupts import Interrupted
-from gsm8k_grpo.tracking.store import KEY, UNREACHABLE, connect, existing_id, newest_with_key
+from gsm8k_grpo.tracking.store import KEY, UNREACHABLE, connect, existing_id, newest_with_key, unavailable
 
 METRICS_PER_CALL = 1000  # the limits of MLflow's log-batch call
 PARAMS_PER_CALL = 100
@@ -59,13 +59,12 @@ def _tolerant(
         try:
             method(self, *args, **kwargs)
         except UNREACHABLE as error:
-            reason = first_line(error)[:200]
             if self.strict:
-                raise PipelineError(f"tracking: MLflow can't be reached ({reason})") from error
+                raise PipelineError(unavailable(error)) from error
             if not self.warned:
                 print(
-                    f"tracking: MLflow can't be reached ({reason}); the stage continues, and its results are complete "
-                    "without MLflow. `gsm8k-grpo track` sends later what is missing",
+                    f"{unavailable(error)}; the stage continues, and its results are complete without MLflow. "
+                    "`gsm8k-grpo track` sends later what is missing",
                     file=sys.stderr,
                 )
             self.warned = True
@@ -187,7 +186,7 @@ class Run:
     def _stored(self) -> StoredRun:
         """The run in the store, found or created."""
         client, experiment = connect(self.params)
-        run_id = existing_id(client, self.id)
+        run_id = existing_id(client, self.id, self.params)
         if run_id is None and not self.fresh:
             run_id = newest_with_key(client, experiment, self.key)
         self.id = run_id = run_id or self._create(client, experiment)

@@ -7,18 +7,28 @@ import logging
 import os
 from pathlib import Path
 
+import sqlalchemy
 from mlflow import MlflowClient
+from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.files import first_line
 
 FOLDER = Path("tracking")
+DATABASE = f"sqlite:///{FOLDER / 'mlflow.db'}"  # in the working folder
+LONGEST_REASON = 200  # characters of an error of MLflow
 KEY = "key"
 """The tag by which a run is found again, see `mlflow_runs.Run`."""
 
 UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
 """What MLflow raises if a store can't be reached, read or written."""
+
+
+class Deleted(MlflowException):
+    """A run or an experiment that was deleted in MLflow, which keeps it and takes no more values for it."""
+
 
 # With MLflow's own defaults an unreachable server would delay training by minutes of retries.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -29,25 +39,90 @@ for library in ("mlflow.store.db.utils", "alembic"):
     logging.getLogger(library).setLevel(logging.WARNING)
 
 
+def address(params: Params) -> str:
+    """The address of the store, absolute where that is possible: MLflow keeps one connection per address.
+
+    SQLAlchemy cuts an address at `?` and has no way to quote it.
+    """
+    path = (FOLDER / "mlflow.db").resolve()
+    return params.tracking.uri or (DATABASE if "?" in str(path) else f"sqlite:///{path}")
+
+
+def unavailable(error: BaseException) -> str:
+    """What to say of an error of UNREACHABLE, in one line."""
+    if isinstance(error, Deleted):
+        return f"tracking: {error.message}"
+    return f"tracking: MLflow can't be reached ({first_line(error)[:LONGEST_REASON]})"
+
+
 def connect(params: Params) -> tuple[MlflowClient, str]:
-    """The client of the tracking store and the id of the experiment, which is created if it doesn't exist."""
+    """The client of the tracking store and the id of the experiment, which is created if it doesn't exist.
+
+    Raises:
+        Deleted: if the experiment was deleted.
+    """
     FOLDER.mkdir(exist_ok=True)
-    client = MlflowClient(params.tracking.uri or f"sqlite:///{(FOLDER / 'mlflow.db').resolve()}")
+    client = MlflowClient(address(params))
     experiment = client.get_experiment_by_name(params.tracking.experiment)
-    if experiment is not None:
-        return client, experiment.experiment_id
     artifacts = None if params.tracking.uri else (FOLDER / "artifacts").resolve().as_uri()
-    return client, client.create_experiment(params.tracking.experiment, artifact_location=artifacts)
+    if experiment is None:
+        return client, client.create_experiment(params.tracking.experiment, artifact_location=artifacts)
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        raise Deleted(
+            f"the experiment {experiment.name} was deleted in MLflow; restore it with `{_mlflow(params)} experiments "
+            f"restore --experiment-id {experiment.experiment_id}`, or go on in a new one with another name as "
+            "tracking.experiment"
+        )
+    if artifacts is not None:
+        _move_artifacts(experiment, artifacts)
+    return client, experiment.experiment_id
 
 
-def existing_id(client: MlflowClient, run_id: str | None) -> str | None:
-    """The id, or None if the store has no such run: it may be another store, or the run was deleted."""
+def _move_artifacts(experiment: Experiment, present: str) -> None:
+    """Give an experiment and its runs the present place of the artifacts, if the project was moved or copied.
+
+    MLflow stores absolute places, has no call that changes them, and would make the old folder anew.  A place that is
+    not of this project's form was chosen by the user, and stays.
+    """
+    old = experiment.artifact_location
+    if old == present or not old.endswith(f"/{FOLDER}/artifacts"):
+        return
+    values = {"old": old, "present": present, "experiment": int(experiment.experiment_id)}
+    engine = sqlalchemy.create_engine(DATABASE)
+    with engine.begin() as connection:
+        for column, table in (("artifact_uri", "runs"), ("artifact_location", "experiments")):
+            moved = f"UPDATE {table} SET {column} = :present || substr({column}, length(:old) + 1)"
+            which = f"experiment_id = :experiment AND substr({column}, 1, length(:old)) = :old"
+            connection.execute(sqlalchemy.text(f"{moved} WHERE {which}"), values)
+    engine.dispose()
+
+
+def _mlflow(params: Params) -> str:
+    """MLflow's command on the store, to be run in the working folder."""
+    return f"MLFLOW_TRACKING_URI={params.tracking.uri or DATABASE} mlflow"
+
+
+def existing_id(client: MlflowClient, run_id: str | None, params: Params) -> str | None:
+    """The id, or None if the store has no such run, because it is another store.
+
+    Raises:
+        Deleted: if the run was deleted.
+    """
+    if run_id is None:
+        return None
     try:
-        return run_id and client.get_run(run_id).info.run_id
+        info = client.get_run(run_id).info
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise
+    if info.lifecycle_stage == LifecycleStage.DELETED:
+        raise Deleted(
+            f"the run {run_id} of {info.run_name} was deleted in MLflow; restore it with `{_mlflow(params)} runs "
+            f"restore --run-id {run_id}`, or go on in a new one after `mlflow gc --backend-store-uri "
+            f"{params.tracking.uri or DATABASE} --run-ids {run_id}`"
+        )
+    return run_id
 
 
 def newest_with_key(client: MlflowClient, experiment: str, key: str) -> str | None:

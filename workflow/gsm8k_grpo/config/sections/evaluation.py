@@ -1,6 +1,8 @@
 """Sections of what follows training: evaluation, comparison, and the copies in MLflow."""
 
+import re
 from typing import Annotated
+from urllib.parse import parse_qsl
 
 from pydantic import Field, model_validator
 
@@ -10,6 +12,7 @@ from gsm8k_grpo.config.sections.section import NAME, Count, Positive, Section, T
 from gsm8k_grpo.gsm8k.few_shot import BaselinePrompt
 
 TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")  # of MLflow; it refuses a file store
+SECRET = re.compile(r"token|passw|pwd|secret|key|auth|cred|sig", re.IGNORECASE)  # in the name of an address's parameter
 
 
 class Evaluate(Section):
@@ -62,8 +65,8 @@ class Tracking(Section):
     """MLflow, which gets a copy of every result."""
 
     uri: Text | None
-    """Address of the MLflow server or database; null keeps the runs in tracking/mlflow.db.  Must not hold a password:
-    set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
+    """Address of the MLflow server or database; null keeps the runs in tracking/mlflow.db.  Must not hold a password or
+    a token: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."""
     experiment: Text
     """Name of the MLflow experiment that the runs belong to."""
 
@@ -73,6 +76,13 @@ class Tracking(Section):
         if self.uri is None:
             return self
         scheme = self.uri.partition(":")[0].partition("+")[0]
+        names = [name for name, _ in parse_qsl(self.uri.partition("?")[2], keep_blank_values=True)]
+        secret = next((name for name in names if SECRET.search(name)), None)
+        if secret is not None:
+            raise ValueError(
+                f"uri: holds a secret ({secret}), which would reach the logs; leave it out of the address and set "
+                "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
         if "@" in self.uri and scheme != "sqlite":
             raise ValueError(
                 "uri: holds a user name or a password, which would reach the logs; leave them out of the address and "

@@ -7,12 +7,11 @@ checked and with its final value.  DVC compares it key by key to tell which stag
 
 from pathlib import Path
 
-import yaml
-
+from gsm8k_grpo.config import layers
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import write_text
 
 
 def configure(target: Path, params: Params) -> None:
     """Run the stage: write the configuration into the folder `target`."""
-    write_text(target / "params.yaml", yaml.safe_dump(params.resolved(), sort_keys=False, allow_unicode=True))
+    write_text(target / "params.yaml", layers.written(params.resolved(), sort_keys=False))

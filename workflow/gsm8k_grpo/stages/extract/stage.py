@@ -14,7 +14,7 @@ from typing import Any
 from gsm8k_grpo.config.sections import Extract
 from gsm8k_grpo.files import PipelineError, parse_jsonl, text_field, write_json, write_jsonl
 from gsm8k_grpo.gsm8k.answers import free_answer, published_answer
-from gsm8k_grpo.gsm8k.prompts import prompt
+from gsm8k_grpo.gsm8k.prompts import prompt, require_plain
 from gsm8k_grpo.records import Example, ExtractMetrics
 from gsm8k_grpo.stages.extract.duplicates import copies_in, require_disjoint, spaced_alike
 
@@ -69,6 +69,9 @@ def read_examples(path: Path, params: Extract, gold: Callable[[str], str | None]
 
     def parse(row: dict[str, Any]) -> Example:
         question, solution = text_field(row, "question"), text_field(row, "answer")
+        require_plain(question, "'question'")
+        if params.answers != "free":  # the markers of thoughts in free answers may have this form
+            require_plain(solution, "'answer'")
         return {
             "id": next(ids),
             "prompt": prompt(question, params),

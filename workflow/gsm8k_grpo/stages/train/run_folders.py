@@ -6,13 +6,14 @@ so a run never resumes from the checkpoints of a different one.
 
 import hashlib
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from gsm8k_grpo.config.params import Params
-from gsm8k_grpo.files import read_json, sha256
+from gsm8k_grpo.files import PipelineError, read_json, sha256
 from gsm8k_grpo.runtime import locks
 from gsm8k_grpo.runtime.imports import PACKAGE, import_closure
 from gsm8k_grpo.stages.train import checkpoints
@@ -20,6 +21,10 @@ from gsm8k_grpo.stages.train.methods import method_of
 
 FOLDER = Path("checkpoints")
 OLD_FOLDER = Path("scratch")  # where earlier versions kept them: listed and removed, never resumed from
+NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{12}")
+MLFLOW_RUN = "mlflow_run.json"  # in a run's folder: the id of its MLflow run
+MODEL_CARD = "README.md"  # which TRL writes next to every checkpoint
+CONTENT = re.compile(rf"({checkpoints.NAME.pattern}|kept|{MODEL_CARD}|{MLFLOW_RUN})(\.part)?")  # of a run's folder
 SHAPING = {
     "seed", "threads", "model", "chat_template_kwargs", "backend", "engine", "precision", "quantization", "lora",
     "base", "keep_checkpoints",
@@ -31,12 +36,17 @@ LIBRARIES = ("torch", "transformers", "trl", "accelerate", "peft")
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, with the newest step saved there, the steps of the whole run, and its size in bytes."""
+    """A run's folder, with the newest step saved there, the steps of the whole run, and its size in bytes.
+
+    Attributes:
+        foreign: what lies in the folder and is not of the run.
+    """
 
     folder: Path
     step: int
     steps: int
     size: int
+    foreign: tuple[str, ...] = ()
 
     @property
     def variant(self) -> str:
@@ -65,16 +75,22 @@ def folder(variant: str, params: Params, data: Path, base: Path, start: Path | N
 
 
 def runs() -> list[Run]:
-    """Every run that has a folder; those in the folder of earlier versions come last."""
-    return [_read(path) for place in (FOLDER, OLD_FOLDER) for path in sorted(place.glob("*-*")) if path.is_dir()]
+    """Every run that has a folder; those in the folder of earlier versions come last.
+
+    A folder with another name is the user's own, and so is what a link leads to.
+    """
+    found = [path for place in (FOLDER, OLD_FOLDER) for path in sorted(place.glob("*-*"))]
+    return [_read(path) for path in found if NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()]
 
 
 def remove(run: Run) -> None:
     """Remove a run's folder.
 
     Raises:
-        PipelineError: if a process is training in it.
+        PipelineError: if a process is training in it, or something else lies in it.
     """
+    if run.foreign:
+        raise PipelineError(f"{run.folder}: holds {', '.join(run.foreign)}, which the run did not write; move it away")
     with locks.held(f"train-{run.variant}"):
         shutil.rmtree(run.folder)
 
@@ -97,4 +113,5 @@ def _read(folder: Path) -> Run:
     complete = [path for path in checkpoints.all_of(folder) if (path / checkpoints.MANIFEST).exists()]
     state = read_json(complete[-1] / checkpoints.STATE) if complete else {"global_step": 0, "max_steps": 0}
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    return Run(folder, state["global_step"], state["max_steps"], size)
+    foreign = sorted(path.name for path in folder.iterdir() if not CONTENT.fullmatch(path.name))
+    return Run(folder, state["global_step"], state["max_steps"], size, tuple(foreign))

@@ -16,7 +16,7 @@ from trl import SFTConfig, SFTTrainer
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError, write_jsonl
 from gsm8k_grpo.gsm8k.solutions import formatted_solution, work_of
-from gsm8k_grpo.models import loading
+from gsm8k_grpo.models import engine, loading
 from gsm8k_grpo.records import Example
 from gsm8k_grpo.stages.train.resumable import ResumableMixin, arguments
 
@@ -92,11 +92,13 @@ def tokenize_solutions(
     alone.  Solutions are cut at `sft.max_length` tokens, with a message that says how many.
 
     Raises:
-        PipelineError: if a prompt leaves no room for its solution.
+        PipelineError: if a prompt leaves no room for its solution, or one of the two holds a control token.
     """
     longest = params.sft.max_length
     tokenized: list[TokenizedSolution] = []
     cut = 0
+    prompts = [message["content"] for row in rows for message in row["prompt"]]
+    engine.require_plain([*prompts, *(target(row, params) for row in rows)], tokenizer)
     for row in rows:
         messages: list[Any] = row["prompt"]
         options = params.chat_template_kwargs

@@ -31,8 +31,6 @@ from gsm8k_grpo.stages.train.resumable import ResumableMixin
 from gsm8k_grpo.stages.train.session import SessionRecorder
 from gsm8k_grpo.tracking import mlflow_runs
 
-MLFLOW_RUN = "mlflow_run.json"  # in the run's folder: the id of its MLflow run
-
 
 def train(variant: str, extracted: Path, base: Path, target: Path, params: Params) -> None:
     """Run the stage for one variant.
@@ -66,7 +64,7 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
     history_format = method.history_format(variant, len(rows), params)
     checkpoint = checkpoints.newest(run_folder)
     with mlflow_runs.running(_mlflow_run(variant, params, run_folder, resumed=checkpoint is not None)) as run:
-        write_json(run_folder / MLFLOW_RUN, {"id": run.id})
+        write_json(run_folder / run_folders.MLFLOW_RUN, {"id": run.id})
         run.log_params(method.mlflow_params(variant, params))
         run.log_dataset(data, len(rows), "training")
         if checkpoints.finished(checkpoint):
@@ -151,7 +149,7 @@ def _report_changes(variant: str, params: Params, effective: dict[str, Any]) -> 
 
 def _mlflow_run(variant: str, params: Params, run_folder: Path, resumed: bool) -> mlflow_runs.Run:
     """The MLflow run that was started for the run's folder, or a new one."""
-    note = run_folder / MLFLOW_RUN
+    note = run_folder / run_folders.MLFLOW_RUN
     known = read_json(note)["id"] if note.exists() else None
     return mlflow_runs.Run(params, variant, run_folder.name, known, fresh=not (known or resumed))
 
