@@ -4,25 +4,16 @@ The default store is `tracking/mlflow.db` (sqlite), with artifacts in the same f
 """
 
 import logging
-import os
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
 from gsm8k_grpo.config.params import Params
 
 FOLDER = Path("tracking")
 KEY = "key"
 """The tag by which a run is found again, see `mlflow_runs.Run`."""
-
-UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
-"""What MLflow raises if a store can't be reached, read or written."""
-
-# With MLflow's own defaults an unreachable server would delay training by minutes of retries.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 # A new database logs every step of its creation; the user needs to know only of problems.
 for library in ("mlflow.store.db.utils", "alembic"):
