@@ -1,12 +1,17 @@
 """Processes of the workflow are killed, stopped or started twice; the same command resumes and loses nothing."""
 
+import fcntl
 import filecmp
 import os
+import pty
 import random
 import shutil
 import signal
 import subprocess
+import sys
+import termios
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -14,6 +19,7 @@ import pytest
 from small_run import (
     PREPARE,
     assert_same_run,
+    heeding_interrupts,
     history,
     logged_steps,
     mlflow_run,
@@ -99,6 +105,50 @@ def test_when_snakemake_ends_its_training_saves_and_ends_and_the_same_command_re
     assert "resuming from checkpoints/short-" in (prepared / "logs/train/short.log").read_text()
     assert_same_run(trained, prepared)
     assert logged_steps(prepared) == list(range(1, 13))
+
+
+def take_terminal() -> None:
+    """Make the standard input of a new session its controlling terminal, whose end the kernel signals."""
+    heeding_interrupts()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def read(terminal: int) -> None:
+    """Take what was written to a terminal, so that nobody has to wait for its reader."""
+    with suppress(BlockingIOError):
+        os.read(terminal, 1 << 16)
+
+
+def test_training_outlives_the_reader_of_its_output_and_its_log_is_whole(trained, prepared):
+    process = snakemake(prepared, WEIGHTS)
+    while "of 12 steps" not in process.stdout.readline():
+        assert process.poll() is None
+    process.stdout.close()
+    assert process.wait(120) == 0
+    assert "train short: 12 of 12 steps, " in (prepared / "logs/train/short.log").read_text()
+    assert_same_run(trained, prepared)
+    assert mlflow_run(prepared).info.status == "FINISHED"
+
+
+def test_training_whose_terminal_is_closed_saves_and_is_told_as_killed(prepared):
+    terminal, inside = pty.openpty()
+    os.set_blocking(terminal, False)
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("snakemake"), "--cores", "1", WEIGHTS],
+        cwd=prepared, env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        stdin=inside, stdout=inside, stderr=inside, start_new_session=True, preexec_fn=take_terminal,
+    )  # fmt: skip
+    os.close(inside)
+    saved = whole(prepared, 4)
+    wait_for(lambda: read(terminal) or saved(), process)
+    everyone = tree(process)
+    os.close(terminal)
+    process.wait(10)
+    psutil.wait_procs(everyone, timeout=30)
+    assert all(ended(process) for process in everyone)
+    said = (prepared / "logs/train/short.log").read_text().splitlines()[-1]
+    assert said.endswith(": stopped; repeat the command to continue")  # SIGHUP of the terminal or SIGTERM of Snakemake
+    assert mlflow_run(prepared).info.status == "KILLED"
 
 
 def test_a_second_pipeline_in_the_folder_is_refused_and_the_first_is_not_disturbed(trained, prepared):

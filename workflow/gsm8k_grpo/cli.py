@@ -21,7 +21,7 @@ from gsm8k_grpo.commands.options import (
 )
 from gsm8k_grpo.commands.provenance import noted, require_current
 from gsm8k_grpo.files import PipelineError, visible
-from gsm8k_grpo.runtime import interrupts, workspace
+from gsm8k_grpo.runtime import interrupts, output, workspace
 
 STAGES, COMMANDS = "Stages, in the order of the pipeline", "Other commands"
 
@@ -303,6 +303,7 @@ def set_aside(overrides: Overrides = []) -> None:
 
 def main() -> None:
     """Entry point.  Shows an explained error without a traceback and exits with 1, or with 128 plus a signal."""
+    output.endure_lost_readers()
     interrupts.install()
     try:
         workspace.require_own_code()

@@ -13,4 +13,4 @@ rule base:
         threads=lookup(dpath="threads", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
-        "gsm8k-grpo base > >(tee -i {log}) 2>&1"
+        "gsm8k-grpo base > >({tee} {log}) 2>&1"

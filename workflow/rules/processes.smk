@@ -2,10 +2,13 @@
 import signal
 import sys
 from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 import psutil
 from filelock import FileLock, Timeout
-from gsm8k_grpo.runtime import locks
+from gsm8k_grpo.runtime import locks, output
+from snakemake.logging import ColorizingTextHandler
 from snakemake.scheduling.job_scheduler import JobScheduler
 
 # One pipeline per folder.  Snakemake's own lock, which the profile turns off, remains after a process is killed; this one
@@ -25,16 +28,31 @@ onstart:
 
 
 # On SIGTERM Snakemake waits for the running job, which may take hours.  Pass the signal on: the job saves and ends.
+# The handler runs in the main thread, perhaps while that holds a lock, so it only notes the signal (SimpleQueue.put takes
+# no lock that it may interrupt), and another thread does the rest.
 finish_running = JobScheduler.exit_gracefully
+stops = SimpleQueue()
+JobScheduler.exit_gracefully = lambda scheduler, *arguments: stops.put(scheduler)
 
 
-def stop_running(scheduler, *arguments):
-    for job in psutil.Process().children():
-        job.send_signal(signal.SIGTERM)
-    finish_running(scheduler, *arguments)
+def stop_running():
+    """Once stopped, ask every job to end: again at each further signal, and a job that was about to start."""
+    finish_running(stops.get())
+    asked = set()
+    while True:
+        while not stops.empty():  # the rest of a burst: the kernel sends a signal per thread of a parent that dies
+            stops.get()
+        jobs = set(psutil.Process().children())
+        for job in jobs - asked:
+            with suppress(psutil.NoSuchProcess):
+                job.send_signal(signal.SIGTERM)
+        asked |= jobs
+        with suppress(Empty):
+            stops.get(timeout=0.1)
+            asked.clear()
 
 
-JobScheduler.exit_gracefully = stop_running
+Thread(target=stop_running, daemon=True).start()
 
 # Every job replaces its shell, and the kernel ends it when Snakemake ends, however that happens.
 shell.prefix("exec setpriv --pdeathsig TERM ")
@@ -50,3 +68,11 @@ def delete_alone(only_temp=False, dryrun=False):
 
 
 workflow.delete_output = delete_alone
+
+# A reader that goes away, as in `snakemake | head`, or a closed terminal must not end the work: neither Snakemake, nor
+# the tee that passes on the output of a job and writes the log until the job ends.
+output.endure_lost_readers()
+for handler in logger.handlers:
+    if isinstance(handler, ColorizingTextHandler):
+        handler.setStream(sys.stdout if handler.stream.fileno() == 1 else sys.stderr)
+tee = "trap '' INT TERM HUP; exec tee -p"

@@ -107,9 +107,12 @@ def test_a_stage_that_fails_before_it_writes_leaves_the_former_result_and_its_no
 
 
 def test_a_stage_that_fails_after_it_has_written_leaves_no_note(results, settings):
-    with pytest.raises(ZeroDivisionError), noted("base", load(seed=7)):
+    def fail() -> None:
         write_text(results / "base/metrics.json", "half of the result")
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), noted("base", load(seed=7)):
+        fail()
     assert "base/configuration.json is missing" in result("base").change(settings)
 
 

@@ -51,9 +51,9 @@ def _named(runs: list[Run], names: list[str]) -> list[Run]:
 def _not_resumed(runs: list[Run], resumed: set[Path] | None, results: Path, params: Params) -> list[Run]:
     if resumed is None:
         raise PipelineError(
-            f"--remove-old: which runs resume depends on {results / 'extract'}, {results / 'base'} and the weights that "
-            f"variants start from, which are {_unknown(results, params)}; run these stages first, or name the folders "
-            "with --remove"
+            f"--remove-old: which runs resume depends on {results / 'extract'}, {results / 'base'} and the weights "
+            f"that variants start from, which are {_unknown(results, params)}; run these stages first, or name the "
+            "folders with --remove"
         )
     return [run for run in runs if run.folder not in resumed]
 

@@ -11,7 +11,8 @@ from typing import Any
 from gsm8k_grpo.analysis.metrics import FINAL_METRICS
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
-from gsm8k_grpo.tracking.store import UNREACHABLE, connect, unavailable
+from gsm8k_grpo.tracking.patience import UNREACHABLE
+from gsm8k_grpo.tracking.store import connect, unavailable
 
 NAME = "gsm8k-grpo"
 TAG = f"mlflow.sharedViewState.{NAME}"

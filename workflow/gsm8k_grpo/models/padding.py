@@ -32,7 +32,7 @@ def require_ignored(
     Raises:
         PipelineError: if it does.
     """
-    longest, shortest = max(prompts, key=len), min(prompts, key=len)
+    longest, shortest = max(prompts, key=len, default=[]), min(prompts, key=len, default=[])
     if len(longest) == len(shortest):
         return
     inputs = tokenizer.pad({"input_ids": [longest, shortest]}, return_tensors="pt").to(model.device)

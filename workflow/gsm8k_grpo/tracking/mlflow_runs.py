@@ -7,6 +7,7 @@ run or `gsm8k-grpo track` sends what is missing later, and nothing twice.
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, wraps
@@ -26,7 +27,8 @@ from gsm8k_grpo.files import PipelineError, sha256
 from gsm8k_grpo.records import Evaluation, GreedySummary, TrainingMetrics
 from gsm8k_grpo.runtime import git
 from gsm8k_grpo.runtime.interrupts import Interrupted
-from gsm8k_grpo.tracking.store import KEY, UNREACHABLE, connect, existing_id, newest_with_key, unavailable
+from gsm8k_grpo.tracking.patience import UNREACHABLE, patience
+from gsm8k_grpo.tracking.store import KEY, connect, existing_id, newest_with_key, unavailable
 
 METRICS_PER_CALL = 1000  # the limits of MLflow's log-batch call
 PARAMS_PER_CALL = 100
@@ -52,13 +54,21 @@ class StoredRun(NamedTuple):
 def _tolerant(
     method: Callable[Concatenate["Run", Arguments], None],
 ) -> Callable[Concatenate["Run", Arguments], None]:
-    """Make a method of Run that needs the store tolerate that it can't be reached, with one warning per Run."""
+    """Make a method of Run that needs the store tolerate that it can't be reached, with one warning per Run.
+
+    While the patience with the store is exhausted, the method does nothing.
+    """
 
     @wraps(method)
     def attempt(self: "Run", *args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        if self.patience.exhausted and not self.strict:
+            return
+        began = time.monotonic()
         try:
             method(self, *args, **kwargs)
         except UNREACHABLE as error:
+            self.patience.waited(time.monotonic() - began)
+            self._last_step.clear()  # the store may have what it did not confirm
             if self.strict:
                 raise PipelineError(unavailable(error)) from error
             if not self.warned:
@@ -91,6 +101,7 @@ class Run:
         self.params, self.model, self.key, self.fresh, self.strict = params, model, key, fresh, strict
         self.id = known
         self.warned = False
+        self.patience = patience(params.tracking.uri or str(Path.cwd()))
         self._last_step: dict[str, int] = {}
 
     @_tolerant

@@ -4,17 +4,16 @@ The default store is `tracking/mlflow.db` (sqlite), with artifacts in the same f
 """
 
 import logging
-import os
 from pathlib import Path
 
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import first_line
+from gsm8k_grpo.tracking.patience import root_cause
 
 FOLDER = Path("tracking")
 DATABASE = f"sqlite:///{FOLDER / 'mlflow.db'}"  # in the working folder
@@ -22,17 +21,10 @@ LONGEST_REASON = 200  # characters of an error of MLflow
 KEY = "key"
 """The tag by which a run is found again, see `mlflow_runs.Run`."""
 
-UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
-"""What MLflow raises if a store can't be reached, read or written."""
-
 
 class Deleted(MlflowException):
     """A run or an experiment that was deleted in MLflow, which keeps it and takes no more values for it."""
 
-
-# With MLflow's own defaults an unreachable server would delay training by minutes of retries.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 # A new database logs every step of its creation; the user needs to know only of problems.
 for library in ("mlflow.store.db.utils", "alembic"):
@@ -52,7 +44,7 @@ def unavailable(error: BaseException) -> str:
     """What to say of an error of UNREACHABLE, in one line."""
     if isinstance(error, Deleted):
         return f"tracking: {error.message}"
-    return f"tracking: MLflow can't be reached ({first_line(error)[:LONGEST_REASON]})"
+    return f"tracking: MLflow can't be reached ({first_line(root_cause(error))[:LONGEST_REASON]})"
 
 
 def connect(params: Params) -> tuple[MlflowClient, str]:

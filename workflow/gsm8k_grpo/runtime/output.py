@@ -1,0 +1,50 @@
+"""Standard output and error whose reader may go away: a pipe into `head`, or a terminal that is closed.
+
+The work must not die of it, so what nobody can read any more is dropped.
+"""
+
+import errno
+import io
+import os
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+READER_GONE = (errno.EPIPE, errno.EIO)  # of a pipe, of a terminal
+
+
+class EnduringFile(io.FileIO):
+    """A descriptor that leads to /dev/null from the first write on that finds no reader."""
+
+    def write(self, content: "ReadableBuffer") -> int:
+        try:
+            return super().write(content)
+        except OSError as error:
+            if error.errno not in READER_GONE:
+                raise
+            _drop(self.fileno())
+            return memoryview(content).nbytes
+
+
+def endure_lost_readers() -> None:
+    """Make `sys.stdout` and `sys.stderr` of this process survive the loss of their readers, or a start without them."""
+    sys.stdout = _enduring(sys.stdout, 1)
+    sys.stderr = _enduring(sys.stderr, 2)
+
+
+def _enduring(stream: TextIO | None, descriptor: int) -> TextIO:
+    if stream is None:  # the process was started with a closed descriptor
+        _drop(descriptor)
+        return open(descriptor, "w", closefd=False)
+    buffer = io.BufferedWriter(EnduringFile(descriptor, "w", closefd=False))
+    by_line = getattr(stream, "line_buffering", False)
+    return io.TextIOWrapper(buffer, stream.encoding, stream.errors, line_buffering=by_line)
+
+
+def _drop(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    if nowhere != descriptor:
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
