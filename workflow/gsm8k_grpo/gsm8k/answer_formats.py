@@ -11,6 +11,7 @@ from typing import Literal
 from gsm8k_grpo.gsm8k.answers import MARK, after_thought, boxed_answer, free_answer, marked_answer, xml_answer
 from gsm8k_grpo.gsm8k.tags import tagged, well_formed
 
+Answers = Literal["gsm8k", "free"]
 AnswerForm = Literal["tags", "boxed", "hash"]
 
 
@@ -52,6 +53,11 @@ FORMATS: dict[AnswerForm, AnswerFormat] = {
 MARKED = AnswerFormat(marked_answer, lambda text: marked_answer(text) is not None, f"after {MARK}")
 """The format of few-shot examples and of free answers, which no prompt asks for: reasoning and a final number alone are
 not required."""
+
+
+def trained_format(answers: Answers, form: AnswerForm) -> AnswerFormat:
+    """The format that a model is trained to answer in: that of the prompt, or `####` where answers are free."""
+    return MARKED if answers == "free" else FORMATS[form]
 
 
 def formatted(form: AnswerForm, reasoning: str, answer: str) -> str:

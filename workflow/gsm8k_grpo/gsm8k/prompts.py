@@ -8,10 +8,9 @@ it), the Chinese one that of the published 14 GB recipe.  Those for a box are in
 import re
 from typing import Literal, Protocol
 
-from gsm8k_grpo.gsm8k.answer_formats import AnswerForm, formatted
+from gsm8k_grpo.gsm8k.answer_formats import AnswerForm, Answers, formatted
 from gsm8k_grpo.records import Message
 
-Answers = Literal["gsm8k", "free"]
 Language = Literal["english", "chinese"]
 
 # The form of the control tokens of Qwen, Llama 3, Phi, gpt-oss, and with full-width bars DeepSeek.

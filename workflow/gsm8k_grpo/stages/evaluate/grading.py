@@ -12,17 +12,11 @@ In sets with `comparison: math_verify` the library math-verify compares the same
 
 from typing import cast
 
-from gsm8k_grpo.config.sections import Extract
 from gsm8k_grpo.gsm8k import formulas, lm_eval
-from gsm8k_grpo.gsm8k.answer_formats import FORMATS, MARKED, AnswerFormat
+from gsm8k_grpo.gsm8k.answer_formats import AnswerFormat
 from gsm8k_grpo.gsm8k.answers import last_number, same_answer
 from gsm8k_grpo.models.engine import Completion
 from gsm8k_grpo.records import Example, GradedAnswer, GradedSamples
-
-
-def trained_format(params: Extract) -> AnswerFormat:
-    """The format that a model is trained to answer in: that of the prompt, or `####` where answers are free."""
-    return MARKED if params.answers == "free" else FORMATS[params.answer_form]
 
 
 def grade(example: Example, completion: Completion, format: AnswerFormat) -> GradedAnswer:
