@@ -121,7 +121,7 @@ MISTAKES = [
     ("variants.full.start=full", 'variants.full.start = "full": choose from short, short@50, short@100, null (base)'),
     ("variants.full.start=base", 'variants.full.start = "base": choose from short, short@50, short@100, null (base)'),
     ("variants.full.start=short@60", 'variants.full.start = "short@60": choose from short, short@50, short@100, null (base) (keep_checkpoints names the steps that are kept)'),
-    ("variants.full.start=5", "variants.full.start = 5: must be a text, not empty, or null; write it in quotes"),
+    ("variants.full.start=5", 'variants.full.start = "5": choose from short, short@50, short@100, null (base)'),
     ("variants={short: {start: full}, full: {start: short}, own: {epochs: 1}}", 'variants.full.start = "short": makes a circle, short from full from short; choose from own, null (base)'),
     ("variants={short: {start: own}, full: {start: short}, own: {epochs: 1, start: full}}", 'variants.full.start = "short": makes a circle, short from own from full from short; choose from null (base)'),
     # values that don't fit each other

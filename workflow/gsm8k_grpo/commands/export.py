@@ -8,10 +8,10 @@ An export is complete or absent: the folder gets its name when all files are wri
 
 import errno
 import os
+import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,16 +65,18 @@ def _new_folder(target: Path) -> Iterator[Path]:
         PipelineError: if files have appeared in `target` meanwhile, for example those of another export.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as place:
-        folder = Path(place) / target.name
-        folder.mkdir()
+    # Next to `target`, because the model card names other folders relative to its own.
+    folder = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
+    folder.mkdir()
+    try:
         yield folder
-        try:
-            folder.replace(target)
-        except OSError as error:
-            if error.errno != errno.ENOTEMPTY:
-                raise
-            raise PipelineError(f"--to {target}: is not empty any more; name another folder") from None
+        folder.replace(target)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        raise PipelineError(f"--to {target}: is not empty any more; name another folder") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # it is there only if it did not become `target`
 
 
 def _merged(source: loading.Source, folder: Path, variant: str, params: Params) -> None:

@@ -28,7 +28,7 @@ from gsm8k_grpo.records import Evaluation, GreedySummary, TrainingMetrics
 from gsm8k_grpo.runtime import git
 from gsm8k_grpo.runtime.interrupts import Interrupted
 from gsm8k_grpo.tracking.patience import UNREACHABLE, patience
-from gsm8k_grpo.tracking.store import KEY, connect, existing_id, newest_with_key, unavailable
+from gsm8k_grpo.tracking.store import KEY, Deleted, connect, existing_id, newest_with_key, unavailable
 
 METRICS_PER_CALL = 1000  # the limits of MLflow's log-batch call
 PARAMS_PER_CALL = 100
@@ -67,7 +67,8 @@ def _tolerant(
         try:
             method(self, *args, **kwargs)
         except UNREACHABLE as error:
-            self.patience.waited(time.monotonic() - began)
+            if not isinstance(error, Deleted):  # then the store has answered
+                self.patience.waited(time.monotonic() - began)
             self._last_step.clear()  # the store may have what it did not confirm
             if self.strict:
                 raise PipelineError(unavailable(error)) from error

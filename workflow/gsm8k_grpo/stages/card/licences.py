@@ -26,6 +26,7 @@ BY_MODEL = {
         "https://huggingface.co/Qwen/Qwen2.5-3B/blob/main/LICENSE",
     ),
     "Qwen/Qwen2.5-7B-Instruct": APACHE,
+    "HuggingFaceTB/SmolLM2-135M-Instruct": APACHE,
     "meta-llama/Llama-3.2-1B-Instruct": Licence("llama3.2", "Llama 3.2 Community License"),
     "unsloth/phi-4": MIT,
     "microsoft/phi-4": MIT,
