@@ -102,7 +102,7 @@ def test_the_repository_is_mounted_at_its_own_path():
         assert service["volumes"][0] == "${PWD}:${PWD}"
         assert service["working_dir"] == "${PWD}"
     command = make("-n", "container-report").stdout
-    assert f"--volume '{ROOT}:{ROOT}' --workdir '{ROOT}'" in command
+    assert '--volume "$PWD:$PWD" --workdir "$PWD"' in command
     assert f'--env {IMAGE}="$(docker image inspect --format ' in command
 
 

@@ -183,10 +183,11 @@ def project(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def finished(project) -> Iterator[Path]:
-    """The project as it was committed; changes are undone after the test."""
+    """The project as it was committed; changes are undone after the test, as the documents say."""
     yield project
     done(project, "git", "checkout", "--quiet", ".")
     done(project, "dvc", "checkout", "--force")
+    done(project, "gsm8k-grpo", "sync")
 
 
 def test_a_run_leaves_the_repository_clean_and_snakemake_nothing_to_do(finished):
