@@ -10,7 +10,7 @@ min_version("9.27")
 # The code that runs is that of this folder, even in an environment that was made for another copy of it.
 code = os.path.join(workflow.basedir, "workflow")
 sys.path.insert(0, code)
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")]))
+os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")])))
 
 
 include: "workflow/rules/common.smk"

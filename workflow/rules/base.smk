@@ -13,4 +13,4 @@ rule base:
         threads=lookup(dpath="threads", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
-        "gsm8k-grpo base > >({tee} {log}) 2>&1"
+        "gsm8k-grpo base > >(trap '' INT TERM HUP; exec tee -p {log}) 2>&1"

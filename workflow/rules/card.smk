@@ -32,4 +32,4 @@ rule card:
         limit=lookup(dpath="evaluate/max_completion_length", within=config),
         problems=lookup(dpath="download/generated/problems", within=config),
     shell:
-        "gsm8k-grpo card --variant {wildcards.variant} > >({tee} {log}) 2>&1"
+        "gsm8k-grpo card --variant {wildcards.variant} > >(trap '' INT TERM HUP; exec tee -p {log}) 2>&1"

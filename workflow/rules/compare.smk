@@ -29,4 +29,4 @@ rule compare:
         seeds=lookup(dpath="seeds", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
-        "gsm8k-grpo compare > >({tee} {log}) 2>&1"
+        "gsm8k-grpo compare > >(trap '' INT TERM HUP; exec tee -p {log}) 2>&1"

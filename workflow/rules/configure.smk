@@ -6,4 +6,4 @@ rule configure:
     params:
         configuration=config,
     shell:
-        "gsm8k-grpo configure > >({tee} {log}) 2>&1"
+        "gsm8k-grpo configure > >(trap '' INT TERM HUP; exec tee -p {log}) 2>&1"

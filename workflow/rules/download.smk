@@ -14,7 +14,7 @@ rule download:
         download=lookup(dpath="download", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
-        "gsm8k-grpo download --part splits > >({tee} {log}) 2>&1"
+        "gsm8k-grpo download --part splits > >(trap '' INT TERM HUP; exec tee -p {log}) 2>&1"
 
 
 # A separate job, since another test set does not change the training data.
@@ -31,4 +31,4 @@ rule download_sets:
         sets=lookup(dpath="evaluate/sets", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
-        "gsm8k-grpo download --part sets > >({tee} {log}) 2>&1"
+        "gsm8k-grpo download --part sets > >(trap '' INT TERM HUP; exec tee -p {log}) 2>&1"

@@ -39,7 +39,7 @@ rule evaluate:
         threads=lookup(dpath="threads", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
-        "gsm8k-grpo evaluate --model {wildcards.model} > >({tee} {log}) 2>&1"
+        "gsm8k-grpo evaluate --model {wildcards.model} > >(trap '' INT TERM HUP; exec tee -p {log}) 2>&1"
 
 
 # A kept checkpoint, such as short@100, has no learning curve of its own.

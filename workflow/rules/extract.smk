@@ -14,7 +14,7 @@ rule extract:
         extract=lookup(dpath="extract", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
-        "gsm8k-grpo extract --part splits > >({tee} {log}) 2>&1"
+        "gsm8k-grpo extract --part splits > >(trap '' INT TERM HUP; exec tee -p {log}) 2>&1"
 
 
 rule extract_sets:
@@ -36,4 +36,4 @@ rule extract_sets:
         overlap_words=lookup(dpath="evaluate/overlap_words", within=config),
         extract=lookup(dpath="extract", within=config),
     shell:
-        "gsm8k-grpo extract --part sets > >({tee} {log}) 2>&1"
+        "gsm8k-grpo extract --part sets > >(trap '' INT TERM HUP; exec tee -p {log}) 2>&1"

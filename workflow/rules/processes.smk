@@ -70,9 +70,8 @@ def delete_alone(only_temp=False, dryrun=False):
 workflow.delete_output = delete_alone
 
 # A reader that goes away, as in `snakemake | head`, or a closed terminal must not end the work: neither Snakemake, nor
-# the tee that passes on the output of a job and writes the log until the job ends.
+# the tee of each rule, which passes on the output of a job and writes the log until the job ends, whatever the signal.
 output.endure_lost_readers()
 for handler in logger.handlers:
     if isinstance(handler, ColorizingTextHandler):
         handler.setStream(sys.stdout if handler.stream.fileno() == 1 else sys.stderr)
-tee = "trap '' INT TERM HUP; exec tee -p"

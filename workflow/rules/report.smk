@@ -43,4 +43,4 @@ rule report:
     params:
         configuration=config,
     shell:
-        "gsm8k-grpo report > >({tee} {log}) 2>&1"
+        "gsm8k-grpo report > >(trap '' INT TERM HUP; exec tee -p {log}) 2>&1"

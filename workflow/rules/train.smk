@@ -44,4 +44,4 @@ rule train:
         threads=lookup(dpath="threads", within=config),
         seed=lookup(dpath="seed", within=config),
     shell:
-        "gsm8k-grpo train --variant {wildcards.variant} > >({tee} {log}) 2>&1"
+        "gsm8k-grpo train --variant {wildcards.variant} > >(trap '' INT TERM HUP; exec tee -p {log}) 2>&1"
