@@ -42,6 +42,16 @@ def test_results_of_the_present_configuration_are_current(results, settings):
         require_current(rule, settings, variant)
 
 
+@pytest.mark.parametrize("rate", [1e-5, 5e-6, 1.5e-7])
+def test_a_small_number_is_read_from_a_note_as_it_was_written(results, rate):
+    small = load(train__learning_rate=rate)
+    made = result("train", "short")
+    write_json(made.note, made.values(small))
+    assert made.change(small) is None
+    configure(results / "configure", small)
+    assert result("configure").change(small) is None
+
+
 @pytest.mark.parametrize(
     ("changes", "rules"),
     [

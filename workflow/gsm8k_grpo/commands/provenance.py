@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from gsm8k_grpo.config import layers
 from gsm8k_grpo.config.errors import as_written
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.stage_keys import values
-from gsm8k_grpo.files import PipelineError, write_json
+from gsm8k_grpo.files import PipelineError, read_json, write_json
 
 RESULTS = Path("results")
 MISSING = "nothing"  # the value of a key that one of two configurations lacks
@@ -56,7 +55,8 @@ class Result:
         """How the configuration differs from that of the result, as one clause; None where it does not."""
         if not self.note.exists():
             return f"{self.note} is missing, so the configuration that it was made with is unknown"
-        noted = yaml.safe_load(self.note.read_text(encoding="utf-8"))  # JSON is YAML too
+        # PyYAML would read JSON's 1e-05 as a text.
+        noted = layers.read(self.note) if self.rule == "configure" else read_json(self.note)
         found = first_difference(noted, self.values(params))
         if found is None:
             return None
