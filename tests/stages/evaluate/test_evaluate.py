@@ -10,10 +10,11 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from chats import Settings
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_jsonl
-from gsm8k_grpo.gsm8k.answer_formats import trained_format
 from gsm8k_grpo.gsm8k.answers import same_answer
 from gsm8k_grpo.gsm8k.lm_eval import strict_answer
+from gsm8k_grpo.gsm8k.prompts import trained_format
 from gsm8k_grpo.models import trained
 from gsm8k_grpo.stages.evaluate.stage import evaluate
 from project import COMMAND, ROOT
@@ -72,11 +73,11 @@ def metrics(folder: Path, model: str) -> dict:
 
 
 def test_free_answers_are_graded_by_the_mark_of_the_data_and_others_by_the_tags():
-    free = trained_format("free", "tags")
+    free = trained_format(Settings(answers="free"))
     assert free.strict_answer("It is 5.\n#### 5") == "5"
     assert free.strict_answer("<answer>\n5\n</answer>") is None
     assert (free.well_formed("#### 5"), free.well_formed("5")) == (True, False)
-    assert trained_format("gsm8k", "tags").strict_answer("<answer>\n5\n</answer>\n#### 6") == "5"
+    assert trained_format(Settings()).strict_answer("<answer>\n5\n</answer>\n#### 6") == "5"
 
 
 def test_without_a_gold_answer_nothing_is_evaluated_and_the_error_shows_how_to_write_one(small, tmp_path):

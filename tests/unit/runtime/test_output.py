@@ -1,4 +1,4 @@
-"""A process goes on when nobody can read its output any more."""
+"""A process continues after the reader of its output has gone away."""
 
 import os
 import pty

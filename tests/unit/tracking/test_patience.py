@@ -1,4 +1,4 @@
-"""A tracking store that doesn't answer costs one short wait, its cause is said, and it is asked again much later."""
+"""A tracking store that does not answer causes one short wait and one message, and is tried again much later."""
 
 import socket
 import time

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gsm8k_grpo.config import layers
+from gsm8k_grpo.config import layers, stage_keys
 from gsm8k_grpo.config.errors import as_written
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
@@ -10,8 +10,10 @@ from gsm8k_grpo.models import trained
 from gsm8k_grpo.stages.train import run_folders
 from gsm8k_grpo.stages.train.run_folders import OLD_FOLDER, Run
 
-# The keys on which training data and base model depend: those of stages download, extract and base.
-KEYS_OF_INPUTS = ("source", "path", "download", "extract", "model", "base", "threads", "seed")
+# The keys on which training data and base model depend, without their parts.
+KEYS_OF_INPUTS = dict.fromkeys(
+    key.partition(".")[0] for rule in ("download", "extract", "base") for key in stage_keys.KEYS[rule]
+)
 
 
 def manage_checkpoints(results: Path, params: Params, remove: list[str], remove_old: bool) -> list[str]:

@@ -55,11 +55,6 @@ MARKED = AnswerFormat(marked_answer, lambda text: marked_answer(text) is not Non
 not required."""
 
 
-def trained_format(answers: Answers, form: AnswerForm) -> AnswerFormat:
-    """The format that a model is trained to answer in: that of the prompt, or `####` where answers are free."""
-    return MARKED if answers == "free" else FORMATS[form]
-
-
 def formatted(form: AnswerForm, reasoning: str, answer: str) -> str:
     """A completion in the format that the system prompt asks for."""
     match form:

@@ -8,7 +8,7 @@ it), the Chinese one that of the published 14 GB recipe.  Those for a box are in
 import re
 from typing import Literal, Protocol
 
-from gsm8k_grpo.gsm8k.answer_formats import AnswerForm, Answers, formatted
+from gsm8k_grpo.gsm8k.answer_formats import FORMATS, MARKED, AnswerForm, AnswerFormat, Answers, formatted
 from gsm8k_grpo.records import Message
 
 Language = Literal["english", "chinese"]
@@ -90,6 +90,11 @@ def prompt(question: str, settings: PromptSettings) -> list[Message]:
             {"role": "assistant", "content": formatted(settings.answer_form, reasoning, answer)},
         ]
     return [*messages, {"role": "user", "content": question}]
+
+
+def trained_format(settings: PromptSettings) -> AnswerFormat:
+    """The format that a model is trained to answer in: that of the prompt, or `####` where answers are free."""
+    return MARKED if settings.answers == "free" else FORMATS[settings.answer_form]
 
 
 def _system(settings: PromptSettings) -> str:

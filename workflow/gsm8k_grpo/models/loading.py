@@ -264,7 +264,7 @@ def adapt(model: PreTrainedModel, lora: Lora, start: str | None = None) -> PeftM
 
 
 def continue_adapter(adapted: PeftModel, folder: str, lora: Lora) -> None:
-    """Give new adapters the weights of those in a folder, so that training goes on with them.
+    """Load the weights of the adapter in a folder into new adapters, so that training continues from them.
 
     The result is one adapter for the base model, as without a start, so whatever loads a trained variant needs no other
     weights than these two.  TRL copies the adapter that it is given into a frozen one, which is the reference of the KL

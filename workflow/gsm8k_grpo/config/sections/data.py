@@ -69,8 +69,8 @@ class QuestionSet(Section):
     generated: GeneratedSet | None = None
     """Generated problems.  Set exactly one of `hub`, `path` and `generated`."""
     comparison: AnswerComparison = "number"
-    """How answers are compared with the gold answer: number, or math_verify (as formulas, by the library math-verify;
-    the figures of the questions whose answer is a number stand beside it)."""
+    """How answers are compared with the gold answer: number, or math_verify (as formulas, by the library math-verify).
+    With math_verify the report also has the accuracy on the questions whose answer is a number."""
     only_numbers: bool = False
     """Whether to leave out, and count, questions whose answer is not a number.  If false, such an answer is an
     error."""

@@ -187,9 +187,10 @@ class Variant(Section):
     method: Method | None = None
     """Training method of this variant; null takes the key `method` outside of the section."""
     start: Text | None = None
-    """What training starts from: another variant, such as `sft`, or one of its kept checkpoints, such as `sft@500` (see
-    `keep_checkpoints`); null is base.  It is also the reference of a KL term (`train.beta`).  With `lora` the start's
-    adapter goes on being trained.  With a further seed, training starts from the start's run with the same seed."""
+    """The model that training starts from: another variant, such as `sft`, or one of its kept checkpoints, such as
+    `sft@500` (see `keep_checkpoints`).  Null means base.  A KL term (`train.beta`) measures the distance from this
+    model.  With `lora`, training continues with this model's adapter.  A run with a further seed starts from the run of
+    the other variant that has the same seed."""
     max_steps: Count | None = None
     """Length in optimizer steps.  Set exactly one of `max_steps` and `epochs`."""
     epochs: Positive | None = None

@@ -20,9 +20,8 @@ from gsm8k_grpo.config.methods import METHODS
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import vllm_rank
 from gsm8k_grpo.files import read_json, write_text
-from gsm8k_grpo.gsm8k.answer_formats import trained_format
 from gsm8k_grpo.gsm8k.problems import SETS
-from gsm8k_grpo.gsm8k.prompts import EXAMPLE, prompt
+from gsm8k_grpo.gsm8k.prompts import EXAMPLE, prompt, trained_format
 from gsm8k_grpo.records import Comparison, Evaluation, Source, TrainingMetrics
 from gsm8k_grpo.runtime import git
 from gsm8k_grpo.stages.card import licences
@@ -130,7 +129,7 @@ def _text(variant: str, results: Results, folder: Path, weights: str, adapter: b
         format_reading=format_reading(results.comparison),
         n=f"{results.evaluation['n']:,}",
         limit=params.evaluate.max_completion_length,
-        answer_place=trained_format(params.extract.answers, params.extract.answer_form).place,
+        answer_place=trained_format(params.extract).place,
         variant=variant,
         rows=[_row(name, results) for name in SHARES],
         source=results.source,

@@ -7,8 +7,9 @@ from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections.data import AnswerComparison
 from gsm8k_grpo.files import PipelineError, read_jsonl
 from gsm8k_grpo.gsm8k import few_shot
-from gsm8k_grpo.gsm8k.answer_formats import MARKED, AnswerFormat, trained_format
+from gsm8k_grpo.gsm8k.answer_formats import MARKED, AnswerFormat
 from gsm8k_grpo.gsm8k.few_shot import BaselinePrompt
+from gsm8k_grpo.gsm8k.prompts import trained_format
 from gsm8k_grpo.models.engine import Engine, Prompt, tokenize_prompts
 from gsm8k_grpo.records import Example
 from gsm8k_grpo.stages.evaluate.tasks import TRAINED, Task, tasks
@@ -62,9 +63,7 @@ def with_training_prompt(task: Task, examples: list[Example], params: Params) ->
     """Requests with the training prompt, which every example holds."""
     compared = params.evaluate.sets[task.set].comparison if task.set in params.evaluate.sets else "number"
     prompts: list[Prompt] = [example["prompt"] for example in examples]
-    return Requests(
-        task, examples, prompts, trained_format(params.extract.answers, params.extract.answer_form), comparison=compared
-    )
+    return Requests(task, examples, prompts, trained_format(params.extract), comparison=compared)
 
 
 def _with_baseline_prompt(
@@ -73,7 +72,7 @@ def _with_baseline_prompt(
     prompts: list[Prompt] = [few_shot.prompt_text(prompt, example["question"], shown) for example in examples]
     if few_shot.SHOTS[prompt]:
         return Requests(task, examples, prompts, MARKED, few_shot.STOP)
-    return Requests(task, examples, prompts, trained_format(params.extract.answers, params.extract.answer_form))
+    return Requests(task, examples, prompts, trained_format(params.extract))
 
 
 def require_context(requests: list[Requests], engine: Engine, params: Params) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import read_json, read_jsonl
-from gsm8k_grpo.gsm8k.answer_formats import trained_format
+from gsm8k_grpo.gsm8k.prompts import trained_format
 from gsm8k_grpo.records import (
     Attribution,
     BaseMetrics,
@@ -88,7 +88,7 @@ def read_results(results: Path, params: Params) -> Results:
         if any(metric["decoding"] == "sampled" for metric in evaluation["measures"])
     ]
     return Results(
-        answer_place=trained_format(params.extract.answers, params.extract.answer_form).place,
+        answer_place=trained_format(params.extract).place,
         source=read_json(results / "download" / "source.json"),
         extracted=read_json(results / "extract" / "metrics.json"),
         overlap=read_json(results / "extract" / "overlap.json"),

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import jinja2
 import pandas as pd
-import yaml
 from markupsafe import Markup
 
 from gsm8k_grpo.analysis import formatting
 from gsm8k_grpo.analysis.formatting import interval, percent, points
 from gsm8k_grpo.analysis.metrics import ACCURACIES
 from gsm8k_grpo.analysis.verdict import format_reading, headline, outcome, seeds_reading, start_reading, verdict
-from gsm8k_grpo.config import starts
+from gsm8k_grpo.config import layers, starts
 from gsm8k_grpo.config.methods import METHODS
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import write_text
@@ -118,7 +117,7 @@ def render(results: Results, all_figures: Sequence[figures.Figure], params: Para
         settings=reproduction.settings(params),
         absent=reproduction.ABSENT,
         published_recipe=reproduction.PUBLISHED,
-        configuration=yaml.safe_dump(params.model_dump(), sort_keys=False, allow_unicode=True, width=100),
+        configuration=layers.written(params.model_dump(), sort_keys=False, width=100),
         identities=reproduction.identities(results, commit),
         command=reproduction.command(),
         commit=commit,
