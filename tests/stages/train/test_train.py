@@ -54,7 +54,8 @@ def test_the_weights_of_a_kept_step_are_a_model_of_their_own(trained):
 
 
 def test_a_kept_step_that_the_run_does_not_reach_is_refused(trained, tmp_path):
-    refused = stage(trained, TRAIN, variants__short__max_steps="null", variants__short__epochs=1)
+    own = shutil.copytree(trained, tmp_path / "p")  # the refused run leaves a folder of its own beside the checkpoints
+    refused = stage(own, TRAIN, variants__short__max_steps="null", variants__short__epochs=1)
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1] == (
         "error: keep_checkpoints = 9: the run has 8 steps, whose last weights are the model; name smaller steps"
