@@ -1,11 +1,13 @@
 """The real stages on few rows and steps, for tests that need a trained model within seconds."""
 
+import fcntl
 import filecmp
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +75,12 @@ def heeding_interrupts() -> None:
     """
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, signal.SIG_DFL)
+
+
+def take_terminal() -> None:
+    """Make the standard input of a new session its controlling terminal, whose end the kernel signals."""
+    heeding_interrupts()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def start(folder: Path, name: str = TRAIN, **settings: Any) -> subprocess.Popen[str]:
