@@ -4,9 +4,10 @@
     python benchmarks/interruptions.py --by dvc --interruptions 50 --out dvc.json
 
 In one folder, on few rows, the script starts `snakemake --cores 1 report` or `dvc repro` on a terminal of its own,
-interrupts it at a random moment, and starts the same command again.  An interruption is SIGKILL of the command, SIGKILL
-of all its processes, SIGTERM, or the terminal's end.  Half of the commands start at once, while the interrupted one may
-still be ending.  A command that reaches its end begins a new round, without results.  Counted are
+interrupts it at a random moment (the times between two are exponential), and starts the same command again.  An
+interruption is SIGKILL of the command, SIGKILL of all its processes, SIGTERM, or the terminal's end.  Half of the
+commands start at once, while the interrupted one may still be ending.
+A command that reaches its end begins a new round, without results.  Counted are
 
 - results that differ from those of an undisturbed run (compared as in same_results.py),
 - processes that are still there 30 seconds after the interruption,
@@ -40,7 +41,7 @@ import small_run  # noqa: E402  from the folder above
 
 COMMANDS = {"snakemake": ["snakemake", "--cores", "1", "report"], "dvc": ["dvc", "repro"]}
 MADE = ("results", "checkpoints", "dvc.lock", ".dvc/cache")  # what a new round starts without
-SHARE = 1 / 8  # of the time of an undisturbed run; the moments lie within it, so that a stage or two finish before
+SHARE = 1 / 12  # the mean time between two interruptions, as a part of an undisturbed run
 BOUND = 30.0  # seconds in which every interrupted process must have ended
 PATIENCE = 20.0  # a command that takes as many times as long as an undisturbed one waits for something
 
@@ -216,7 +217,7 @@ def series(command: list[str], work: Path, interruptions: int, seed: int) -> Cou
     chance.shuffle(kinds)
     run = Run(command, folder)
     while True:
-        moment = chance.uniform(0, SHARE * seconds) if kinds else PATIENCE * seconds
+        moment = chance.expovariate(1 / (SHARE * seconds)) if kinds else PATIENCE * seconds
         status = run.wait(moment)
         if status is None and kinds:
             run = interrupt(run, kinds.pop(), chance.random() < 0.5, folder, counts)

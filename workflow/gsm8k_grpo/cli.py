@@ -19,7 +19,7 @@ from gsm8k_grpo.commands.options import (
     require_choice,
     workflow_config,
 )
-from gsm8k_grpo.commands.provenance import noted, require_current
+from gsm8k_grpo.commands.provenance import mention_outdated, noted, require_current
 from gsm8k_grpo.files import PipelineError, visible
 from gsm8k_grpo.runtime import interrupts, output, workspace
 
@@ -109,6 +109,7 @@ def train(
     """Train one variant: with GRPO, or by supervised fine-tuning if its method is sft."""
     settings = load(overrides)
     require_choice("--variant", variant, [*settings.variants, *settings.further_runs])
+    require_current("train", settings, variant)
     run = settings.of_run(variant)
     if run.backend == "unsloth" and run.traits(variant).learns_from_rewards:
         from gsm8k_grpo.stages.train.grpo import unsloth_backend  # noqa: F401  before the libraries that it rewrites
@@ -126,6 +127,7 @@ def evaluate(
     """Evaluate one model on the test split, further sets and probes, and its kept checkpoints on validation."""
     settings = load(overrides)
     require_choice("--model", model, settings.model_names())
+    require_current("evaluate", settings, model)
     from gsm8k_grpo.stages.evaluate.stage import evaluate as stage
 
     target, run = RESULTS / "evaluate" / model, settings.of_run(model)
@@ -175,7 +177,9 @@ def summary(overrides: Overrides = []) -> None:
     """Print the accuracies, whether they differ, and where the report is."""
     from gsm8k_grpo.commands.summary import summary as result_lines
 
-    typer.echo(result_lines(RESULTS, load(overrides)))
+    settings = load(overrides)
+    mention_outdated("summary", settings)
+    typer.echo(result_lines(RESULTS, settings))
 
 
 @app.command(rich_help_panel=COMMANDS)
@@ -189,6 +193,7 @@ def ask(
 
     from gsm8k_grpo.commands.ask import ask as show_answers
 
+    mention_outdated("ask", settings)
     show_answers(question, RESULTS, settings, Console())
 
 
@@ -205,6 +210,7 @@ def export(
     from gsm8k_grpo.commands.export import export as write
 
     require_choice("--variant", variant, settings.variants)
+    mention_outdated("export", settings, variant)
     files = write(variant, require_choice("--format", format, FORMATS), RESULTS, to, settings)
     typer.echo("\n".join(map(str, files)))
 

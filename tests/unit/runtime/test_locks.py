@@ -31,7 +31,10 @@ def test_a_lock_is_refused_while_another_process_holds_it_and_free_once_that_is_
         [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(PipelineError, match=r"^another process is running train in this folder"), locks.held("train"):
+        with (
+            pytest.raises(PipelineError, match=r"^another process is running train in this folder"),
+            locks.held("train"),
+        ):
             pytest.fail("two processes have the lock")
         holder.kill()
     with locks.held("train"):
