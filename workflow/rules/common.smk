@@ -69,3 +69,9 @@ def weights(wildcards):
     if wildcards.model == "base":
         return "results/base/base.json"
     return f"results/train/{wildcards.model.partition('@')[0]}/metrics.json"
+
+
+try:
+    workspace.require_past(Path("results"), [Path(file) for file in [*local_files(None), *local_sets(None)]])
+except PipelineError as error:
+    raise WorkflowError(str(error)) from None
