@@ -26,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ROOT / "workflow/recipes"
-BASES = ("defaults", "unsloth-notebook")  # files that recipes extend; `config/recipes.py` has them too
+BASES = ("defaults", "more-sets", "unsloth-notebook")  # files that recipes extend; `config/recipes.py` has them too
 CUDA = Path(".venv-cuda")
 LOCK = Path("envs/cuda.txt")
 OLDEST_DRIVER = 580  # CUDA 13's: https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/
