@@ -276,9 +276,9 @@ def test_the_probe_and_a_set_with_unanswerable_questions_add_their_rows_and_chan
     sets = (
         "evaluate.sets={longer: {generated: {problems: longer, rows: 6}}, plus: {path: plus.jsonl, unanswerable: None}}"
     )
-    run(tmp_path, "download", "--part=sets", sets)
-    run(tmp_path, "extract", "--part=sets", sets)
-    run(tmp_path, "evaluate", "--model=base", sets, "evaluate.contamination=true")
+    run(tmp_path, "download", "--part", "sets", sets)
+    run(tmp_path, "extract", "--part", "sets", sets)
+    run(tmp_path, "evaluate", "--model", "base", sets, "evaluate.contamination=true")
     for name in ("answers.jsonl", "sampled.jsonl", "prompts/4-shot.jsonl", "sets/longer.jsonl"):
         assert rows(tmp_path, "base", name) == rows(evaluated, "base", name)
     measures = {(row["set"], row["prompt"], row["metric"]): row for row in metrics(tmp_path, "base")["measures"]}
