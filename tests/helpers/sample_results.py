@@ -26,7 +26,15 @@ from gsm8k_grpo.records import (
     TrainingSample,
 )
 from gsm8k_grpo.stages.compare.stage import compare
-from gsm8k_grpo.stages.evaluate.metrics import curve_point, greedy_metrics, sampled_metrics, summarise
+from gsm8k_grpo.stages.evaluate.continuation import row
+from gsm8k_grpo.stages.evaluate.metrics import (
+    continuation_metrics,
+    curve_point,
+    greedy_metrics,
+    number_rates,
+    sampled_metrics,
+    summarise,
+)
 from gsm8k_grpo.stages.evaluate.tasks import tasks
 
 QUESTIONS = 40
@@ -46,6 +54,7 @@ def write_results(
     questions: int = QUESTIONS,
     samples: int = 0,
     more_tests: bool = False,
+    probed: bool = False,
     energy: float | None = None,
     supervised: tuple[str, ...] = (),
 ) -> None:
@@ -62,6 +71,7 @@ def write_results(
         questions: questions of the test split.
         samples: sampled answers per question.
         more_tests: whether there are metrics of a further test set and prompt; a question of that set is in train.
+        probed: whether there are metrics of unanswerable questions and of the contamination probe.
         energy: energy of each training run in kWh.
         supervised: variants that learned the solutions.
     """
@@ -70,6 +80,8 @@ def write_results(
         rows = answers(*right[model], questions)
         folder = results / "evaluate" / model
         metrics = _greedy_metrics(rows, more_tests)
+        if probed:
+            metrics += _probe_metrics(rows)
         if samples:
             sampled = sampled_answers(rows, samples)
             write_jsonl(folder / "sampled.jsonl", sampled)
@@ -190,6 +202,20 @@ def _greedy_metrics(rows: list[GradedAnswer], more_tests: bool) -> list[TaskMetr
     infos: list[TaskInfo] = [{"set": name, "prompt": prompt, "decoding": "greedy"} for name, prompt in run]
     values = greedy_metrics(summarise(rows, resamples=100, seed=0), len(rows), GREEDY_METRICS)
     return [{**info, **value} for info in infos for value in values]
+
+
+def _probe_metrics(rows: list[GradedAnswer]) -> list[TaskMetric]:
+    """Every answer as one to an unanswerable question; every tenth question is continued word for word."""
+    info: TaskInfo = {"set": "plus, unanswerable", "prompt": "trained", "decoding": "greedy"}
+    continued = [
+        row("test", "test-0", "Ann has", " 3 pens.", " 3 pens." if index % 10 == 0 else " 3 cups.")
+        for index in range(len(rows))
+    ]
+    probe: TaskInfo = {"set": "test", "prompt": "continuation", "decoding": "greedy"}
+    return [
+        *({**info, **value} for value in number_rates(rows)),
+        *({**probe, **value} for value in continuation_metrics(continued, resamples=100, seed=0)),
+    ]
 
 
 def _sampled_metrics(rows: list[GradedSamples]) -> list[TaskMetric]:

@@ -77,6 +77,16 @@ def test_results_of_the_future_are_refused_before_any_job(project):
     assert "Traceback" not in said
 
 
+def test_the_probe_is_a_file_of_the_workflow_where_it_is_switched_on(project):
+    probe = "results/evaluate/base/prompts/continuation.jsonl"
+    asked = snakemake(project, "-n", probe, "--config", 'evaluate={"contamination": true}')
+    assert "jobs" in asked.communicate()[0]
+    assert asked.returncode == 0
+    off = snakemake(project, "-n", probe)
+    assert "MissingRuleException" in off.communicate()[0]
+    assert off.returncode != 0
+
+
 def test_a_checkout_has_the_same_bytes_where_git_converts_line_breaks(tmp_path):
     """dvc.lock has the digests of the sources."""
     converting = ["git", "-c", "core.autocrlf=true", "checkout-index", "--all", f"--prefix={tmp_path}/"]

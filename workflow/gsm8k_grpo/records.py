@@ -71,8 +71,8 @@ class Example(TypedDict):
     """The messages of the training prompt."""
     question: str
     answer: str | None
-    """The gold number in normal form.  None for a free answer without a number, in the train split only, and for a
-    formula in a further set that compares formulas."""
+    """The gold number in normal form.  None for a free answer without a number, in the train split only, for a formula
+    in a further set that compares formulas, and for a question that can't be answered."""
     solution: str
     """The answer as published."""
 
@@ -98,6 +98,8 @@ class SetMetrics(TypedDict):
     rows: int
     left_out: int
     """Questions whose answer is no number."""
+    unanswerable: NotRequired[int]
+    """Of the rows, those that can't be answered; only for a set that names such an answer."""
 
 
 class Overlap(TypedDict):
@@ -211,9 +213,9 @@ class GradedAnswer(TypedDict):
     gold: str
     completion: str
     strict_correct: bool
-    """The answer in the format that the prompt asks for is the gold number."""
+    """The answer in the format that the prompt asks for is the gold number; holds no number if there is no answer."""
     flexible_correct: bool
-    """The last number of the text, behind a thought, is the gold number."""
+    """The last number of the text, behind a thought, is the gold number; there is none if there is no answer."""
     harness_strict: bool
     """Correct by lm-evaluation-harness's filter strict-match."""
     harness_flexible: bool
@@ -250,6 +252,22 @@ class Probe(TypedDict):
     truncated: bool
 
 
+class Continuation(TypedDict):
+    """results/evaluate/<model>/prompts/continuation.jsonl: how a model continues the first half of a question."""
+
+    set: str
+    id: str
+    given: str
+    """The first half of the question."""
+    expected: str
+    """The second half."""
+    completion: str
+    """As many words as the second half has."""
+    exact: bool
+    """The words of the completion are those of the second half."""
+    rouge_l: float
+
+
 class MetricValue(TypedDict):
     """A metric with its interval, over `n` questions."""
 
@@ -265,7 +283,7 @@ class TaskInfo(TypedDict):
     set: str
     """`test` or a name of `evaluate.sets`."""
     prompt: str
-    """`trained`, or a name of `evaluate.prompts`."""
+    """`trained`, a name of `evaluate.prompts`, or `continuation`."""
     decoding: Literal["greedy", "sampled"]
 
 

@@ -260,7 +260,7 @@ def test_without_a_validation_split_the_page_explains_why_there_is_no_accuracy_o
 
 def test_what_was_not_measured_has_no_section(make):
     page = page_of(*make({"evaluate.probes": []}))
-    for part in ("probes", "sampled", "prompts", "sets"):
+    for part in ("probes", "sampled", "prompts", "sets", "unanswerable", "continuations"):
         assert f'id="{part}"' not in page
     assert "one seed (42)" in page
     assert "GPU energy" not in page
@@ -279,6 +279,21 @@ def test_what_else_was_measured_has_its_section(make):
     cost = between(page, 'id="cost"', "</table>")
     assert "GPU energy" in cost
     assert "0.25 kWh" in cost
+
+
+def test_unanswerable_questions_and_questions_known_by_heart_have_tables_of_their_own(make):
+    page = page_of(*make(probed=True))
+    assert cells(page, "unanswerable")[1:] == [
+        ["base", "plus, unanswerable", "40", "90.0 % (76.9 to 96.0)", "37.5 % (24.2 to 53.0)"],
+        ["short", "plus, unanswerable", "40", "50.0 % (35.2 to 64.8)", "50.0 % (35.2 to 64.8)"],
+        ["full", "plus, unanswerable", "40", "25.0 % (14.2 to 40.2)", "25.0 % (14.2 to 40.2)"],
+    ]
+    known = cells(page, "continuations")
+    assert known[0] == ["model", "set", "questions", "continued word for word", "ROUGE-L"]
+    assert known[1][:3] == ["base", "test", "40"]
+    assert [cell[:6] for cell in known[1][3:]] == ["10.0 %", "55.0 %"]
+    for part in ("prompts", "sets"):
+        assert f'id="{part}"' not in page
 
 
 def test_differences_show_both_p_values_and_are_attributed_to_kinds(page):

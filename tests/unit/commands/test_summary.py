@@ -241,3 +241,17 @@ def test_without_a_report_the_summary_names_the_command_that_writes_it(tmp_path,
     assert str(tmp_path / "report" / "report.html") in text
     assert "snakemake --cores 1 report" in text
     assert "%" not in text
+
+
+def test_the_summary_has_the_shares_of_the_probes_that_were_run(tmp_path, settings):
+    write_text(tmp_path / "report" / "report.html", "a page")
+    write_results(tmp_path, settings)
+    assert "word for word" not in summary(tmp_path, settings)
+    write_results(tmp_path, settings, probed=True)
+    lines = summary(tmp_path, settings).splitlines()
+    assert lines[lines.index("questions without an answer that get a number") + 1] == (
+        "plus, unanswerable: base 90.0 %, short 50.0 %, full 25.0 %"
+    )
+    assert lines[lines.index("questions continued word for word from the first half") + 1] == (
+        "test: base 10.0 %, short 10.0 %, full 10.0 %"
+    )

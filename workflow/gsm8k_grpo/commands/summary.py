@@ -1,5 +1,6 @@
 """`gsm8k-grpo summary`: the accuracies, whether they differ, and the path of the report."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from gsm8k_grpo.analysis.formatting import interval, percent
@@ -8,6 +9,11 @@ from gsm8k_grpo.analysis.verdict import verdict
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import read_json
 from gsm8k_grpo.records import Evaluation
+
+SUMMARISED = {
+    "strict_number_rate": "questions without an answer that get a number",
+    "continuation_exact": "questions continued word for word from the first half",
+}
 
 
 def summary(results: Path, params: Params) -> str:
@@ -31,11 +37,24 @@ def summary(results: Path, params: Params) -> str:
             "",
             f"accuracy on {evaluations['base']['n']:,} questions, with 95 % intervals",
             *lines,
+            *_further(evaluations),
             "",
             f"Report: {report}",
             "Curves: make ui",
         ]
     )
+
+
+def _further(evaluations: Mapping[str, Evaluation]) -> Iterator[str]:
+    """A line for each set about unanswerable questions, and about questions known by heart, if these were measured."""
+    for name, words in SUMMARISED.items():
+        shares: dict[str, list[str]] = {}
+        for model, evaluation in evaluations.items():
+            for metric in evaluation["measures"]:
+                if metric["metric"] == name:
+                    shares.setdefault(metric["set"], []).append(f"{model} {percent(metric['value'])}")
+        if shares:
+            yield from ("", words, *(f"{of_set}: {', '.join(of_models)}" for of_set, of_models in shares.items()))
 
 
 def _accuracy(evaluation: Evaluation, metric: str) -> str:

@@ -4,6 +4,7 @@ Reads `results/extract` and a model, and writes `results/evaluate/<model>/`:
 
 - `answers.jsonl`: greedy answers to the test split with the training prompt, one row per question (see grading.py);
 - `prompts/<prompt>.jsonl` and `sets/<set>.jsonl`: the same for the baseline prompts and for the further test sets;
+- `prompts/continuation.jsonl`, with `evaluate.contamination`: how it continues the questions (see continuation.py);
 - `sampled.jsonl`: several sampled answers per question of the test split;
 - `probes.jsonl`: answers to `evaluate.probes`, not graded;
 - `metrics.json`: its `measures` have every metric with its interval.
@@ -30,7 +31,7 @@ from gsm8k_grpo.records import CheckpointMetrics, Decoding, Evaluation, Example,
 from gsm8k_grpo.stages.evaluate.answering import TaskRunner, answer, load_engine
 from gsm8k_grpo.stages.evaluate.metrics import curve_point
 from gsm8k_grpo.stages.evaluate.requests import build_requests, require_context, with_training_prompt
-from gsm8k_grpo.stages.evaluate.tasks import Task
+from gsm8k_grpo.stages.evaluate.tasks import TRAINED, Task
 from gsm8k_grpo.tracking.mlflow_runs import Run, of_results, running
 
 
@@ -48,7 +49,9 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
     summary = runner.run_greedy(first)
     runner.run_sampled(first)
     for other in others:
-        runner.run_greedy(other)
+        runner.run_further(other)
+    if params.evaluate.contamination:
+        runner.run_continuations([request for request in requests if request.task.prompt == TRAINED])
     runner.run_probes()
     curve: list[CheckpointMetrics] = []
     if "@" not in model:
