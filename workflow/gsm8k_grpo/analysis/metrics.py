@@ -23,6 +23,9 @@ GREEDY_METRICS = (*GREEDY_SHARES, MEAN_LENGTH)
 FORMULA_METRICS = (*ACCURACIES, "format_rate", "truncation_rate", MEAN_LENGTH)
 """The same where answers are compared as formulas, which lm-evaluation-harness's task gsm8k does not do."""
 
+TOTAL = "total"
+"""The name of the weighted sum of all rewards, next to the names of the reward functions."""
+
 Extraction = Literal["strict", "flexible"]
 EXTRACTIONS: tuple[Extraction, ...] = get_args(Extraction)
 """The two ways to extract an answer that sampled answers are graded by."""

@@ -1,7 +1,6 @@
 """Sections of training: GRPO, supervised fine-tuning, rewards, and the variants that are trained."""
 
 import json
-from inspect import signature
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -16,7 +15,7 @@ from gsm8k_grpo.config.sections.section import (
     Section,
     Text,
 )
-from gsm8k_grpo.gsm8k.rewards import NAMES, TABLE, RewardSet
+from gsm8k_grpo.gsm8k.rewards import NAMES, RewardSet, uses_answer
 from gsm8k_grpo.records import Method
 
 
@@ -81,6 +80,9 @@ class Train(Section):
     them while generating; needs `engine: vllm`)."""
     save_steps: Count
     """Steps between two resumable checkpoints.  An interrupted run continues from the newest."""
+    stop_without_signal: Count | None
+    """Ends a run when in its last N generations the rewards of every group were equal, so that GRPO can't learn from
+    any of them; its results are those of the weights until then.  null trains to the end whatever the rewards are."""
     sample_steps: Count
     """Steps between two samples of completions in samples.jsonl."""
     sample_prompts: Count
@@ -178,7 +180,7 @@ class Rewards(Section):
     @property
     def know_the_answer(self) -> bool:
         """Whether one of the functions gets the gold answer; without it they can't teach what is right."""
-        return any("answer" in signature(TABLE[self.set][name]).parameters for name in self.weights)
+        return any(uses_answer(self.set, name) for name in self.weights)
 
 
 class Variant(Section):
