@@ -163,8 +163,8 @@ def _equal_rewards(first: Sequence[HistoryRow], last: Sequence[HistoryRow], shar
     spread = _mean(first, "reward_std") or 0.0
     advice = WITH_SUCCESS if now > began + spread else WITHOUT_SUCCESS
     return (
-        f"in {100 * share:.0f} % of the last groups all rewards were equal (mean reward {now:.2f}), and such a group teaches "
-        f"nothing; {advice}"
+        f"in {100 * share:.0f} % of the last groups all rewards were equal (mean reward {now:.2f}), and such a group "
+        f"teaches nothing; {advice}"
     )
 
 
