@@ -40,7 +40,7 @@ padded_trainer = partial(trainer, ResumableGRPOTrainer)
 
 
 def batch() -> dict[str, Tensor]:
-    """Two groups of two; their prompts are equally long, because TRL's padding shifts learned positions."""
+    """Two groups of two; their prompts are equally long, so the padded trainer needs no positions."""
     tokens = torch.Generator().manual_seed(1)
     prompts = torch.randint(1, 250, (2, 40), generator=tokens).repeat_interleave(GROUP, 0)
     completions = torch.randint(1, 250, (2 * GROUP, LENGTH), generator=tokens)

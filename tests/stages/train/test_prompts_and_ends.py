@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from chats import chat
 from families import model_of
 from gsm8k_grpo.config.params import Params, load
@@ -13,6 +14,7 @@ from gsm8k_grpo.models.loading import Source, load_tokenizer
 from gsm8k_grpo.stages.train import sft
 from gsm8k_grpo.stages.train.grpo import building
 from project import ROOT
+from tiny_models import ACCEPTED, build, tokenizer
 
 ROWS = [
     {"id": f"train-{n}", "prompt": chat(f"What is {n} and 1?", "english", False), "solution": f"#### {n + 1}",
@@ -90,3 +92,23 @@ def test_training_renders_prompts_as_evaluation_does(tmp_path, family):
     solutions = sft.tokenize_solutions(ROWS, load_tokenizer(str(model)), params)
     for tokens, ids in zip(solutions, expected, strict=True):
         assert tokens["input_ids"][: tokens["labels"].count(sft.IGNORED)] == ids
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1], ids=["", "with a KL term"])
+def test_learned_positions_in_a_batch_are_those_of_the_prompt_alone(tmp_path, beta):
+    kind, keys = ACCEPTED["gpt2"]
+    build(kind, **keys | {"n_positions": 512}).save_pretrained(tmp_path / "model")
+    tokenizer().save_pretrained(tmp_path / "model")
+    params = configured(tmp_path / "model", **{"train.beta": beta, "precision": "float32"})
+    trainer = building.build_trainer(ROWS, "short", Source(str(tmp_path / "model")), params, tmp_path / "run")
+    ids = torch.arange(40, 60)[None]
+    padded = torch.cat([torch.zeros(1, 7, dtype=torch.long), ids], 1)
+    mask = (torch.arange(27) >= 7).long()[None]
+    networks = [network for network in (trainer.model, trainer.ref_model) if network is not None]
+    assert len(networks) == (2 if beta else 1)
+    for network in networks:
+        in_batch, alone = (
+            trainer._get_per_token_logps_and_entropies(network.eval(), tokens, seen, 8)[0]
+            for tokens, seen in ((padded, mask), (ids, torch.ones_like(ids)))
+        )
+        torch.testing.assert_close(in_batch, alone, atol=1e-4, rtol=0)

@@ -1,18 +1,24 @@
-"""Whether a model ignores the padding of a batch, which recurrent layers may not.
+"""What the padding of a batch must not change: a model's logits, and the positions that it counts.
 
 transformers masks padding for attention.  A recurrent or convolutional layer has to do so itself, and RecurrentGemma's
 does not, so a question would get another answer in a batch than alone, and nothing would show it.
+
+A model with learned positions, such as GPT-2, counts padding on the left too unless it is told the positions.
+transformers' `generate` tells it, but TRL's update does not, so it would train on the wrong ones.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gsm8k_grpo.files import PipelineError
+
+ROUNDING = 1e-3  # relative to the largest logit; of rotary positions in 32 bit it is below 1e-5
 
 
 @torch.no_grad()
@@ -46,6 +52,36 @@ def require_ignored(
             f"{type(model).__name__} does not ignore the padding of a batch: other tokens there change its logits by "
             f"up to {moved:.1g}, as they do where layers are recurrent; {remedy}"
         )
+
+
+@torch.no_grad()
+def count_positions_from_the_first_token(model: PreTrainedModel | PeftModel, prompt: list[int]) -> None:
+    """Let a model that reads absolute positions count them from each row's first token, in every later forward pass.
+
+    Rotary positions are relative, so a model that has only these is left as it is.  The model reads absolute positions
+    if its logits differ, by more than rounding explains, when all positions of a prompt are one higher.
+
+    Args:
+        prompt: token ids of any prompt.
+    """
+    network = model.get_base_model() if isinstance(model, PeftModel) else model
+    if "position_ids" not in inspect.signature(network.forward).parameters:
+        return  # OPT counts them by the mask itself; others have no positions
+    ids = torch.tensor([prompt], device=model.device)
+    positions = torch.arange(len(prompt), device=model.device)[None]
+    logits, higher = (network(input_ids=ids, position_ids=positions + offset).logits.float() for offset in (0, 1))
+    if (higher - logits).abs().max() > ROUNDING * logits.abs().max():
+        network.register_forward_pre_hook(_count_positions, with_kwargs=True)
+
+
+def _count_positions(
+    network: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Add positions to a forward pass that has a mask of padding and no positions."""
+    mask = named.get("attention_mask")
+    if mask is not None and mask.dim() == 2 and named.get("position_ids") is None:
+        named = named | {"position_ids": (mask.long().cumsum(1) - 1).clamp(min=0)}
+    return arguments, named
 
 
 def _next_logits(model: PreTrainedModel | PeftModel, ids: Tensor, mask: Tensor) -> Tensor:

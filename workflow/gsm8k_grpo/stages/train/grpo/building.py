@@ -54,6 +54,9 @@ def build_trainer(
         agreement.require(trainer)
     elif params.backend == "trl":
         padding.require_ignored(network, tokenizer, prompts, "choose a model whose layers do, since batches are padded")
+        padding.count_positions_from_the_first_token(network, prompts[0])
+        if trainer.ref_model is not None:
+            padding.count_positions_from_the_first_token(trainer.ref_model, prompts[0])
     if params.engine == "vllm" and params.backend == "trl":
         rollouts = Rollouts(trainer, start.base or start.model, params)
         trainer.generate_with(rollouts, corrected=params.train.old_log_probs == "computed")
