@@ -225,8 +225,8 @@ def test_a_run_with_different_rewards_is_neither_warned_of_nor_stopped(prepared,
     """Coins, which differ in all but 1 of 128 groups of 8."""
     folder = shutil.copytree(prepared, tmp_path / "p")
     coins = {"rewards": {"set": "control", "weights": {"random": 1.0}}, "variants__short__max_steps": 16}
-    long = {"train__max_completion_length": 100, "train__stop_without_signal": 2, "train__learning_rate": 1e-6}
-    done: subprocess.CompletedProcess[str] = stage(folder, TRAIN, **FEW_PROMPTS | coins | long)
+    settings = FEW_PROMPTS | coins | {"train__stop_without_signal": 2, "train__learning_rate": 1e-6}
+    done: subprocess.CompletedProcess[str] = stage(folder, TRAIN, **settings)
     assert done.returncode == 0, done.stderr
     assert metrics(folder)["share_without_signal"] < 0.1
     kinds_of_warnings = {warning["kind"] for warning in metrics(folder)["warnings"]}
