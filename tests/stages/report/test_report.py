@@ -384,5 +384,5 @@ def test_low_signal_warnings_and_a_stop_are_on_the_first_screen_and_every_model_
     assert "sampled answers of base differ" in notes[0]
     assert "step 24" in notes[1]
     assert "stopped after step 100 of 200" in notes[2]
-    assert [row[0] for row in cells(page, 'id="signal"')[1:]] == ["base", "short", "full"]
+    assert [row[0] for row in cells(page, "signal")[1:]] == ["base", "short", "full"]
     assert re.search(r'<tr>\s*<th scope="row">base</th>\s*<td class="number" data-sort="0.05">', page)

@@ -15,11 +15,9 @@ from gsm8k_grpo.analysis.significance import share_interval
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import Rewards
 from gsm8k_grpo.gsm8k.answer_formats import AnswerForm
-from gsm8k_grpo.gsm8k.rewards import names_for, reward_functions
+from gsm8k_grpo.gsm8k.rewards import EQUAL, names_for, reward_functions
 from gsm8k_grpo.models.engine import Completion
 from gsm8k_grpo.records import Example, RewardSignal
-
-EQUAL = 1e-6  # rewards that differ by less are equal; sums of the same numbers may differ by rounding
 
 
 def measurable(params: Params) -> bool:

@@ -18,13 +18,12 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import RepeatSampler
 
-from gsm8k_grpo.gsm8k.rewards import SUFFIX
+from gsm8k_grpo.gsm8k.rewards import EQUAL, SUFFIX
 from gsm8k_grpo.models.engine import stop_tokens, up_to_stop
 from gsm8k_grpo.stages.train import checkpoints
 from gsm8k_grpo.stages.train.resumable import ResumableMixin
 
 GENERATION = "generation.safetensors"
-EQUAL = 1e-6  # total rewards that differ by less are equal
 TRAINED = "default"  # peft's name of the adapter that is trained
 
 
