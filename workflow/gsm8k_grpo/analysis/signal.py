@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from gsm8k_grpo.analysis.formatting import interval, joined, percent
 from gsm8k_grpo.analysis.metrics import TOTAL
 from gsm8k_grpo.config.params import Params
-from gsm8k_grpo.gsm8k.rewards import uses_answer
 from gsm8k_grpo.records import Evaluation, RewardSignal, TrainingMetrics
 
 LOW = 0.1  # with a smaller share of prompts, training gets nearly all groups for nothing
@@ -30,7 +29,7 @@ def low_signal(evaluations: Mapping[str, Evaluation], params: Params) -> list[st
             continue
         rows = {row["reward"]: row for row in evaluations[model]["signal"]}
         total = rows.pop(TOTAL, None)
-        by_answer = [row for name, row in rows.items() if uses_answer(params.rewards.set, name)]
+        by_answer = [row for name, row in rows.items() if params.rewards.uses_answer(name)]
         best = max(by_answer, key=lambda row: row["share"], default=None)
         if total is not None and total["share"] < LOW:
             sentences.append(

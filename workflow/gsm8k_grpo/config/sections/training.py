@@ -1,6 +1,7 @@
 """Sections of training: GRPO, supervised fine-tuning, rewards, and the variants that are trained."""
 
 import json
+from inspect import signature
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -15,7 +16,7 @@ from gsm8k_grpo.config.sections.section import (
     Section,
     Text,
 )
-from gsm8k_grpo.gsm8k.rewards import NAMES, RewardSet, uses_answer
+from gsm8k_grpo.gsm8k.rewards import NAMES, TABLE, RewardSet
 from gsm8k_grpo.records import Method
 
 
@@ -180,7 +181,11 @@ class Rewards(Section):
     @property
     def know_the_answer(self) -> bool:
         """Whether one of the functions gets the gold answer; without it they can't teach what is right."""
-        return any(uses_answer(self.set, name) for name in self.weights)
+        return any(map(self.uses_answer, self.weights))
+
+    def uses_answer(self, name: str) -> bool:
+        """Whether a function of the set gets the gold answer."""
+        return "answer" in signature(TABLE[self.set][name]).parameters
 
 
 class Variant(Section):

@@ -27,11 +27,6 @@ TABLE: dict[RewardSet, dict[str, RewardFunction]] = {
 NAMES: dict[RewardSet, list[str]] = {name: list(functions) for name, functions in TABLE.items()}
 
 
-def uses_answer(of: RewardSet, name: str) -> bool:
-    """Whether a function gets the gold answer; without it, it can't tell what is right."""
-    return "answer" in signature(TABLE[of][name]).parameters
-
-
 def names_for(of: RewardSet, form: AnswerForm) -> list[str]:
     """The functions of a set that can be used where the prompt asks for answers in this form.
 
