@@ -8,6 +8,7 @@ import memory_claim
 import pytest
 import recipes as benchmark
 import roofline
+import smollm2
 import speed
 from chats import chat
 from gsm8k_grpo.config.params import load
@@ -150,3 +151,41 @@ def test_a_key_on_the_command_line_reaches_the_configuration(script):
     command = [sys.executable, ROOT / f"benchmarks/{script}.py", "--small", "--set", "no_such_key=1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert "no_such_key: no such key" in done.stderr
+
+
+# smollm2.py
+
+
+def arguments(*words):
+    return smollm2.arguments().parse_args(list(words))
+
+
+def test_a_variant_of_smollm2_is_evaluated_with_its_starts_and_seeds(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    changed = smollm2.overrides(arguments("--variant", "random", "--seeds", "43", "--path", "data", "--cpu"))
+    settings = load(ROOT / "params.yaml", changed)
+    assert smollm2.models(settings, ["random"]) == ["base", "sft", "sft_s43", "random", "random_s43"]
+    assert smollm2.targets(["base"], whole=False) == ["results/evaluate/base/metrics.json"]
+    assert (settings.engine, settings.source, settings.path) == ("transformers", "local", "data")
+
+
+def test_a_trial_of_smollm2_shortens_the_chosen_variants_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    changed = smollm2.overrides(arguments("--variant", "full", "--steps", "5", "--set", "evaluate.questions=4"))
+    settings = load(ROOT / "params.yaml", changed)
+    lengths = {name: (variant.max_steps, variant.epochs) for name, variant in settings.variants.items()}
+    assert (lengths["full"], lengths["sft"], lengths["random"]) == ((5, None), (None, 3), (None, 3))
+    assert settings.evaluate.questions == 4
+
+
+def test_sampled_answers_of_several_seeds_are_compared_question_by_question(monkeypatch):
+    def answers(model, file):
+        assert file == "sampled"
+        right = {"a": 1, "b": 3, "c": 3}[model]
+        return [{"flexible_correct": [True] * right + [False] * (4 - right)} for _ in range(20)]
+
+    monkeypatch.setattr(smollm2, "_answers", answers)
+    difference, p = smollm2.sampled_difference([("a", "b"), ("a", "c")])
+    assert difference == 0.5
+    assert p < 0.001
+    assert smollm2.sampled_difference([("b", "c")]) == (0.0, 1.0)

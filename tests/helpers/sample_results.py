@@ -24,6 +24,7 @@ from gsm8k_grpo.records import (
     TaskMetric,
     TrainingMetrics,
     TrainingSample,
+    TrainingWarning,
 )
 from gsm8k_grpo.stages.compare.stage import compare
 from gsm8k_grpo.stages.evaluate.continuation import row
@@ -57,6 +58,9 @@ def write_results(
     probed: bool = False,
     energy: float | None = None,
     supervised: tuple[str, ...] = (),
+    signal: dict[str, dict[str, float]] = {},
+    warnings: dict[str, list[TrainingWarning]] = {},
+    stopped: dict[str, int] = {},
 ) -> None:
     """Write the result files of the configuration's models.
 
@@ -74,6 +78,9 @@ def write_results(
         probed: whether there are metrics of unanswerable questions and of the contamination probe.
         energy: energy of each training run in kWh.
         supervised: variants that learned the solutions.
+        signal: of a model, the share of the prompts whose sampled answers differ, by reward.
+        warnings: those of a variant's training.
+        stopped: the step after which a variant was stopped.
     """
     _write_data(results, params, questions if validated else 0, questions, more_tests)
     for model in ["base", *params.variants]:
@@ -86,7 +93,7 @@ def write_results(
             sampled = sampled_answers(rows, samples)
             write_jsonl(folder / "sampled.jsonl", sampled)
             metrics += _sampled_metrics(sampled)
-        _write_evaluation(folder, rows, metrics, run_ids.get(model, model), params)
+        _write_evaluation(folder, rows, metrics, run_ids.get(model, model), params, signal.get(model, {}))
         length = 0 if model == "base" else steps.get(model, 100)
         kept = [step for step in params.keep_checkpoints if step < length]
         curve = checkpoints([*kept, length], right["base"], right[model], questions) if validated else []
@@ -98,7 +105,9 @@ def write_results(
         if method == "sft":
             columns = columns.assign(loss=1.5, reward=None)
         folder, run_id = results / "train" / variant, run_ids.get(variant, variant)
-        _write_training(folder, columns, rewards, run_id, energy, method)
+        _write_training(
+            folder, columns, rewards, run_id, energy, method, warnings.get(variant, []), stopped.get(variant)
+        )
     for run in params.further_runs:
         write_jsonl(results / "evaluate" / run / "answers.jsonl", answers(10, 10, questions))
     compare(results / "evaluate", params.runs, results / "compare", params.compare, params.seed)
@@ -259,7 +268,12 @@ def history(steps: int, rewards: list[str], kl: bool = False) -> pd.DataFrame:
 
 
 def _write_evaluation(
-    folder: Path, rows: list[GradedAnswer], metrics: list[TaskMetric], run_id: str, params: Params
+    folder: Path,
+    rows: list[GradedAnswer],
+    metrics: list[TaskMetric],
+    run_id: str,
+    params: Params,
+    signal: dict[str, float],
 ) -> None:
     first, *others = tasks(params)
     write_jsonl(folder / first.file, rows)
@@ -274,6 +288,10 @@ def _write_evaluation(
         "n_available": len(rows),
         **summarise(rows, params.compare.resamples, params.seed),
         "measures": metrics,
+        "signal": [
+            {"reward": name, "share": share, "ci95": [share / 2, (1 + share) / 2], "n": 200, "samples": 4}
+            for name, share in signal.items()
+        ],
         "decoding": {
             "greedy": True,
             "max_completion_length": 80,
@@ -301,7 +319,14 @@ def _write_evaluation(
 
 
 def _write_training(
-    folder: Path, columns: pd.DataFrame, rewards: list[str], run_id: str, energy: float | None, method: Method
+    folder: Path,
+    columns: pd.DataFrame,
+    rewards: list[str],
+    run_id: str,
+    energy: float | None,
+    method: Method,
+    warnings: list[TrainingWarning],
+    stopped: int | None,
 ) -> None:
     write_text(folder / "history.csv", columns.to_csv(index=False))
     samples: list[TrainingSample] = [
@@ -320,6 +345,10 @@ def _write_training(
         "prompts_left_out_per_epoch": 0,
         "tokens": 5000,
         "skipped_steps": 0,
+        "share_without_signal": float(columns["zero_variance_share"].mean()) if rewards else None,
+        "warnings": warnings,
+        "stopped_at": stopped,
+        "stop_reason": stopped and "all groups of the last 5 generations had equal rewards",
         "reward_first": 0.1 if rewards else None,
         "reward_last": 2.0 if rewards else None,
         "seconds": 90.0,
@@ -332,6 +361,12 @@ def _write_training(
         "energy_kwh": energy,
         "mlflow_run_id": run_id,
         "mlflow_run_key": f"key-{run_id}",
-        "effective_config": {"parameters": 1234, "device": "cpu", "learning_rate": 1e-4, "epsilon_high": None},
+        "effective_config": {
+            "max_steps": 200,
+            "parameters": 1234,
+            "device": "cpu",
+            "learning_rate": 1e-4,
+            "epsilon_high": None,
+        },
     }
     write_json(folder / "metrics.json", metrics)

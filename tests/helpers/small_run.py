@@ -117,8 +117,8 @@ def history(folder: Path) -> str:
     return rows.drop(columns=[column for column in rows if column in WALL_CLOCK]).to_csv()
 
 
-def assert_same_run(one: Path, other: Path) -> None:
-    assert filecmp.cmpfiles(one, other, TRAINED_FILES, shallow=False) == (TRAINED_FILES, [], [])
+def assert_same_run(one: Path, other: Path, files: list[str] = TRAINED_FILES) -> None:
+    assert filecmp.cmpfiles(one, other, files, shallow=False) == (files, [], [])
     assert history(one) == history(other)
     assert without_clock(one) == without_clock(other)
 

@@ -175,6 +175,18 @@ class Session(TypedDict):
     """How often training was started, the first time included."""
 
 
+WarningKind = Literal["no_signal", "cut", "entropy"]
+"""What a warning of training is about: equal rewards, completions that are cut, or the entropy."""
+
+
+class TrainingWarning(TypedDict):
+    """Something that keeps a run from learning, as training printed it; see `stages.train.signal`."""
+
+    step: int
+    kind: WarningKind
+    text: str
+
+
 class TrainingMetrics(Session):
     """results/train/<variant>/metrics.json: a whole training run."""
 
@@ -195,6 +207,13 @@ class TrainingMetrics(Session):
     reward_first: float | None
     """Mean reward of the first step; None for a method without rewards."""
     reward_last: float | None
+    share_without_signal: float | None
+    """Share of the groups whose rewards were all equal, over the whole run; None for a method without groups."""
+    warnings: list[TrainingWarning]
+    """At most one of each kind, in the order of their steps."""
+    stopped_at: int | None
+    """The step after which `train.stop_without_signal` ended the run; None if it trained to its end."""
+    stop_reason: str | None
     seconds_generate: float
     seconds_score: float
     seconds_update: float
@@ -332,6 +351,19 @@ class GreedySummary(TypedDict):
     mean_completion_tokens_ci95: Interval
 
 
+class RewardSignal(TypedDict):
+    """On what share of the prompts a group of sampled answers differs in a reward, so that GRPO can learn from it."""
+
+    reward: str
+    """Name of the reward function, or `total` for their weighted sum."""
+    share: float
+    ci95: Interval
+    n: int
+    """Prompts."""
+    samples: int
+    """Answers per prompt."""
+
+
 class Evaluation(GreedySummary):
     """results/evaluate/<model>/metrics.json."""
 
@@ -339,6 +371,9 @@ class Evaluation(GreedySummary):
     """Questions of the test split that were answered."""
     n_available: int
     measures: list[TaskMetric]
+    signal: list[RewardSignal]
+    """One row per reward of the section `rewards`, then `total`; none without sampled answers, or if the rewards can't
+    grade the answers of the data."""
     decoding: Decoding
     seconds: float
     """Of the greedy answers to the test split."""

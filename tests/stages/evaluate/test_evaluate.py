@@ -302,3 +302,18 @@ def test_the_probe_and_a_set_with_unanswerable_questions_add_their_rows_and_chan
     assert (close["n"], close["value"]) == (6, pytest.approx(sum(row["rouge_l"] for row in continued[12:18]) / 6))
     timing = {(row["set"], row["prompt"]): row["completions"] for row in metrics(tmp_path, "base")["timing"]}
     assert timing["plus", "continuation"] == 4
+
+
+def test_every_model_has_the_share_of_prompts_on_which_each_reward_differs_in_results_and_mlflow(evaluated):
+    client = mlflow.MlflowClient(f"sqlite:///{evaluated}/tracking/mlflow.db")
+    for model in ("base", "short"):
+        evaluation = read_json(evaluated / f"results/evaluate/{model}/metrics.json")
+        rows = {row["reward"]: row for row in evaluation["signal"]}
+        assert list(rows) == ["xmlcount", "soft_format", "strict_format", "int", "correctness", "total"]
+        assert {(row["n"], row["samples"]) for row in rows.values()} == {(6, 4)}
+        samples = read_jsonl(evaluated / f"results/evaluate/{model}/sampled.jsonl")
+        differing = [len(set(row["strict_correct"])) > 1 for row in samples]
+        assert rows["correctness"]["share"] == sum(differing) / 6
+        assert rows["total"]["share"] >= rows["correctness"]["share"]
+        (run,) = client.search_runs(["1"], f"tags.model = '{model}'")
+        assert run.data.metrics["signal_total"] == rows["total"]["share"]

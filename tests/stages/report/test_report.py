@@ -375,3 +375,29 @@ def test_figures_are_next_to_the_page_and_in_the_run_of_each_variant(finished, s
     for variant in settings.variants:
         logged = client.list_artifacts(run_ids[variant], "report")
         assert sorted(Path(artifact.path).name for artifact in logged) == PNGS
+
+
+# What GRPO could learn from
+
+
+def test_a_run_with_enough_signal_has_only_its_share_on_the_first_screen(page):
+    first = between(page, '<header id="summary">', "<details")
+    assert 'class="note"' not in first
+    share = between(first, '<p class="muted" id="no-signal">', "</p>")
+    assert len(re.findall(r"\d+\.\d\u00a0% of (?:short|full)", html.unescape(share))) == 2
+    assert 'id="signal"' not in page  # no answers were sampled
+
+
+def test_low_signal_warnings_and_a_stop_are_on_the_first_screen_and_every_model_in_a_table(make):
+    warning = {"step": 24, "kind": "no_signal", "text": "in 95 % of the last groups all rewards were equal"}
+    shares = {"base": {"correctness": 0.0, "total": 0.05}, "short": {"correctness": 0.3, "total": 0.6}}
+    page = page_of(
+        *make(signal=shares | {"full": shares["short"]}, warnings={"short": [warning]}, stopped={"full": 100})
+    )
+    notes = [html.unescape(note) for note in re.findall(r'<p class="note">(.*?)</p>', page)]
+    assert [note.partition(" ")[0] for note in notes] == ["On", "short,", "full"]
+    assert "sampled answers of base differ" in notes[0]
+    assert "step 24" in notes[1]
+    assert "stopped after step 100 of 200" in notes[2]
+    assert [row[0] for row in cells(page, "signal")[1:]] == ["base", "short", "full"]
+    assert re.search(r'<tr>\s*<th scope="row">base</th>\s*<td class="number" data-sort="0.05">', page)

@@ -29,6 +29,9 @@ NUMBER_RATES = {"strict_number_rate": "strict_correct", "flexible_number_rate": 
 CONTINUATION_METRICS = ("continuation_exact", "continuation_rouge_l")
 """Metrics of the contamination probe: how often, and how closely, the second half of a question is continued."""
 
+TOTAL = "total"
+"""The name of the weighted sum of all rewards, next to the names of the reward functions."""
+
 Extraction = Literal["strict", "flexible"]
 EXTRACTIONS: tuple[Extraction, ...] = get_args(Extraction)
 """The two ways to extract an answer that sampled answers are graded by."""

@@ -23,6 +23,7 @@ from gsm8k_grpo.records import (
     GradedSamples,
     GreedySummary,
     Probe,
+    RewardSignal,
     TaskInfo,
     TaskMetric,
     TaskTiming,
@@ -38,6 +39,7 @@ from gsm8k_grpo.stages.evaluate.metrics import (
     summarise,
 )
 from gsm8k_grpo.stages.evaluate.requests import Requests
+from gsm8k_grpo.stages.evaluate.signal import measurable, reward_signals
 from gsm8k_grpo.stages.evaluate.tasks import CONTINUATION
 
 
@@ -72,12 +74,14 @@ class TaskRunner:
     Attributes:
         metrics: the rows of `measures` in metrics.json, of the tasks run so far.
         timing: the rows of `timing` in metrics.json, likewise.
+        signal: the rows of `signal` in metrics.json, if answers were sampled.
     """
 
     def __init__(self, model: str, engine: Engine, target: Path, params: Params):
         self.model, self.engine, self.target, self.params = model, engine, target, params
         self.metrics: list[TaskMetric] = []
         self.timing: list[TaskTiming] = []
+        self.signal: list[RewardSignal] = []
 
     def run_greedy(self, requests: Requests) -> GreedySummary:
         """Write a graded greedy answer to each question of the test split."""
@@ -162,6 +166,9 @@ class TaskRunner:
         info = requests.task.info("sampled")
         self.timing.append(_timing(info, seconds, [tokens for row in answers for tokens in row["completion_tokens"]]))
         self.metrics += [{**info, **metric} for metric in sampled_metrics(answers, self.params.compare.resamples, seed)]
+        if measurable(self.params):
+            form = self.params.extract.answer_form
+            self.signal = reward_signals(examples, completions, self.params.rewards, form)
         return answers
 
 

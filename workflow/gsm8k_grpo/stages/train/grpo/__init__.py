@@ -7,6 +7,7 @@ them with the installed versions, so that an upgrade which changes one of them f
 Overridden in GRPOTrainer:
     `_get_train_sampler`: an order of the prompts that depends on the seed and the epoch only.
     `_generate`, `_calculate_rewards`: timings, autocast, a stop at rewards that are not finite, and `latest`.
+    `_generate_and_score_completions`: the share of groups with equal rewards, free of rounding.
     `_generate_single_turn`: completions end at every stop token, not only at the tokenizer's end token.
     `_load_from_checkpoint`: loads the trained adapter where the checkpoint also has one for the reference.
     `_prepare_inputs`: keeps the completions of a prompt together (packed batches).
@@ -16,7 +17,7 @@ Overridden in transformers' Trainer, by `ResumableMixin` and `ResumableSFTTraine
 Overridden in VLLMGeneration:
     `_init_vllm`, `sync_weights`: our engine, and weights with the adapters added on the way.
 Called in GRPOTrainer:
-    `_generate_and_score_completions`; `_tokenize_prompts`, for the check of packed batches.
+    `_generate_and_score_completions`, by packed batches; `_tokenize_prompts`, for the check of packed batches.
 Attributes of GRPOTrainer that are read or set:
     `_step`, `_buffered_inputs`: the position within a generation and its batches, which a checkpoint holds.
     `use_vllm`, `vllm_generation`, `vllm_importance_sampling_correction`, `_last_loaded_step`: set to use our engine.

@@ -18,7 +18,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import RepeatSampler
 
-from gsm8k_grpo.gsm8k.rewards import SUFFIX
+from gsm8k_grpo.gsm8k.rewards import EQUAL, SUFFIX
 from gsm8k_grpo.models.engine import stop_tokens, up_to_stop
 from gsm8k_grpo.stages.train import checkpoints
 from gsm8k_grpo.stages.train.resumable import ResumableMixin
@@ -119,6 +119,16 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
             # TRL cuts at the tokenizer's end token only; behind other ends is the padding of the batch.
             completions = [up_to_stop(ids, self._stop_tokens) for ids in completions]
         return completions, logps
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        scored = super()._generate_and_score_completions(inputs)
+        # TRL looks at the standard deviation, which rounding keeps above zero, and at that of the whole batch where
+        # advantages are divided by it.
+        _, _, rewards = self.latest
+        totals = (rewards * self.reward_weights.to(rewards.device)).sum(1).view(-1, self.num_generations)
+        equal = totals.amax(1) - totals.amin(1) <= EQUAL
+        self._metrics["train"]["frac_reward_zero_std"][-1] = equal.float().mean().item()
+        return scored
 
     def _calculate_rewards(
         self, inputs: list[Any], prompts: list[Any], completions: list[Any], completion_ids_list: list[list[int]]
