@@ -1,4 +1,7 @@
-"""GRPO: TRL's GRPOTrainer made resumable, packed batches, and rollouts by vLLM or Unsloth.
+"""The methods that sample completions: TRL's GRPOTrainer made resumable, packed batches, rollouts by vLLM or Unsloth.
+
+What distinguishes one method from another is its `objective.Objective`: GRPO's is TRL's, the others have modules
+of their own.
 
 The contract with the libraries.  TRL and transformers have no public hooks for some of what a resumable and packed run
 needs, so the classes here and in `stages.train` override or use the following names.  `test_trl_contract.py` compares
@@ -10,13 +13,14 @@ Overridden in GRPOTrainer:
     `_generate_single_turn`: completions end at every stop token, not only at the tokenizer's end token.
     `_load_from_checkpoint`: loads the trained adapter where the checkpoint also has one for the reference.
     `_prepare_inputs`: keeps the completions of a prompt together (packed batches).
+    `_generate_and_score_completions`, `_compute_loss`: the advantages and the loss of the method, see `objective`.
     `_get_per_token_logps_and_entropies`, `_compute_loss`: the packed forward pass.
 Overridden in transformers' Trainer, by `ResumableMixin` and `ResumableSFTTrainer`:
     `training_step`, `log`, `_save_checkpoint`.
 Overridden in VLLMGeneration:
     `_init_vllm`, `sync_weights`: our engine, and weights with the adapters added on the way.
 Called in GRPOTrainer:
-    `_generate_and_score_completions`; `_tokenize_prompts`, for the check of packed batches.
+    `_tokenize_prompts`, for the check of packed batches.
 Attributes of GRPOTrainer that are read or set:
     `_step`, `_buffered_inputs`: the position within a generation and its batches, which a checkpoint holds.
     `use_vllm`, `vllm_generation`, `vllm_importance_sampling_correction`, `_last_loaded_step`: set to use our engine.

@@ -1,4 +1,4 @@
-"""Builds the GRPO trainer of a variant: the model, TRL's configuration, and the engine that generates."""
+"""Builds the trainer of a variant that learns from samples: the model, TRL's configuration, the rollouts' engine."""
 
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from gsm8k_grpo.models.engine import Prompt, stop_tokens, tokenize_prompts
 from gsm8k_grpo.models.loading import Source
 from gsm8k_grpo.records import Example
 from gsm8k_grpo.stages.train.grpo import agreement, packing
+from gsm8k_grpo.stages.train.grpo.objective import Objective
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.rollouts import Rollouts
 from gsm8k_grpo.stages.train.grpo.samples import SampleRecorder
@@ -27,9 +28,12 @@ OWN_KEYS = {"prompts", "sample_steps", "sample_prompts", "warmup_ratio", "share_
 
 
 def build_trainer(
-    rows: list[Example], variant: str, start: Source, params: Params, run_folder: Path
+    rows: list[Example], variant: str, start: Source, params: Params, run_folder: Path, objective: Objective
 ) -> ResumableGRPOTrainer:
     """The trainer of a variant, see `TrainingMethod.build_trainer`.
+
+    Args:
+        objective: the advantages and the loss of the variant's method.
 
     Raises:
         PipelineError: if a prompt does not fit the model's context, or batches, packed or padded, are not right for the
@@ -41,6 +45,7 @@ def build_trainer(
     loading.keep_end_tokens(network, tokenizer)
     rewards = params.variant_rewards(variant)
     trainer = _trainer_class(params)(
+        objective=objective,
         model=network,
         processing_class=tokenizer,
         reward_funcs=reward_functions(rewards.set, rewards.weights, params.extract.answer_form),

@@ -1,4 +1,4 @@
-"""GRPO on packed batches: the update computes each prompt once for all its completions, without padding.
+"""Training on packed batches: the update computes each prompt once for all its completions, without padding.
 
 The loss is TRL's, on log-probabilities that agree with TRL's to rounding.  TRL shuffles the completions of a generation
 over its batches; here the completions of a prompt stay together, so that a batch consists of whole groups.  A group
@@ -131,8 +131,7 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         old = inputs.get("old_per_token_logps")
         if old is not None:
-            # A KL term has a gradient whatever the rewards are.
-            varied = inputs["advantages"].view(-1, self.num_generations).any(1) | (self.beta != 0)
+            varied = self.objective.has_gradient(self, inputs).view(-1, self.num_generations).any(1)
             rows = varied.repeat_interleave(self.num_generations).nonzero().squeeze(1)
             self._next_call = Update(rows, old)
         return super()._compute_loss(model, inputs)

@@ -21,6 +21,7 @@ from trl.trainer.utils import RepeatSampler
 from gsm8k_grpo.gsm8k.rewards import SUFFIX
 from gsm8k_grpo.models.engine import stop_tokens, up_to_stop
 from gsm8k_grpo.stages.train import checkpoints
+from gsm8k_grpo.stages.train.grpo.objective import Objective
 from gsm8k_grpo.stages.train.resumable import ResumableMixin
 
 GENERATION = "generation.safetensors"
@@ -44,12 +45,16 @@ class EpochSampler(RepeatSampler):
 class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
     """GRPOTrainer whose checkpoints hold the generation that training is in the middle of.
 
+    Args:
+        objective: the method's advantages and loss; GRPO's by default.
+
     Attributes:
         latest: prompts, completions and rewards of the last generation, one row per completion, in groups of
             `num_generations` rows per prompt.  Rewards have the shape (completions, reward functions).
     """
 
     remedies = "A lower train.learning_rate or train.max_grad_norm, or other rewards, may help"
+    objective: Objective
     latest: tuple[list[Any], list[Any], Tensor]
     args: GRPOConfig
     num_generations: int
@@ -57,8 +62,9 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
     processing_class: PreTrainedTokenizerBase
     _buffered_inputs: list[dict[str, Any]] | None  # type: ignore[assignment]  # TRL's has no type and begins as None
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, objective: Objective | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.objective = objective or Objective()
         if self.ref_model is not None:
             # TRL loads the reference in 32 bit, which takes twice the memory where the trained weights are in 16 bit.
             self.ref_model.to(self.model.dtype)  # type: ignore[arg-type]  # transformers wraps Module.to
@@ -83,6 +89,10 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         """
         self.use_vllm, self.vllm_generation, self._last_loaded_step = True, rollouts, -1
         self.vllm_importance_sampling_correction = corrected
+
+    def weighted_rewards(self) -> Tensor:
+        """(completions,) the weighted sum of each completion's rewards, of the last generation."""
+        return (self.latest[2] * self.reward_weights.to(self.latest[2].device)).sum(1)
 
     def train_from(self, checkpoint: Path | None) -> None:
         if checkpoint is not None:
@@ -133,6 +143,16 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
                 raise self.not_finite(self.state.global_step + 1, what, value)
         self.latest = (prompts, completions, rewards)
         return rewards
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        return self.objective.scored(self, super()._generate_and_score_completions(inputs))
+
+    def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        return self.objective.loss(self, model, inputs)
+
+    def grpo_loss(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """The loss of TRL's GRPOTrainer."""
+        return super()._compute_loss(model, inputs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -1,6 +1,8 @@
 """The training methods: everything that the stage does differently from one method to another.
 
-To add a method, write a subclass of `TrainingMethod` here, add its traits to `config.methods`, and list it below.
+To add a method, write a subclass of `TrainingMethod` here, add its traits to `config.methods`, and list it below.  A
+method that learns from sampled completions is a `SamplingMethod` with an `Objective` of its own, see
+`stages.train.grpo.objective`; generation, packed batches, checkpoints and the log are those of GRPO.
 """
 
 from typing import Any

@@ -1,0 +1,63 @@
+"""What a method that samples completions does with them: from rewards to a loss.
+
+Everything else is the same for these methods and belongs to the trainer: prompts, generation, rewards, packed batches,
+checkpoints and the log.  A method is a subclass of `Objective` in a module of its own, and `ResumableGRPOTrainer` or
+`PackedGRPOTrainer` gets an instance of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
+
+
+class Objective:
+    """The objective of GRPO: advantages and loss are those of TRL's GRPOTrainer.
+
+    An objective has no state, so that a checkpoint need not hold any: what `scored` adds to a generation is saved and
+    restored with it.
+    """
+
+    def scored(self, trainer: ResumableGRPOTrainer, generated: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors that `loss` needs of a generation.
+
+        Args:
+            generated: TRL's tensors, with one row per completion and the completions of a prompt in consecutive rows:
+                `prompt_ids`, `prompt_mask`, `completion_ids`, `completion_mask`, `advantages`, and, where they were
+                computed, `old_per_token_logps`, `ref_per_token_logps` and `sampling_per_token_logps`.  The rewards are
+                in `trainer.latest`, their weighted sums in `trainer.weighted_rewards()`.
+        """
+        return generated
+
+    def has_gradient(self, trainer: ResumableGRPOTrainer, inputs: dict[str, Tensor]) -> Tensor:
+        """(rows,) whether a completion of a batch has a gradient.
+
+        Packed batches leave out the groups that have none.
+        """
+        # A KL term has a gradient whatever the rewards are.
+        return (inputs["advantages"] != 0) | (trainer.beta != 0)
+
+    def loss(self, trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """The loss of a batch, divided by the batches of the optimizer step; it also logs the method's figures."""
+        return trainer.grpo_loss(model, inputs)
+
+
+def completion_logps(
+    trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """(rows, completion length) log-probabilities and entropies of a batch's completions, padded or packed."""
+    ids, mask = (torch.cat([inputs[f"prompt_{kind}"], inputs[f"completion_{kind}"]], 1) for kind in ("ids", "mask"))
+    length = inputs["completion_ids"].shape[1]
+    computed: Any = trainer._get_per_token_logps_and_entropies(model, ids, mask, length, compute_entropy=True)
+    logps, entropies, _ = computed
+    return logps, entropies
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> float:
+    """The mean over the tokens of all completions of a batch, for the log."""
+    return ((values * mask).sum() / mask.sum().clamp(min=1)).item()
