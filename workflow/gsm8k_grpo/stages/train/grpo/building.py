@@ -1,5 +1,6 @@
 """Builds the trainer of a variant that learns from samples: the model, TRL's configuration, the rollouts' engine."""
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 from trl import GRPOConfig
 
+from gsm8k_grpo.config import effects
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.gsm8k.rewards import reward_functions
@@ -39,6 +41,8 @@ def build_trainer(
         PipelineError: if a prompt does not fit the model's context, or batches, packed or padded, are not right for the
             model.
     """
+    for sentence in effects.without_effect(variant, params):
+        print(f"train {variant}: {sentence}", file=sys.stderr)
     prompts = _tokenized(rows, start.model, params)
     _require_context(rows, prompts, start.model, params)
     network, tokenizer = _load_model(start, params)
@@ -61,7 +65,9 @@ def build_trainer(
             padding.count_positions_from_the_first_token(trainer.ref_model, prompts[0])
     if params.engine == "vllm" and params.backend == "trl":
         rollouts = Rollouts(trainer, start.base or start.model, params)
-        trainer.generate_with(rollouts, corrected=params.train.old_log_probs == "computed")
+        train = params.train
+        wanted = train.vllm_importance_sampling_correction and train.old_log_probs == "computed"
+        trainer.generate_with(rollouts, corrected=wanted and objective.corrects_for_vllm)
     trainer.remove_callback(PrinterCallback)  # the progress bar shows the log instead
     samples = SampleRecorder(trainer, params.train.sample_steps, params.train.sample_prompts, list(rewards.weights))
     trainer.savers.append(samples.save)

@@ -7,7 +7,7 @@ checkpoints and the log.  A method is a subclass of `Objective` in a module of i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,13 @@ class Objective:
 
     An objective has no state, so that a checkpoint need not hold any: what `scored` adds to a generation is saved and
     restored with it.
+
+    Attributes:
+        corrects_for_vllm: whether the loss has TRL's factor for the difference between vLLM's probabilities and the
+            trainer's, if the configuration asks for it.
     """
+
+    corrects_for_vllm: ClassVar[bool] = True
 
     def scored(self, trainer: ResumableGRPOTrainer, generated: dict[str, Tensor]) -> dict[str, Tensor]:
         """The tensors that `loss` needs of a generation.
@@ -48,14 +54,34 @@ class Objective:
 
 
 def completion_logps(
-    trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """(rows, completion length) log-probabilities and entropies of a batch's completions, padded or packed."""
+    trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Tensor], rows_at_once: int | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Log-probabilities and entropies of completions, padded or packed, and the loss that balances experts, if any.
+
+    Args:
+        inputs: a batch, or a generation of which `rows_at_once` are computed at a time.
+
+    Returns:
+        Two (rows, completion length) tensors, and a scalar or None.
+    """
     ids, mask = (torch.cat([inputs[f"prompt_{kind}"], inputs[f"completion_{kind}"]], 1) for kind in ("ids", "mask"))
-    length = inputs["completion_ids"].shape[1]
-    computed: Any = trainer._get_per_token_logps_and_entropies(model, ids, mask, length, compute_entropy=True)
-    logps, entropies, _ = computed
-    return logps, entropies
+    computed: Any = trainer._get_per_token_logps_and_entropies(
+        model,
+        ids,
+        mask,
+        inputs["completion_ids"].shape[1],
+        batch_size=rows_at_once,
+        compute_entropy=True,
+        compute_aux_loss=trainer.aux_loss_enabled,
+    )
+    return computed
+
+
+def share_of_step(trainer: ResumableGRPOTrainer, loss: Tensor, balance: Tensor | None) -> Tensor:
+    """The loss of a batch as its share of the optimizer step's, with the loss that balances experts."""
+    if balance is not None:
+        loss = loss + trainer.router_aux_loss_coef * balance
+    return loss / trainer.current_gradient_accumulation_steps
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> float:

@@ -68,6 +68,7 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         if self.ref_model is not None:
             # TRL loads the reference in 32 bit, which takes twice the memory where the trained weights are in 16 bit.
             self.ref_model.to(self.model.dtype)  # type: ignore[arg-type]  # transformers wraps Module.to
+        self.mask_truncated_completions = False  # TRL knows the tokenizer's end token only; `generated` masks
         self.savers.append(self._save_generation)
         self._stop_tokens = stop_tokens(self.processing_class)
 
@@ -117,8 +118,8 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         with self._timed("seconds_generate"), autocast:
             generated = super()._generate(prompts)
         # TRL counts a completion as cut off if it ends with another token than the tokenizer's end or padding token.
-        cut_off = torch.tensor([ids[-1] not in self._stop_tokens for ids in generated[1]])
-        self._metrics["train"]["completions/clipped_ratio"][-1] = cut_off.float().mean().item()
+        self._cut_off = torch.tensor([ids[-1] not in self._stop_tokens for ids in generated[1]])
+        self._metrics["train"]["completions/clipped_ratio"][-1] = self._cut_off.float().mean().item()
         return generated
 
     def _generate_single_turn(
@@ -145,7 +146,15 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        return self.objective.scored(self, super()._generate_and_score_completions(inputs))
+        return self.objective.scored(self, self.generated(inputs))
+
+    def generated(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """TRL's tensors of a generation, in the order of the prompts, see `Objective.scored`."""
+        generated = super()._generate_and_score_completions(inputs)
+        if self.args.mask_truncated_completions:
+            mask = generated["completion_mask"] * ~self._cut_off.to(generated["completion_mask"].device)[:, None]
+            generated |= {"completion_mask": mask, "num_items_in_batch": mask.sum()}
+        return generated
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         return self.objective.loss(self, model, inputs)

@@ -10,9 +10,10 @@ from typing import Any
 from gsm8k_grpo.records import Method
 from gsm8k_grpo.stages.train.methods.base import TrainingMethod
 from gsm8k_grpo.stages.train.methods.grpo import GRPO
+from gsm8k_grpo.stages.train.methods.rloo import RLOO
 from gsm8k_grpo.stages.train.methods.sft import SFT
 
-_METHODS: dict[Method, TrainingMethod[Any]] = {"grpo": GRPO(), "sft": SFT()}
+_METHODS: dict[Method, TrainingMethod[Any]] = {"grpo": GRPO(), "rloo": RLOO(), "sft": SFT()}
 
 
 def method_of(name: Method) -> TrainingMethod[Any]:
