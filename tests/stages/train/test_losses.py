@@ -5,7 +5,16 @@ import torch
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.rloo import RLOOObjective
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
-from packed_update import COMPLETION_MASK, COMPLETIONS, PROMPT_MASK, PROMPTS, batch, gradients, settings
+from packed_update import (
+    COMPLETION_MASK,
+    COMPLETIONS,
+    PROMPT_MASK,
+    PROMPTS,
+    batch,
+    gradients,
+    settings,
+    with_fixed_completions,
+)
 
 LOW, HIGH, LONGEST = 0.2, 0.28, 3  # epsilon, epsilon_high, max_completion_length
 COMMON = {"epsilon": LOW, "epsilon_high": HIGH}
@@ -178,3 +187,57 @@ def test_an_option_that_needs_entropies_has_exact_ones_of_all_groups(prepared, t
         exact = entropies(group_of(trainer.model, inputs)).mean().item()
         assert logged[-1] == [pytest.approx(exact, rel=1e-5)]
     assert logged[0] == pytest.approx(logged[1], rel=1e-5)
+
+
+# What a generation gives to the loss
+
+
+def generation_of(kind, common, options=None):
+    """The trainer and its tensors of two prompts with two completions each, of 1, 2, 3 and 1 tokens."""
+    trainer = kind(**common, **(options or {}), **(PACKED if kind is PackedGRPOTrainer else {}))
+    with_fixed_completions(trainer)
+    trainer._stop_tokens = [23]  # the third completion ends in it; the tokenizer's end token is another one
+    trainer.model.train()
+    inputs = trainer._generate_and_score_completions([row for row in common["train_dataset"] for _ in range(2)][:4])
+    return trainer, {key: value for key, value in inputs.items() if value is not None}
+
+
+def test_completions_without_any_of_the_stop_tokens_are_left_out_of_the_loss(prepared, tmp_path):
+    computed = []
+    for kind in (ResumableGRPOTrainer, PackedGRPOTrainer):
+        common = settings(prepared, tmp_path, mask_truncated_completions=True)
+        trainer, inputs = generation_of(kind, common)
+        assert inputs["completion_mask"].tolist() == [[0, 0, 0], [0, 0, 0], [1, 1, 1], [0, 0, 0]]
+        assert inputs["num_items_in_batch"] == 3
+        assert inputs["advantages"].tolist() == pytest.approx([-0.7, 0.7, -0.7, 0.7], abs=0.01)  # of all four
+        computed.append({name: value.clone() for name, value in gradients(trainer, inputs).items()})
+
+    prompt = inputs["prompt_ids"][2][inputs["prompt_mask"][2].bool()]
+    trainer.model.zero_grad()
+    logits = trainer.model(torch.cat([prompt, inputs["completion_ids"][2]])[None]).logits[0, len(prompt) - 1 : -1]
+    logps = torch.log_softmax(logits, -1).gather(-1, inputs["completion_ids"][2][:, None])
+    (-inputs["advantages"][2] * logps.mean()).backward()
+    for name, parameter in trainer.model.named_parameters():
+        for gradient in computed:
+            torch.testing.assert_close(gradient[name], parameter.grad, rtol=2e-3, atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", [ResumableGRPOTrainer, PackedGRPOTrainer], ids=["padded", "packed"])
+def test_gdpo_normalizes_each_reward_before_the_sum(prepared, tmp_path, kind):
+    rewards = torch.tensor([[1.0, 0.0], [0.0, 100.0], [3.0, 5.0], [0.0, 5.0]])
+    common = settings(
+        prepared, tmp_path, multi_objective_aggregation="normalize_then_sum", reward_weights=[1.0, 0.5]
+    )  # fmt: skip
+    common["reward_funcs"] = [lambda completions, **unused: rewards[:, 0].tolist(),
+                              lambda completions, **unused: rewards[:, 1].tolist()]  # fmt: skip
+    _, inputs = generation_of(kind, common)
+    # Two completions: whatever the size of a difference, each reward becomes 1 and -1 over the square root of 2.
+    half = 2**-0.5
+    sums = torch.tensor([half - 0.5 * half, -half + 0.5 * half, half, -half])
+    torch.testing.assert_close(inputs["advantages"], (sums - sums.mean()) / sums.std(), rtol=1e-3, atol=1e-3)
+
+
+def test_training_samples_as_configured(prepared, tmp_path):
+    trainer = ResumableGRPOTrainer(**settings(prepared, tmp_path, top_p=0.9, top_k=7, min_p=0.05))
+    config = trainer.generation_config
+    assert (config.top_p, config.top_k, config.min_p) == (0.9, 7, 0.05)
