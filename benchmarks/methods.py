@@ -128,7 +128,8 @@ def pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def main() -> None:
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="tiny", help="the recipe to train")
     parser.add_argument(
@@ -140,8 +141,13 @@ def main() -> None:
     parser.add_argument("--rate", nargs="*", type=pair, default=[], metavar="METHOD=RATE", help="learning rates")
     parser.add_argument("--set", nargs="*", type=pair, default=[], metavar="KEY=VALUE", help="further settings of all")
     parser.add_argument("--out", type=Path, default=Path("methods.json"), help="JSON file for the results")
-    options = parser.parse_args()
+    options = parser.parse_args(given)
     options.rate = {method: float(rate) for method, rate in options.rate}
+    return options
+
+
+def main() -> None:
+    options = arguments()
     rows, by_method = [], {}
     for method in options.methods:
         changes = settings(method, options)
