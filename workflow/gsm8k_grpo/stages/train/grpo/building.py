@@ -18,7 +18,7 @@ from gsm8k_grpo.models.engine import Prompt, stop_tokens, tokenize_prompts
 from gsm8k_grpo.models.loading import Source
 from gsm8k_grpo.records import Example
 from gsm8k_grpo.stages.train.grpo import agreement, packing
-from gsm8k_grpo.stages.train.grpo.objective import Objective
+from gsm8k_grpo.stages.train.grpo.objective import GRPO, Objective
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.rollouts import Rollouts
 from gsm8k_grpo.stages.train.grpo.samples import SampleRecorder
@@ -30,12 +30,17 @@ OWN_KEYS = {"prompts", "sample_steps", "sample_prompts", "warmup_ratio", "share_
 
 
 def build_trainer(
-    rows: list[Example], variant: str, start: Source, params: Params, run_folder: Path, objective: Objective
+    rows: list[Example],
+    variant: str,
+    start: Source,
+    params: Params,
+    run_folder: Path,
+    objective: Objective = GRPO,
 ) -> ResumableGRPOTrainer:
     """The trainer of a variant, see `TrainingMethod.build_trainer`.
 
     Args:
-        objective: the advantages and the loss of the variant's method.
+        objective: the advantages and the loss of the variant's method, by default those of GRPO.
 
     Raises:
         PipelineError: if a prompt does not fit the model's context, or batches, packed or padded, are not right for the

@@ -53,6 +53,9 @@ class Objective:
         return trainer.grpo_loss(model, inputs)
 
 
+GRPO = Objective()
+
+
 def completion_logps(
     trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Tensor], rows_at_once: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None]:

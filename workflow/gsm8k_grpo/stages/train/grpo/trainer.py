@@ -21,7 +21,7 @@ from trl.trainer.utils import RepeatSampler
 from gsm8k_grpo.gsm8k.rewards import SUFFIX
 from gsm8k_grpo.models.engine import stop_tokens, up_to_stop
 from gsm8k_grpo.stages.train import checkpoints
-from gsm8k_grpo.stages.train.grpo.objective import Objective
+from gsm8k_grpo.stages.train.grpo.objective import GRPO, Objective
 from gsm8k_grpo.stages.train.resumable import ResumableMixin
 
 GENERATION = "generation.safetensors"
@@ -62,9 +62,9 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
     processing_class: PreTrainedTokenizerBase
     _buffered_inputs: list[dict[str, Any]] | None  # type: ignore[assignment]  # TRL's has no type and begins as None
 
-    def __init__(self, *args: Any, objective: Objective | None = None, **kwargs: Any):
+    def __init__(self, *args: Any, objective: Objective = GRPO, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.objective = objective or Objective()
+        self.objective = objective
         if self.ref_model is not None:
             # TRL loads the reference in 32 bit, which takes twice the memory where the trained weights are in 16 bit.
             self.ref_model.to(self.model.dtype)  # type: ignore[arg-type]  # transformers wraps Module.to
