@@ -96,8 +96,8 @@ def test_an_entropy_far_from_that_of_the_first_generations_is_warned_of(settings
 
 
 def test_an_entropy_that_is_an_estimate_is_not_judged(settings):
-    packed = settings.model_copy(update={"train": settings.train.model_copy(update={"share_prompts": True})})
-    assert kinds([*rows(40), *rows(40, first=41, entropy=9.0)], packed) == []
+    unsloth = settings.model_copy(update={"backend": "unsloth"})
+    assert kinds([*rows(40), *rows(40, first=41, entropy=9.0)], unsloth) == []
 
 
 def test_a_run_read_in_two_parts_has_the_warnings_of_one_that_was_read_at_once(settings):

@@ -31,6 +31,8 @@ OVERRIDDEN = [
     (ResumableGRPOTrainer, GRPOTrainer, "_generate_and_score_completions", "inputs"),
     (ResumableGRPOTrainer, GRPOTrainer, "_calculate_rewards", "inputs prompts completions completion_ids_list"),
     (ResumableGRPOTrainer, GRPOTrainer, "_load_from_checkpoint", "resume_from_checkpoint model"),
+    (ResumableGRPOTrainer, GRPOTrainer, "_generate_and_score_completions", "inputs"),
+    (ResumableGRPOTrainer, GRPOTrainer, "_compute_loss", "model inputs"),
     (PackedGRPOTrainer, GRPOTrainer, "_prepare_inputs", "generation_batch"),
     (
         PackedGRPOTrainer, GRPOTrainer, "_get_per_token_logps_and_entropies",

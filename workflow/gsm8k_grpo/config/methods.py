@@ -29,6 +29,7 @@ class MethodTraits:
 
 METHODS: dict[Method, MethodTraits] = {
     "grpo": MethodTraits("GRPO (TRL's GRPOTrainer)", "GRPO", "train", learns_from_rewards=True),
+    "rloo": MethodTraits("RLOO (on TRL's GRPOTrainer)", "RLOO", "train", learns_from_rewards=True),
     "sft": MethodTraits(
         "supervised fine-tuning (TRL's SFTTrainer)", "training on the solutions", "sft", learns_from_rewards=False
     ),

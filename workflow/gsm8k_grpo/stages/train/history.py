@@ -6,7 +6,7 @@ earlier generation gets that generation's values here.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +40,20 @@ OF_THE_GENERATION = {"reward", "reward_std", "zero_variance_share", "completion_
 class HistoryFormat:
     """Turns a trainer's log into rows.
 
-    A row has the columns `step, prompts_seen, epoch`, those of `COLUMNS`, and `reward_<name>` for each reward.  A value
+    A row has the columns `step, prompts_seen, epoch`, those of `COLUMNS`, `reward_<name>` for each reward, and those of
+    the method alone.  A value
     that the method does not log is None: `kl` without a reference model, the rewards in supervised fine-tuning,
     and `grad_norm` of a step that the loss scaler of float16 skipped.
 
     Attributes:
         prompts_seen: how many prompts the steps up to a given one have trained on.
         rewards: names of the reward functions.
+        own: columns that only the method has, with their log keys.
     """
 
     prompts_seen: Callable[[int], int]
     rewards: Sequence[str]
+    own: dict[str, str] = field(default_factory=dict)
 
     def rows(self, log_history: Iterable[dict[str, Any]]) -> list[HistoryRow]:
         """The rows of a run, from `state.log_history` of its trainer."""
@@ -65,7 +68,7 @@ class HistoryFormat:
         step = logged["step"]
         row: HistoryRow = {"step": step, "prompts_seen": self.prompts_seen(step), "epoch": logged["epoch"]}
         reward_keys = {f"reward_{name}": f"rewards/{name}{SUFFIX}/mean" for name in self.rewards}
-        for column, key in (COLUMNS | reward_keys).items():
+        for column, key in (COLUMNS | reward_keys | self.own).items():
             carried = column in OF_THE_GENERATION or column.startswith("reward_")
             row[column] = logged.get(key, before[column] if carried and before else None)
         return row

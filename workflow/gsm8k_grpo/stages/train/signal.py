@@ -44,8 +44,7 @@ class SignalWatch:
 
     def __init__(self, params: Params):
         self.train = params.train
-        # Packed batches log an estimate of the entropy, and backend unsloth computes the loss by itself.
-        self.exact_entropy = params.backend == "trl" and not params.train.share_prompts
+        self.exact_entropy = params.backend == "trl"  # backend unsloth computes the loss by itself
         self.rows: list[HistoryRow] = []
         self.warnings: list[TrainingWarning] = []
 

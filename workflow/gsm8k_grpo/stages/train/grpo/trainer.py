@@ -21,6 +21,7 @@ from trl.trainer.utils import RepeatSampler
 from gsm8k_grpo.gsm8k.rewards import EQUAL, SUFFIX
 from gsm8k_grpo.models.engine import stop_tokens, up_to_stop
 from gsm8k_grpo.stages.train import checkpoints
+from gsm8k_grpo.stages.train.grpo.objective import GRPO, Objective
 from gsm8k_grpo.stages.train.resumable import ResumableMixin
 
 GENERATION = "generation.safetensors"
@@ -44,12 +45,16 @@ class EpochSampler(RepeatSampler):
 class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
     """GRPOTrainer whose checkpoints hold the generation that training is in the middle of.
 
+    Args:
+        objective: the method's advantages and loss; GRPO's by default.
+
     Attributes:
         latest: prompts, completions and rewards of the last generation, one row per completion, in groups of
             `num_generations` rows per prompt.  Rewards have the shape (completions, reward functions).
     """
 
     remedies = "A lower train.learning_rate or train.max_grad_norm, or other rewards, may help"
+    objective: Objective
     latest: tuple[list[Any], list[Any], Tensor]
     args: GRPOConfig
     num_generations: int
@@ -57,11 +62,13 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
     processing_class: PreTrainedTokenizerBase
     _buffered_inputs: list[dict[str, Any]] | None  # type: ignore[assignment]  # TRL's has no type and begins as None
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, objective: Objective = GRPO, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.objective = objective
         if self.ref_model is not None:
             # TRL loads the reference in 32 bit, which takes twice the memory where the trained weights are in 16 bit.
             self.ref_model.to(self.model.dtype)  # type: ignore[arg-type]  # transformers wraps Module.to
+        self.mask_truncated_completions = False  # TRL knows the tokenizer's end token only; `generated` masks
         self.savers.append(self._save_generation)
         self._stop_tokens = stop_tokens(self.processing_class)
 
@@ -83,6 +90,10 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         """
         self.use_vllm, self.vllm_generation, self._last_loaded_step = True, rollouts, -1
         self.vllm_importance_sampling_correction = corrected
+
+    def weighted_rewards(self) -> Tensor:
+        """(completions,) the weighted sum of each completion's rewards, of the last generation."""
+        return (self.latest[2] * self.reward_weights.to(self.latest[2].device)).sum(1)
 
     def train_from(self, checkpoint: Path | None) -> None:
         if checkpoint is not None:
@@ -107,8 +118,8 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         with self._timed("seconds_generate"), autocast:
             generated = super()._generate(prompts)
         # TRL counts a completion as cut off if it ends with another token than the tokenizer's end or padding token.
-        cut_off = torch.tensor([ids[-1] not in self._stop_tokens for ids in generated[1]])
-        self._metrics["train"]["completions/clipped_ratio"][-1] = cut_off.float().mean().item()
+        self._cut_off = torch.tensor([ids[-1] not in self._stop_tokens for ids in generated[1]])
+        self._metrics["train"]["completions/clipped_ratio"][-1] = self._cut_off.float().mean().item()
         return generated
 
     def _generate_single_turn(
@@ -119,16 +130,6 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
             # TRL cuts at the tokenizer's end token only; behind other ends is the padding of the batch.
             completions = [up_to_stop(ids, self._stop_tokens) for ids in completions]
         return completions, logps
-
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        scored = super()._generate_and_score_completions(inputs)
-        # TRL looks at the standard deviation, which rounding keeps above zero, and at that of the whole batch where
-        # advantages are divided by it.
-        _, _, rewards = self.latest
-        totals = (rewards * self.reward_weights.to(rewards.device)).sum(1).view(-1, self.num_generations)
-        equal = totals.amax(1) - totals.amin(1) <= EQUAL
-        self._metrics["train"]["frac_reward_zero_std"][-1] = equal.float().mean().item()
-        return scored
 
     def _calculate_rewards(
         self, inputs: list[Any], prompts: list[Any], completions: list[Any], completion_ids_list: list[list[int]]
@@ -143,6 +144,36 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
                 raise self.not_finite(self.state.global_step + 1, what, value)
         self.latest = (prompts, completions, rewards)
         return rewards
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        return self.objective.scored(self, self.generated(inputs))
+
+    def generated(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """TRL's tensors of a generation, in the order of the prompts, see `Objective.scored`."""
+        generated = super()._generate_and_score_completions(inputs)
+        if self.args.mask_truncated_completions:
+            mask = generated["completion_mask"] * ~self._cut_off.to(generated["completion_mask"].device)[:, None]
+            generated |= {"completion_mask": mask, "num_items_in_batch": mask.sum()}
+        self._metrics["train"]["frac_reward_zero_std"][-1] = self._equal_groups()
+        return generated
+
+    def _equal_groups(self) -> float:
+        """The share of groups whose completions have the same reward.
+
+        TRL looks at the standard deviation, which rounding keeps above zero, and at that of the whole batch where
+        advantages are divided by it.
+        """
+        _, _, rewards = self.latest
+        totals = (rewards * self.reward_weights.to(rewards.device)).sum(1).view(-1, self.num_generations)
+        equal = totals.amax(1) - totals.amin(1) <= EQUAL
+        return equal.float().mean().item()
+
+    def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        return self.objective.loss(self, model, inputs)
+
+    def grpo_loss(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """The loss of TRL's GRPOTrainer."""
+        return super()._compute_loss(model, inputs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

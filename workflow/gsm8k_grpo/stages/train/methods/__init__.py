@@ -1,6 +1,8 @@
 """The training methods: everything that the stage does differently from one method to another.
 
-To add a method, write a subclass of `TrainingMethod` here, add its traits to `config.methods`, and list it below.
+To add a method, write a subclass of `TrainingMethod` here, add its traits to `config.methods`, and list it below.  A
+method that learns from sampled completions is a `SamplingMethod` with an `Objective` of its own, see
+`stages.train.grpo.objective`; generation, packed batches, checkpoints and the log are those of GRPO.
 """
 
 from typing import Any
@@ -8,9 +10,10 @@ from typing import Any
 from gsm8k_grpo.records import Method
 from gsm8k_grpo.stages.train.methods.base import TrainingMethod
 from gsm8k_grpo.stages.train.methods.grpo import GRPO
+from gsm8k_grpo.stages.train.methods.rloo import RLOO
 from gsm8k_grpo.stages.train.methods.sft import SFT
 
-_METHODS: dict[Method, TrainingMethod[Any]] = {"grpo": GRPO(), "sft": SFT()}
+_METHODS: dict[Method, TrainingMethod[Any]] = {"grpo": GRPO(), "rloo": RLOO(), "sft": SFT()}
 
 
 def method_of(name: Method) -> TrainingMethod[Any]:

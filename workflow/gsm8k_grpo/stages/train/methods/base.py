@@ -26,11 +26,14 @@ class TrainingMethod(ABC, Generic[TrainerT]):
     Attributes:
         name: the method's name in the configuration.
         progress: the figures that the progress bar shows: labels by log key.
+        columns: columns of history.csv that only this method has, with their log keys; `HEALTH` of the report's figures
+            has their titles.
         trl_arguments: TRL's arguments that are reported as the effective configuration.
     """
 
     name: ClassVar[Method]
     progress: ClassVar[dict[str, str]]
+    columns: ClassVar[dict[str, str]] = {}
     trl_arguments: ClassVar[tuple[str, ...]]
 
     @property
@@ -79,4 +82,6 @@ class TrainingMethod(ABC, Generic[TrainerT]):
 
     def history_format(self, variant: str, rows: int, params: Params) -> HistoryFormat:
         """How the trainer's log becomes the rows of history.csv."""
-        return HistoryFormat(lambda step: self.prompts_seen(step, rows, params), params.reward_names(variant))
+        return HistoryFormat(
+            lambda step: self.prompts_seen(step, rows, params), params.reward_names(variant), self.columns
+        )

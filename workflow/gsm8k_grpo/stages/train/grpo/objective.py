@@ -1,0 +1,93 @@
+"""What a method that samples completions does with them: from rewards to a loss.
+
+Everything else is the same for these methods and belongs to the trainer: prompts, generation, rewards, packed batches,
+checkpoints and the log.  A method is a subclass of `Objective` in a module of its own, and `ResumableGRPOTrainer` or
+`PackedGRPOTrainer` gets an instance of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
+
+
+class Objective:
+    """The objective of GRPO: advantages and loss are those of TRL's GRPOTrainer.
+
+    An objective has no state, so that a checkpoint need not hold any: what `scored` adds to a generation is saved and
+    restored with it.
+
+    Attributes:
+        corrects_for_vllm: whether the loss has TRL's factor for the difference between vLLM's probabilities and the
+            trainer's, if the configuration asks for it.
+    """
+
+    corrects_for_vllm: ClassVar[bool] = True
+
+    def scored(self, trainer: ResumableGRPOTrainer, generated: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors that `loss` needs of a generation.
+
+        Args:
+            generated: TRL's tensors, with one row per completion and the completions of a prompt in consecutive rows:
+                `prompt_ids`, `prompt_mask`, `completion_ids`, `completion_mask`, `advantages`, and, where they were
+                computed, `old_per_token_logps`, `ref_per_token_logps` and `sampling_per_token_logps`; with packed
+                batches also `old_entropies`, for the log, which belong to computed `old_per_token_logps`.  The rewards
+                are in `trainer.latest`, their weighted sums in `trainer.weighted_rewards()`.
+        """
+        return generated
+
+    def has_gradient(self, trainer: ResumableGRPOTrainer, inputs: dict[str, Tensor]) -> Tensor:
+        """(rows,) whether a completion of a batch has a gradient.
+
+        Packed batches leave out the groups that have none.
+        """
+        # A KL term has a gradient whatever the rewards are.
+        return (inputs["advantages"] != 0) | (trainer.beta != 0)
+
+    def loss(self, trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """The loss of a batch, divided by the batches of the optimizer step; it also logs the method's figures."""
+        return trainer.grpo_loss(model, inputs)
+
+
+GRPO = Objective()
+
+
+def completion_logps(
+    trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Tensor], rows_at_once: int | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Log-probabilities and entropies of completions, padded or packed, and the loss that balances experts, if any.
+
+    Args:
+        inputs: a batch, or a generation of which `rows_at_once` are computed at a time.
+
+    Returns:
+        Two (rows, completion length) tensors, and a scalar or None.
+    """
+    ids, mask = (torch.cat([inputs[f"prompt_{kind}"], inputs[f"completion_{kind}"]], 1) for kind in ("ids", "mask"))
+    computed: Any = trainer._get_per_token_logps_and_entropies(
+        model,
+        ids,
+        mask,
+        inputs["completion_ids"].shape[1],
+        batch_size=rows_at_once,
+        compute_entropy=True,
+        compute_aux_loss=trainer.aux_loss_enabled,
+    )
+    return computed
+
+
+def share_of_step(trainer: ResumableGRPOTrainer, loss: Tensor, balance: Tensor | None) -> Tensor:
+    """The loss of a batch as its share of the optimizer step's, with the loss that balances experts."""
+    if balance is not None:
+        loss = loss + trainer.router_aux_loss_coef * balance
+    return loss / trainer.current_gradient_accumulation_steps
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> float:
+    """The mean over the tokens of all completions of a batch, for the log."""
+    return ((values * mask).sum() / mask.sum().clamp(min=1)).item()
