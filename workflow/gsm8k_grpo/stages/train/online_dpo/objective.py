@@ -1,0 +1,76 @@
+"""The objective of online DPO on the completions that the trainer samples.
+
+TRL's own trainer is experimental.  It samples exactly two completions of each prompt, makes a pair of them even if
+their rewards are equal, so that noise is preferred, and generates anew for every micro-batch.  Here a pair is the best
+and the worst of `num_generations` completions, ties make none, and generation, packed batches and checkpoints are those
+of the other methods.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gsm8k_grpo.stages.train.grpo.objective import Objective, completion_logps, masked_mean
+from gsm8k_grpo.stages.train.grpo.references import reference_logps
+from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
+from gsm8k_grpo.stages.train.online_dpo.loss import Preference, margins, pair_losses
+from gsm8k_grpo.stages.train.online_dpo.pairs import pairs_of
+
+COMPLETIONS = 2  # of a prompt that are computed: the better one, then the worse one
+FIELDS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
+
+
+class OnlineDPO(Objective):
+    """The best and the worst completion of each prompt, and the loss of this pair.
+
+    The other completions are sampled and rewarded, and then left out, so an update computes two completions per prompt.
+    A prompt whose completions all have the same total has a loss of zero.
+
+    Args:
+        beta: how strongly the policy is held to its reference.
+        loss: the loss of a pair, see `loss.pair_losses`.
+    """
+
+    needs_logps = False
+
+    def __init__(self, beta: float, loss: Preference):
+        self.beta, self.loss_of_pairs = beta, loss
+
+    def group_size(self, trainer: ResumableGRPOTrainer) -> int:
+        return COMPLETIONS
+
+    def scored(self, trainer: ResumableGRPOTrainer, generated: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The pairs: a row per prompt, whose tensors have a second dimension of the better and the worse completion.
+
+        A row must be a prompt, since TRL shuffles the rows of a generation before it splits them into batches.
+        """
+        pairs = pairs_of(trainer.weighted_rewards(), trainer.num_generations)
+        rows = torch.stack([pairs.best, pairs.worst], 1).flatten()
+        of_pairs = {name: generated[name][rows] for name in FIELDS}
+        of_pairs["ref_per_token_logps"] = reference_logps(trainer, of_pairs)
+        trainer._metrics["train"]["tied_share"].append(pairs.tied.float().mean().item())
+        by_prompt = {name: values.view(-1, COMPLETIONS, *values.shape[1:]) for name, values in of_pairs.items()}
+        return by_prompt | {"tied": pairs.tied}
+
+    def loss(self, trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        """The mean over the prompts of the step, tied ones included, so that it does not depend on the batches."""
+        tied = inputs["tied"]
+        rows = {name: values.flatten(0, 1) for name, values in inputs.items() if name != "tied"}
+        logps, entropies = completion_logps(trainer, model, rows)
+        reference, mask = rows["ref_per_token_logps"], rows["completion_mask"]
+        preference = margins(logps, reference, mask)
+        losses = pair_losses(preference, self.beta, self.loss_of_pairs)
+        self._log(trainer, logps.detach() - reference, entropies, mask, preference.detach()[~tied])
+        return losses.masked_fill(tied, 0.0).mean() / trainer.current_gradient_accumulation_steps
+
+    def _log(
+        self, trainer: ResumableGRPOTrainer, ratios: Tensor, entropies: Tensor, mask: Tensor, preference: Tensor
+    ) -> None:
+        """Entropy and KL are over the tokens of the computed completions; margins over the pairs, if there are any."""
+        logged = trainer._metrics["train"]
+        logged["entropy"].append(masked_mean(entropies, mask))
+        logged["kl"].append(masked_mean((-ratios).exp() + ratios - 1, mask))
+        if len(preference):
+            logged["margin"].append(preference.mean().item())
+            logged["preferred_share"].append((preference > 0).float().mean().item())
