@@ -184,7 +184,9 @@ class Params(Configuration):
         traits = self.traits(variant)
         settings: Train | Sft = getattr(self, traits.section)
         own = traits.own_section and getattr(self, traits.own_section)
-        return settings.model_copy(update={"learning_rate": own.learning_rate}) if own and own.learning_rate else settings
+        return (
+            settings.model_copy(update={"learning_rate": own.learning_rate}) if own and own.learning_rate else settings
+        )
 
     @property
     def further_runs(self) -> dict[str, tuple[str, int]]:

@@ -7,7 +7,7 @@ checkpoints and the log.  A method is a subclass of `Objective` in a module of i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +15,28 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 
+COMPLETION = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
+"""The tensors of a generation that hold prompts and completions."""
+
 
 class Objective:
     """The objective of GRPO: advantages and loss are those of TRL's GRPOTrainer.
 
     An objective has no state, so that a checkpoint need not hold any: what `scored` adds to a generation is saved and
     restored with it.
+
+    Attributes:
+        needs_logps: TRL computes the log-probabilities that its own loss needs after each generation.
     """
+
+    needs_logps: ClassVar[bool] = True
+
+    def prepare(self, trainer: ResumableGRPOTrainer) -> None:
+        """Give a new trainer what the method has beside the policy; GRPO has nothing."""
+
+    def group_size(self, trainer: ResumableGRPOTrainer) -> int:
+        """How many consecutive rows of a batch have the same prompt, where packed batches keep prompts together."""
+        return trainer.num_generations
 
     def scored(self, trainer: ResumableGRPOTrainer, generated: dict[str, Tensor]) -> dict[str, Tensor]:
         """The tensors that `loss` needs of a generation.
@@ -48,14 +63,26 @@ class Objective:
 
 
 def completion_logps(
-    trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Tensor]
+    trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Tensor], batch_size: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """(rows, completion length) log-probabilities and entropies of a batch's completions, padded or packed."""
-    ids, mask = (torch.cat([inputs[f"prompt_{kind}"], inputs[f"completion_{kind}"]], 1) for kind in ("ids", "mask"))
+    """(rows, completion length) log-probabilities and entropies of a batch's completions, padded or packed.
+
+    Args:
+        batch_size: rows that are computed at once; None for all.
+    """
+    ids, mask = joined(inputs)
     length = inputs["completion_ids"].shape[1]
-    computed: Any = trainer._get_per_token_logps_and_entropies(model, ids, mask, length, compute_entropy=True)
+    computed: Any = trainer._get_per_token_logps_and_entropies(
+        model, ids, mask, length, batch_size, compute_entropy=True
+    )
     logps, entropies, _ = computed
     return logps, entropies
+
+
+def joined(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """(rows, prompt + completion length) tokens and mask of a batch."""
+    ids, mask = (torch.cat([inputs[f"prompt_{kind}"], inputs[f"completion_{kind}"]], 1) for kind in ("ids", "mask"))
+    return ids, mask
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> float:

@@ -1,6 +1,8 @@
 """Log-probabilities of completions under the reference: the model that training starts from."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -23,9 +25,17 @@ def reference_logps(trainer: ResumableGRPOTrainer, rows: dict[str, Tensor]) -> T
         rows: `prompt_ids`, `prompt_mask`, `completion_ids` and `completion_mask` of whole groups.
     """
     model, adapter = _reference(trainer)
-    with torch.no_grad(), adapter, disable_gradient_checkpointing(trainer.model, _reentrant(trainer)):
+    with without_gradients(trainer), adapter:
         logps, _ = completion_logps(trainer, model, rows, trainer.args.per_device_train_batch_size)
     return logps
+
+
+@contextmanager
+def without_gradients(trainer: ResumableGRPOTrainer) -> Iterator[None]:
+    """For forward passes between generation and update: without gradients, and without recomputing layers for them."""
+    checkpointing: Any = trainer.args.gradient_checkpointing_kwargs
+    with torch.no_grad(), disable_gradient_checkpointing(trainer.model, checkpointing):
+        yield
 
 
 def _reference(trainer: ResumableGRPOTrainer) -> tuple[nn.Module, AbstractContextManager[None]]:
@@ -34,4 +44,5 @@ def _reference(trainer: ResumableGRPOTrainer) -> tuple[nn.Module, AbstractContex
         return trainer.ref_model, nullcontext()
     adapted = trainer.accelerator.unwrap_model(trainer.model)
     assert isinstance(adapted, PeftModel)
-    return trainer.model, use_adapter(adapted, checkpoints.REFERENCE if checkpoints.REFERENCE in adapted.peft_config else None)
+    copied = checkpoints.REFERENCE in adapted.peft_config
+    return trainer.model, use_adapter(adapted, checkpoints.REFERENCE if copied else None)

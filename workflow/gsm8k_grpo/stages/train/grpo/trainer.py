@@ -65,11 +65,13 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
     def __init__(self, *args: Any, objective: Objective | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.objective = objective or Objective()
+        self._leaves_out_logps = False
         if self.ref_model is not None:
             # TRL loads the reference in 32 bit, which takes twice the memory where the trained weights are in 16 bit.
             self.ref_model.to(self.model.dtype)  # type: ignore[arg-type]  # transformers wraps Module.to
         self.savers.append(self._save_generation)
         self._stop_tokens = stop_tokens(self.processing_class)
+        self.objective.prepare(self)
 
     @property
     def batches(self) -> int:
@@ -88,7 +90,7 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
             corrected: multiply the loss by TRL's importance ratio between the trainer's and vLLM's probabilities.
         """
         self.use_vllm, self.vllm_generation, self._last_loaded_step = True, rollouts, -1
-        self.vllm_importance_sampling_correction = corrected
+        self.vllm_importance_sampling_correction = corrected and self.objective.needs_logps
 
     def weighted_rewards(self) -> Tensor:
         """(completions,) the weighted sum of each completion's rewards, of the last generation."""
@@ -145,7 +147,17 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        return self.objective.scored(self, super()._generate_and_score_completions(inputs))
+        self._leaves_out_logps = not self.objective.needs_logps
+        generated = super()._generate_and_score_completions(inputs)
+        self._leaves_out_logps = False
+        return self.objective.scored(self, generated)
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
+        return (
+            (None, None, None)
+            if self._leaves_out_logps
+            else super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        )
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         return self.objective.loss(self, model, inputs)

@@ -10,9 +10,13 @@ from typing import Any
 from gsm8k_grpo.records import Method
 from gsm8k_grpo.stages.train.methods.base import TrainingMethod
 from gsm8k_grpo.stages.train.methods.grpo import GRPO
+from gsm8k_grpo.stages.train.methods.online_dpo import OnlineDPOMethod
+from gsm8k_grpo.stages.train.methods.ppo import PPOMethod
 from gsm8k_grpo.stages.train.methods.sft import SFT
 
-_METHODS: dict[Method, TrainingMethod[Any]] = {"grpo": GRPO(), "sft": SFT()}
+_METHODS: dict[Method, TrainingMethod[Any]] = {
+    method.name: method for method in (GRPO(), OnlineDPOMethod(), PPOMethod(), SFT())
+}
 
 
 def method_of(name: Method) -> TrainingMethod[Any]:

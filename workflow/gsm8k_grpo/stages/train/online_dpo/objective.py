@@ -6,39 +6,40 @@ and the worst of `num_generations` completions, ties make none, and generation, 
 of the other methods.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gsm8k_grpo.stages.train.grpo.objective import Objective, completion_logps, masked_mean
+from gsm8k_grpo.stages.train.grpo.objective import COMPLETION, Objective, completion_logps, masked_mean
 from gsm8k_grpo.stages.train.grpo.references import reference_logps
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 from gsm8k_grpo.stages.train.online_dpo.loss import Preference, margins, pair_losses
 from gsm8k_grpo.stages.train.online_dpo.pairs import pairs_of
 
-COMPLETIONS = 2  # of a prompt that are computed: the better one, then the worse one
-FIELDS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
+IN_A_PAIR = 2  # of a prompt that are computed: the better one, then the worse one
 
 
+@dataclass(frozen=True)
 class OnlineDPO(Objective):
     """The best and the worst completion of each prompt, and the loss of this pair.
 
     The other completions are sampled and rewarded, and then left out, so an update computes two completions per prompt.
     A prompt whose completions all have the same total has a loss of zero.
 
-    Args:
+    Attributes:
+        loss_of_pairs: which loss, see `loss.pair_losses`.
         beta: how strongly the policy is held to its reference.
-        loss: the loss of a pair, see `loss.pair_losses`.
     """
 
     needs_logps = False
 
-    def __init__(self, beta: float, loss: Preference):
-        self.beta, self.loss_of_pairs = beta, loss
+    loss_of_pairs: Preference
+    beta: float
 
     def group_size(self, trainer: ResumableGRPOTrainer) -> int:
-        return COMPLETIONS
+        return IN_A_PAIR
 
     def scored(self, trainer: ResumableGRPOTrainer, generated: dict[str, Tensor]) -> dict[str, Tensor]:
         """The pairs: a row per prompt, whose tensors have a second dimension of the better and the worse completion.
@@ -47,10 +48,10 @@ class OnlineDPO(Objective):
         """
         pairs = pairs_of(trainer.weighted_rewards(), trainer.num_generations)
         rows = torch.stack([pairs.best, pairs.worst], 1).flatten()
-        of_pairs = {name: generated[name][rows] for name in FIELDS}
+        of_pairs = {name: generated[name][rows] for name in COMPLETION}
         of_pairs["ref_per_token_logps"] = reference_logps(trainer, of_pairs)
         trainer._metrics["train"]["tied_share"].append(pairs.tied.float().mean().item())
-        by_prompt = {name: values.view(-1, COMPLETIONS, *values.shape[1:]) for name, values in of_pairs.items()}
+        by_prompt = {name: values.view(-1, IN_A_PAIR, *values.shape[1:]) for name, values in of_pairs.items()}
         return by_prompt | {"tied": pairs.tied}
 
     def loss(self, trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Any]) -> Tensor:

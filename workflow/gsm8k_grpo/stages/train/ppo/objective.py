@@ -6,19 +6,15 @@ TRL's stable part.  Here the values come from a head on the policy's own states.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
-from trl.models.utils import disable_gradient_checkpointing
 
-from gsm8k_grpo.stages.train.grpo.objective import Objective, masked_mean
-from gsm8k_grpo.stages.train.grpo.references import reference_logps
+from gsm8k_grpo.stages.train.grpo.objective import COMPLETION, Objective, masked_mean
+from gsm8k_grpo.stages.train.grpo.references import reference_logps, without_gradients
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 from gsm8k_grpo.stages.train.ppo import value_head
 from gsm8k_grpo.stages.train.ppo.advantages import generalised_advantages, token_rewards, whitened
 from gsm8k_grpo.stages.train.ppo.loss import policy_losses, value_losses
 from gsm8k_grpo.stages.train.ppo.values import logps_entropies_values
-
-FIELDS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "num_items_in_batch")
 
 
 @dataclass(frozen=True)
@@ -50,13 +46,13 @@ class PPO(Objective):
 
     def scored(self, trainer: ResumableGRPOTrainer, generated: dict[str, Tensor]) -> dict[str, Tensor]:
         """The completions, and for each token: old log-probability, old value, return and whitened advantage."""
-        rows = {name: generated[name] for name in FIELDS}
-        mask, totals = rows["completion_mask"], trainer.weighted_rewards()
+        rows = {name: generated[name] for name in (*COMPLETION, "num_items_in_batch")}
+        mask, totals, head = rows["completion_mask"], trainer.weighted_rewards(), value_head.of(trainer)
         if trainer._step == 0:
             # The head begins with the mean total as the value of everything, so that the first returns are near it.
-            trainer.model.value_head.linear.bias.data.fill_(totals.mean().item())
-        with torch.no_grad(), disable_gradient_checkpointing(trainer.model, trainer.args.gradient_checkpointing_kwargs):
-            old, _, values = logps_entropies_values(trainer, trainer.model, rows, trainer.model.value_head)
+            head.linear.bias.data.fill_(totals.mean().item())
+        with without_gradients(trainer):
+            old, _, values = logps_entropies_values(trainer, trainer.model, rows, head)
         sampling = generated.get("sampling_per_token_logps")
         if sampling is not None and self.sampled:
             old = sampling
@@ -73,7 +69,7 @@ class PPO(Objective):
     def loss(self, trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """The mean over the tokens of the step of both losses."""
         mask, old, returns = inputs["completion_mask"], inputs["old_logps"], inputs["returns"]
-        logps, entropies, values = logps_entropies_values(trainer, model, inputs, trainer.model.value_head)
+        logps, entropies, values = logps_entropies_values(trainer, model, inputs, value_head.of(trainer))
         of_policy = policy_losses(logps, old, inputs["token_advantages"], self.cliprange)
         of_policy = of_policy * inputs.get("importance", 1.0)
         of_values = value_losses(values, inputs["old_values"], returns, self.cliprange_value)

@@ -62,3 +62,10 @@ def attach(trainer: ResumableMixin) -> None:
     keeper = ValueHeadKeeper(trainer, head)
     trainer.savers.append(keeper.save)
     trainer.add_callback(keeper)
+
+
+def of(trainer: ResumableMixin) -> ValueHead:
+    """The value head that `attach` gave the trainer's model."""
+    head = trainer.model.get_submodule(checkpoints.HEAD)
+    assert isinstance(head, ValueHead)
+    return head

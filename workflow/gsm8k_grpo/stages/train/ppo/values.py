@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from gsm8k_grpo.stages.train.grpo import packing
-from gsm8k_grpo.stages.train.grpo.objective import completion_logps, joined
+from gsm8k_grpo.stages.train.grpo.objective import COMPLETION, completion_logps, joined
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 
@@ -23,7 +23,7 @@ def logps_entropies_values(
     """
     size = trainer.args.per_device_train_batch_size
     starts = range(0, len(rows["prompt_ids"]), size)
-    batches = [{name: tensor[start : start + size] for name, tensor in rows.items()} for start in starts]
+    batches = [{name: rows[name][start : start + size] for name in COMPLETION} for start in starts]
     compute = _packed if isinstance(trainer, PackedGRPOTrainer) else _padded
     parts = [compute(trainer, model, batch, head) for batch in batches]  # type: ignore[arg-type]
     logps, entropies, values = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
