@@ -50,7 +50,6 @@ class OnlineDPO(Objective):
         rows = torch.stack([pairs.best, pairs.worst], 1).flatten()
         of_pairs = {name: generated[name][rows] for name in COMPLETION}
         of_pairs["ref_per_token_logps"] = reference_logps(trainer, of_pairs)
-        trainer._metrics["train"]["tied_share"].append(pairs.tied.float().mean().item())
         by_prompt = {name: values.view(-1, IN_A_PAIR, *values.shape[1:]) for name, values in of_pairs.items()}
         return by_prompt | {"tied": pairs.tied}
 
@@ -62,16 +61,21 @@ class OnlineDPO(Objective):
         reference, mask = rows["ref_per_token_logps"], rows["completion_mask"]
         preference = margins(logps, reference, mask)
         losses = pair_losses(preference, self.beta, self.loss_of_pairs)
-        self._log(trainer, logps.detach() - reference, entropies, mask, preference.detach()[~tied])
+        self._log(trainer, logps.detach() - reference, entropies, mask, preference.detach(), tied)
         return losses.masked_fill(tied, 0.0).mean() / trainer.current_gradient_accumulation_steps
 
     def _log(
-        self, trainer: ResumableGRPOTrainer, ratios: Tensor, entropies: Tensor, mask: Tensor, preference: Tensor
-    ) -> None:
+        self, trainer: ResumableGRPOTrainer, ratios: Tensor, entropies: Tensor, mask: Tensor, preference: Tensor,
+        tied: Tensor,
+    ) -> None:  # fmt: skip
         """Entropy and KL are over the tokens of the computed completions; margins over the pairs, if there are any."""
-        logged = trainer._metrics["train"]
-        logged["entropy"].append(masked_mean(entropies, mask))
-        logged["kl"].append(masked_mean((-ratios).exp() + ratios - 1, mask))
-        if len(preference):
-            logged["margin"].append(preference.mean().item())
-            logged["preferred_share"].append((preference > 0).float().mean().item())
+        figures = {
+            "entropy": masked_mean(entropies, mask),
+            "kl": masked_mean((-ratios).exp() + ratios - 1, mask),
+            "tied_share": tied.float().mean().item(),
+        }
+        of_pairs = preference[~tied]
+        if len(of_pairs):
+            figures |= {"margin": of_pairs.mean().item(), "preferred_share": (of_pairs > 0).float().mean().item()}
+        for name, figure in figures.items():
+            trainer._metrics["train"][name].append(figure)
