@@ -14,7 +14,8 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from gsm8k_grpo.config import layers, params
+from gsm8k_grpo.config import params
+from gsm8k_grpo.config.overrides import parse_override
 from gsm8k_grpo.files import read_jsonl
 from scratch_gpu import pipeline
 
@@ -76,7 +77,7 @@ def main() -> None:
     print("| run | prompts per step | prompts seen | strict, 95 % | seconds of training |\n|---|---|---|---|---|")
     for variant in [options.only] if options.only else VARIANTS:
         overrides = settings(variant, options)
-        runs = params.load(Path("params.yaml"), dict(map(layers.parse_override, overrides))).runs[variant].values()
+        runs = params.load(Path("params.yaml"), dict(map(parse_override, overrides))).runs[variant].values()
         for run in runs:
             pipeline([f"results/evaluate/{run}/metrics.json"], overrides)
             curves[run] = curve(run)

@@ -1,11 +1,14 @@
 """The benchmark scripts: their settings, models and arithmetic; the measurements themselves need a GPU."""
 
 import evaluate_speed
+import methods
+import numpy as np
 import pytest
 import recipes as benchmark
 import roofline
 import speed
 from chats import chat
+from gsm8k_grpo.config.overrides import parse_override
 from gsm8k_grpo.config.params import load
 from gsm8k_grpo.config.recipes import read_recipe
 from gsm8k_grpo.gsm8k.problems import problems
@@ -113,3 +116,30 @@ def test_the_limits_of_a_machine_are_measured():
     limits = roofline.measure()
     assert limits.flops > 1e8
     assert limits.bandwidth > 1e8
+
+
+# methods.py
+
+RIGHT = np.array([1.0] * 60 + [0.0] * 40)
+
+
+def test_methods_that_answer_alike_do_not_differ_and_one_that_answers_more_does():
+    better = RIGHT.copy()
+    better[60:80] = 1.0
+    of = {"grpo": {"strict": RIGHT.tolist()}, "rloo": {"strict": RIGHT.tolist()}, "ppo": {"strict": better.tolist()}}
+    alike, more = methods.differences(of)
+    assert (alike["method"], alike["difference"], alike["p_value"], alike["p_holm"]) == ("rloo", 0.0, 1.0, 1.0)
+    assert (more["method"], more["difference"]) == ("ppo", pytest.approx(0.2))
+    assert more["p_value"] < 0.001
+    assert more["p_holm"] == pytest.approx(2 * more["p_value"])
+    assert more["ci95"][0] > 0.1
+
+
+def test_a_method_is_a_variant_of_its_own_name_with_its_own_learning_rate():
+    options = methods.arguments(["--methods", "grpo", "rloo", "--rate", "rloo=1e-4", "--set", "train.epsilon=0.1"])
+    of = {name: load(ROOT / "params.yaml", dict(map(parse_override, methods.settings(name, options))))
+          for name in options.methods}  # fmt: skip
+    assert (of["rloo"].variant_method("rloo"), of["rloo"].train.learning_rate, of["rloo"].train.epsilon) == (
+        "rloo", 1e-4, 0.1,
+    )  # fmt: skip
+    assert (of["grpo"].train.learning_rate, of["grpo"].variants["grpo"].max_steps) == (2e-4, 250)

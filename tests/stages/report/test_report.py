@@ -186,6 +186,14 @@ def test_any_variants_and_any_rewards(make):
     assert between(page, "<h1>", "</h1>").startswith("Full training ")  # not the control
 
 
+def test_a_column_that_one_method_has_is_a_curve_of_its_variant_alone(make):
+    results, _ = make()
+    results.histories["full"]["ratio_clipped_share"] = 0.25
+    panels = {panel.title: panel for figure in figures_of(results) for panel in figure.panels}
+    assert "ratio_clipped_share" not in results.histories["short"]
+    assert figures.HEALTH["ratio_clipped_share"] in panels
+
+
 def test_supervised_training_has_a_loss_and_no_rewards(make):
     results, settings = make(supervised=("short",))
     titles = {figure.name: [panel.title for panel in figure.panels] for figure in figures_of(results)}

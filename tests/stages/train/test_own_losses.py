@@ -4,11 +4,20 @@ import pytest
 import torch
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
-from gsm8k_grpo.stages.train.online_dpo.objective import OnlineDPO
+from gsm8k_grpo.stages.train.online_dpo.objective import OnlineDPOObjective
 from gsm8k_grpo.stages.train.ppo import value_head
-from gsm8k_grpo.stages.train.ppo.objective import PPO
-from packed_update import gradients, tokens_per_forward
-from test_packed import COMPLETION_MASK, COMPLETIONS, LORA, PROMPT_MASK, PROMPTS, FixedRollouts, settings
+from gsm8k_grpo.stages.train.ppo.objective import PPOObjective
+from packed_update import (
+    COMPLETION_MASK,
+    COMPLETIONS,
+    LORA,
+    PROMPT_MASK,
+    PROMPTS,
+    gradients,
+    settings,
+    tokens_per_forward,
+)
+from test_packed import FixedRollouts
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -66,7 +75,7 @@ def pairs(tied: list[bool]) -> dict[str, Tensor]:
 @pytest.mark.parametrize("lora", [None, LORA], ids=["all weights", "adapters"])
 @pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
 def test_the_gradient_of_online_dpo_is_that_of_its_formula(prepared, tmp_path, loss, lora):
-    padded, packed = both(prepared, tmp_path, OnlineDPO(loss, 0.1), lora)
+    padded, packed = both(prepared, tmp_path, OnlineDPOObjective(loss, 0.1), lora)
     ratios = ((straight(padded)[0] - REFERENCE) * COMPLETION_MASK).sum(1)
     margin = torch.stack([ratios[0] - ratios[1], ratios[2] - ratios[3]])
     losses = -logsigmoid(0.1 * margin) if loss == "sigmoid" else (margin - 5) ** 2
@@ -76,7 +85,7 @@ def test_the_gradient_of_online_dpo_is_that_of_its_formula(prepared, tmp_path, l
 
 
 def test_a_tied_prompt_has_no_gradient_and_is_counted(prepared, tmp_path):
-    padded, packed = both(prepared, tmp_path, OnlineDPO("sigmoid", 0.1))
+    padded, packed = both(prepared, tmp_path, OnlineDPOObjective("sigmoid", 0.1))
     ratios = ((straight(padded)[0] - REFERENCE) * COMPLETION_MASK).sum(1)
     expected = of_formula(padded, -logsigmoid(0.1 * (ratios[2] - ratios[3])) / 2)
     for trainer in (padded, packed):
@@ -88,7 +97,7 @@ def test_a_tied_prompt_has_no_gradient_and_is_counted(prepared, tmp_path):
 def test_of_a_generation_only_the_pairs_are_computed(prepared, tmp_path):
     """Eight completions of each of two prompts; the rewards in turn are 0 and 1."""
     common = settings(prepared, tmp_path, num_generations=8, per_device_train_batch_size=16, beta=0.1)
-    trainer = PackedGRPOTrainer(**common, objective=OnlineDPO("sigmoid", 0.1), compiled=False, sampled=False)
+    trainer = PackedGRPOTrainer(**common, objective=OnlineDPOObjective("sigmoid", 0.1), compiled=False, sampled=False)
     trainer.generate_with(FixedRollouts(), corrected=True)
     trainer.model.train()
     rows = [row for row in list(common["train_dataset"])[:2] for _ in range(8)]
@@ -114,7 +123,7 @@ def tokens_of_ppo() -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("lora", [None, LORA], ids=["all weights", "adapters"])
 def test_the_gradient_of_ppo_is_that_of_its_formula(prepared, tmp_path, lora):
-    padded, packed = both(prepared, tmp_path, PPO(**SETTINGS), lora)
+    padded, packed = both(prepared, tmp_path, PPOObjective(**SETTINGS), lora)
     inputs, mask = tokens_of_ppo(), COMPLETION_MASK
     for trainer in (padded, packed):
         weight = value_head.of(trainer).linear.weight
@@ -135,7 +144,7 @@ def test_the_gradient_of_ppo_is_that_of_its_formula(prepared, tmp_path, lora):
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 def test_a_generation_of_ppo_has_its_values_returns_and_advantages(prepared, tmp_path, packed):
     """The first values are the mean total, 0.5; with kl_coef 0.1 and an unchanged policy no token pays anything."""
-    common = settings(prepared, tmp_path, LORA, beta=0.1) | {"objective": PPO(**SETTINGS)}
+    common = settings(prepared, tmp_path, LORA, beta=0.1) | {"objective": PPOObjective(**SETTINGS)}
     trainer = PackedGRPOTrainer(**common, compiled=False, sampled=False) if packed else ResumableGRPOTrainer(**common)
     trainer.generate_with(FixedRollouts(), corrected=True)
     trainer.model.train()
@@ -151,7 +160,7 @@ def test_a_generation_of_ppo_has_its_values_returns_and_advantages(prepared, tmp
 
 
 def test_with_sampled_probabilities_the_ratio_is_to_those_of_vllm(prepared, tmp_path):
-    common = settings(prepared, tmp_path) | {"objective": PPO(**SETTINGS | {"kl_coef": 0.0}, sampled=True)}
+    common = settings(prepared, tmp_path) | {"objective": PPOObjective(**SETTINGS | {"kl_coef": 0.0}, sampled=True)}
     trainer = PackedGRPOTrainer(**common, compiled=False, sampled=True)
     trainer.generate_with(FixedRollouts(), corrected=False)
     trainer.model.train()

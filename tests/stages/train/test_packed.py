@@ -1,52 +1,12 @@
 """The update on packed batches: TRL's gradient, without the forward passes of groups that have none."""
 
-from typing import Any
-
 import pytest
 import torch
-from datasets import Dataset
-from gsm8k_grpo.config.params import load
-from gsm8k_grpo.config.sections import Lora
-from gsm8k_grpo.files import read_jsonl
-from gsm8k_grpo.models import loading
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
-from packed_update import gradients, tokens_per_forward
-from project import ROOT
-from torch import Tensor
-from trl import GRPOConfig
+from packed_update import COMPLETION_MASK, LORA, batch, gradients, settings, tokens_per_forward, with_fixed_completions
 
-# Two groups of two: prompts of 2 and 3 tokens, completions of 2, 1, 3 and 2, none of which is an end token.
-PROMPTS = torch.tensor([[9, 11, 12], [9, 11, 12], [13, 14, 15], [13, 14, 15]])
-PROMPT_MASK = torch.tensor([[0, 1, 1], [0, 1, 1], [1, 1, 1], [1, 1, 1]])
-COMPLETIONS = torch.tensor([[21, 22, 9], [23, 9, 9], [24, 25, 26], [27, 28, 9]])
-COMPLETION_MASK = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1], [1, 1, 0]])
 VARIED, SECOND_VARIED, EQUAL = [0.7, -0.7, 1.2, -1.2], [0.0, 0.0, 1.2, -1.2], [0.0, 0.0, 0.0, 0.0]
-LORA = Lora(rank=4, alpha=8, targets=["q_proj", "up_proj", "down_proj"])
-
-
-def settings(prepared, folder, lora: Lora | None = None, **options) -> dict[str, Any]:
-    """The arguments of a trainer, with TRL's `options`."""
-    torch.manual_seed(0)  # of the adapters
-    base = loading.Source(str(prepared / "results/base/model"))
-    network, tokenizer = loading.load(base, load(ROOT / "params.yaml"))
-    if lora:
-        network = loading.adapt(network, lora)
-        for name, weight in network.named_parameters():
-            if "lora_B" in name:
-                torch.nn.init.normal_(weight, std=0.02)
-    rows = read_jsonl(prepared / "results/extract/train.jsonl")[:4]
-    common = {
-        "output_dir": str(folder), "use_cpu": True, "bf16": False, "max_steps": 1, "per_device_train_batch_size": 4,
-        "num_generations": 2, "max_completion_length": 3, "loss_type": "dapo", "report_to": "none",
-        "gradient_checkpointing": False,
-    }  # fmt: skip
-    return {
-        "model": network, "processing_class": tokenizer,
-        "reward_funcs": lambda completions, **unused: [float(index % 2) for index in range(len(completions))],
-        "args": GRPOConfig(**common | options),
-        "train_dataset": Dataset.from_list([{"prompt": row["prompt"]} for row in rows]),
-    }  # fmt: skip
 
 
 @pytest.fixture(params=[None, LORA], ids=["all weights", "adapters"])
@@ -54,15 +14,6 @@ def trainers(prepared, tmp_path, request) -> tuple[ResumableGRPOTrainer, PackedG
     """TRL's update and the packed one, of the same model."""
     common = settings(prepared, tmp_path, request.param)
     return ResumableGRPOTrainer(**common), PackedGRPOTrainer(**common, compiled=False, sampled=False)
-
-
-def batch(advantages: list[float]) -> dict[str, Tensor]:
-    torch.manual_seed(3)
-    return {
-        "prompt_ids": PROMPTS, "prompt_mask": PROMPT_MASK, "completion_ids": COMPLETIONS,
-        "completion_mask": COMPLETION_MASK, "advantages": torch.tensor(advantages),
-        "old_per_token_logps": -5 * torch.rand(4, 3), "num_items_in_batch": COMPLETION_MASK.sum(),
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize("advantages", [VARIED, SECOND_VARIED, EQUAL], ids=["varied", "second varied", "equal"])
@@ -100,20 +51,29 @@ def test_every_group_is_computed_if_there_are_no_old_probabilities(trainers):
 
 
 @pytest.mark.parametrize("advantages", [VARIED, SECOND_VARIED, EQUAL], ids=["varied", "second varied", "equal"])
-def test_the_logged_entropy_is_estimated_from_the_sampled_tokens(trainers, advantages):
+def test_without_entropies_of_all_groups_the_log_has_the_surprisal_of_the_sampled_tokens(trainers, advantages):
     _, packed = trainers
     inputs = batch(advantages)
     gradients(packed, inputs)
     sampled = inputs["old_per_token_logps"][COMPLETION_MASK.bool()]
-    assert packed._metrics["train"]["entropy"] == [pytest.approx(-sampled.mean().item())]
+    assert packed._metrics["train"]["surprisal"] == [pytest.approx(-sampled.mean().item())]
+    assert "entropy" not in packed._metrics["train"]
 
 
-@pytest.mark.parametrize(
-    "option", [{"top_entropy_quantile": 0.2}, {"entropy_coef": 0.01}, {"use_adaptive_entropy": True}], ids=str
-)
-def test_an_option_that_needs_exact_entropies_is_refused(prepared, tmp_path, option):
-    with pytest.raises(ValueError, match=next(iter(option))):
-        PackedGRPOTrainer(**settings(prepared, tmp_path, **option), compiled=False, sampled=False)
+@pytest.mark.parametrize("rewarded", [[0, 1], [2], []], ids=["one group", "another", "none"])
+def test_the_logged_entropy_is_that_of_all_groups_whichever_are_computed(prepared, tmp_path, rewarded):
+    """Two batches a generation, so that old log-probabilities are computed; the first update is at their weights."""
+    entropies = []
+    for kind, options in ((ResumableGRPOTrainer, {}), (PackedGRPOTrainer, {"compiled": False, "sampled": False})):
+        common = settings(prepared, tmp_path, steps_per_generation=2)
+        common["reward_funcs"] = lambda completions, **unused: [float(i in rewarded) for i in range(len(completions))]
+        trainer = kind(**common, **options)
+        with_fixed_completions(trainer)
+        trainer.model.train()
+        inputs = trainer._generate_and_score_completions([row for row in common["train_dataset"] for _ in range(2)])
+        gradients(trainer, {key: value for key, value in inputs.items() if value is not None})
+        entropies.append(trainer._metrics["train"]["entropy"])
+    assert entropies[1] == pytest.approx(entropies[0], rel=1e-5)
 
 
 # Old log-probabilities from the engine that sampled

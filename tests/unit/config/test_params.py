@@ -214,6 +214,20 @@ def test_the_section_of_a_variant_holds_those_of_its_starts(default):
     assert "start_variant" not in variants["own"]
 
 
+def test_unsloth_is_refused_for_a_method_whose_loss_it_lacks(default):
+    adapters = {"backend": "unsloth", "lora": {"rank": 8, "alpha": 8, "targets": ["q_proj"]}}
+    with pytest.raises(PipelineError, match=r"unsloth: .* variant full is of method rloo; set backend: trl"):
+        load(default, adapters | {"variants.full.method": "rloo"})
+
+
+def test_the_loss_vespo_takes_vllms_correction_per_token(default):
+    vllm = {"max_model_length": 512, "max_num_seqs": 8, "kv_cache_gib": 1.0, "sleep": False}
+    vespo = {"engine": "vllm", "vllm": vllm, "train.loss_type": "vespo"}
+    with pytest.raises(PipelineError, match=r"mode = sequence_mask: .*'vespo' needs one of token_truncate, token_mask"):
+        load(default, vespo)
+    assert load(default, vespo | {"train.vllm_importance_sampling_mode": "token_mask"}).train.loss_type == "vespo"
+
+
 def test_a_kl_term_of_unsloth_is_refused_where_a_variant_has_a_start(default):
     adapters = {"backend": "unsloth", "lora": {"rank": 8, "alpha": 8, "targets": ["q_proj"]}, "train.beta": 0.04}
     assert load(default, adapters).train.beta == 0.04

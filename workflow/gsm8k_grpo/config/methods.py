@@ -35,6 +35,7 @@ METHODS: dict[Method, MethodTraits] = {
         "online DPO (on TRL's GRPOTrainer)", "online DPO", "train", learns_from_rewards=True, own_section="online_dpo"
     ),
     "ppo": MethodTraits("PPO (on TRL's GRPOTrainer)", "PPO", "train", learns_from_rewards=True, own_section="ppo"),
+    "rloo": MethodTraits("RLOO (on TRL's GRPOTrainer)", "RLOO", "train", learns_from_rewards=True),
     "sft": MethodTraits(
         "supervised fine-tuning (TRL's SFTTrainer)", "training on the solutions", "sft", learns_from_rewards=False
     ),

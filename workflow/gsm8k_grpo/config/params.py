@@ -44,6 +44,7 @@ class Params(Configuration):
         self._check_chat_template()
         self._check_machine()
         self._check_methods()
+        self._check_correction()
         starts.require(self.variants, self._kept_models())
         if self.train.prompts is not None and self.train.prompts < self.train.prompts_per_generation:
             raise ValueError(
@@ -126,6 +127,12 @@ class Params(Configuration):
                 f"train.beta = {self.train.beta:g}: backend 'unsloth' is not known to take the start of {started[0]} "
                 "as the reference of its KL term; set train.beta: 0, or backend: trl"
             )
+        own_loss = [name for name in self.variants if self.variant_method(name) not in ("grpo", "sft")]
+        if self.backend == "unsloth" and own_loss:
+            raise ValueError(
+                f"backend = unsloth: has the loss of method grpo alone, and variant {own_loss[0]} is of method "
+                f"{self.variant_method(own_loss[0])}; set backend: trl"
+            )
         if self.backend == "unsloth" and (self.train.share_prompts or self.train.compile):
             raise ValueError("backend = unsloth: has its own loss; train.share_prompts and train.compile must be false")
 
@@ -151,15 +158,21 @@ class Params(Configuration):
         """A method with a loss of this project has the backend that computes it, and batches that it can split."""
         if METHODS[method].own_section is None:
             return
-        if self.backend == "unsloth":
-            raise ValueError(
-                f"backend = unsloth: has no loss for method {method} of variant {variant}; set backend: trl"
-            )
         batch, group = self.train.per_device_train_batch_size, self.train.num_generations
         if method == "online_dpo" and batch % group:
             raise ValueError(
                 f"train.per_device_train_batch_size = {batch}: must be a multiple of num_generations ({group}) for "
                 f"method online_dpo of variant {variant}, which makes a pair of each group"
+            )
+
+    def _check_correction(self) -> None:
+        """The loss vespo has no correction of whole completions for vLLM."""
+        train, mode = self.train, self.train.vllm_importance_sampling_mode
+        corrected = train.vllm_importance_sampling_correction and train.old_log_probs == "computed"
+        if self.engine == "vllm" and corrected and train.loss_type == "vespo" and mode.startswith("sequence"):
+            raise ValueError(
+                f"train.vllm_importance_sampling_mode = {mode}: loss_type 'vespo' needs one of token_truncate, "
+                "token_mask"
             )
 
     def _check_form(self, variant: str, reward: str) -> None:

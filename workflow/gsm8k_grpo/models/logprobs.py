@@ -5,6 +5,7 @@ once.  Here only the logits of one chunk of tokens are in memory; the backward p
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from transformers import PreTrainedConfig
 
 CHUNK = 1024  # tokens
 
-Chunk = Callable[[Tensor, nn.Module, Tensor, float, float | None], tuple[Tensor, Tensor]]
+Chunk = Callable[[Tensor, nn.Module, Tensor, float, float | None, bool], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,12 @@ class Logits:
 
 
 def chunk(
-    hidden: Tensor, head: nn.Module, targets: Tensor, temperature: float, cap: float | None
+    hidden: Tensor,
+    head: nn.Module,
+    targets: Tensor,
+    temperature: float,
+    cap: float | None,
+    entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities of the targets of one chunk, and the entropies of their distributions.
 
@@ -48,9 +54,10 @@ def chunk(
         targets: (tokens,) token ids.
         temperature: divides the logits.
         cap: soft cap of the logits before the division, or None.
+        entropy_gradient: whether the entropies carry a gradient.
 
     Returns:
-        Two (tokens,) tensors in float32; the entropies carry no gradient.
+        Two (tokens,) tensors in float32.
     """
     logits = head(hidden).float()
     if cap is not None:
@@ -58,7 +65,7 @@ def chunk(
     logits = logits / temperature
     normaliser = logits.logsumexp(-1)
     logps = logits.gather(-1, targets[:, None]).squeeze(-1) - normaliser
-    with torch.no_grad():
+    with nullcontext() if entropy_gradient else torch.no_grad():
         entropies = normaliser - ((logits - normaliser[:, None]).exp() * logits).sum(-1)
     return logps, entropies
 
@@ -70,6 +77,7 @@ def logps_and_entropies(
     temperature: float,
     chunk: Chunk = chunk,
     transform: Logits = Logits(),
+    entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies as of `chunk`, over any number of tokens.
 
@@ -80,7 +88,7 @@ def logps_and_entropies(
     temperature = temperature / transform.scale
     cap = None if transform.cap is None else transform.cap / transform.scale
     results = [
-        checkpoint(chunk, states, head, ids, temperature, cap, use_reentrant=False)
+        checkpoint(chunk, states, head, ids, temperature, cap, entropy_gradient, use_reentrant=False)
         for states, ids in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
     ]
     logps, entropies = zip(*results, strict=True)

@@ -60,8 +60,8 @@ class Configuration(Section):
     """Settings of `engine: vllm`, for example {max_model_length: 512, max_num_seqs: 256, kv_cache_gib: 4, sleep:
     false}; null if another engine generates."""
     method: Method
-    """Training method of the variants that name none: grpo, online_dpo, ppo, or sft
-    (supervised fine-tuning on the solutions)."""
+    """Training method of the variants that name none: grpo, rloo, online_dpo, ppo, or sft (supervised fine-tuning on
+    the solutions)."""
     download: Download
     """The data set for each `source`."""
     extract: Extract

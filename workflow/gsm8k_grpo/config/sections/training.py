@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from gsm8k_grpo.config.sections.policy import PolicySection
 from gsm8k_grpo.config.sections.section import (
     Count,
     Decay,
@@ -21,8 +22,8 @@ from gsm8k_grpo.gsm8k.rewards import NAMES, TABLE, RewardSet
 from gsm8k_grpo.records import Method
 
 
-class Train(Section):
-    """Settings of TRL's GRPOTrainer under TRL's names, and the size of the training subset."""
+class Train(PolicySection):
+    """Settings of the methods that sample completions, under TRL's names, and the size of the training subset."""
 
     prompts: Count | None
     """Rows of the train split that training uses; null uses all.  Also holds for method sft."""
@@ -40,8 +41,6 @@ class Train(Section):
     """How often each batch of completions is trained on."""
     max_completion_length: Count
     """Longest completion in training, in tokens; longer ones are cut."""
-    temperature: Positive
-    """Sampling temperature of the completions."""
     learning_rate: Positive
     """Peak learning rate."""
     lr_scheduler_type: Scheduler
@@ -60,14 +59,6 @@ class Train(Section):
     """Weight decay of AdamW."""
     max_grad_norm: Positive
     """Gradients with a larger norm are scaled down to this norm."""
-    beta: NotNegative
-    """Weight of the KL divergence from the model that training starts from, in the loss; with 0 no reference model is
-    loaded, which saves memory."""
-    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"]
-    """How the loss averages over tokens, under TRL's names: grpo (per completion, then over completions), bnpo (over
-    the tokens of a batch), dr_grpo (by the longest possible completion) or dapo (over the tokens of the whole step)."""
-    scale_rewards: Literal["group", "batch", "none"]
-    """Standard deviation by which advantages are divided: that of the prompt's group, that of the batch, or none."""
     gradient_checkpointing: bool
     """Whether activations are computed again in the backward pass: less memory, a third more arithmetic."""
     share_prompts: bool
@@ -219,7 +210,7 @@ class Variant(Section):
     """A training run: its length, and method and rewards if they differ from those of the other variants."""
 
     method: Method | None = None
-    """Training method of this variant; null takes the key `method` outside of the section."""
+    """Training method of this variant, such as rloo; null takes the key `method` outside of the section."""
     start: Text | None = None
     """The model that training starts from: another variant, such as `sft`, or one of its kept checkpoints, such as
     `sft@500` (see `keep_checkpoints`).  Null means base.  A KL term (`train.beta`) measures the distance from this

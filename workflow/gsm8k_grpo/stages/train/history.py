@@ -5,7 +5,7 @@ earlier generation gets that generation's values here.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class HistoryFormat:
 
     prompts_seen: Callable[[int], int]
     rewards: Sequence[str]
-    own: Mapping[str, str] = field(default_factory=dict)
+    own: dict[str, str] = field(default_factory=dict)
 
     def rows(self, log_history: Iterable[dict[str, Any]]) -> list[HistoryRow]:
         """The rows of a run, from `state.log_history` of its trainer."""
@@ -68,7 +68,7 @@ class HistoryFormat:
         step = logged["step"]
         row: HistoryRow = {"step": step, "prompts_seen": self.prompts_seen(step), "epoch": logged["epoch"]}
         reward_keys = {f"reward_{name}": f"rewards/{name}{SUFFIX}/mean" for name in self.rewards}
-        for column, key in (COLUMNS | reward_keys | dict(self.own)).items():
+        for column, key in (COLUMNS | reward_keys | self.own).items():
             carried = column in OF_THE_GENERATION or column.startswith("reward_")
             row[column] = logged.get(key, before[column] if carried and before else None)
         return row

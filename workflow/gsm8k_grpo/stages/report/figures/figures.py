@@ -32,11 +32,13 @@ LEARNING = {
 }
 HEALTH = {
     "entropy": "entropy of the next token (nats)",
+    "surprisal": "-log p of the sampled tokens (nats)",
     "completion_tokens": "tokens per completion",
     "clipped_share": "share of completions cut off at the token limit",
     "zero_variance_share": "share of prompts with equal rewards",
     "grad_norm": "gradient norm",
     "kl": "KL from the base model (nats)",
+    "ratio_clipped_share": "share of completions with a clipped ratio",
 }
 VEGA_LITE = "6.1"  # in 6.4 tooltips of the nearest point show "undefined" for texts (vega-lite pull request 9707)
 PNG_SCALE = 2
@@ -178,7 +180,8 @@ def _health(histories: Mapping[str, pd.DataFrame], supervised: list[str]) -> Fig
     titles = {
         column: title
         for column, title in HEALTH.items()
-        if any(history[column].notna().any() for history in histories.values())
+        # A method may have columns that the others lack.
+        if any(column in history and history[column].notna().any() for history in histories.values())
     }
     panels = [curves.history_curve(histories, column, title) for column, title in titles.items()]
     if supervised:  # GRPO's loss says nothing about progress

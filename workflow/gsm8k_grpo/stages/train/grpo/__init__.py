@@ -24,7 +24,9 @@ Called in GRPOTrainer:
 Attributes of GRPOTrainer that are read or set:
     `_step`, `_buffered_inputs`: the position within a generation and its batches, which a checkpoint holds.
     `use_vllm`, `vllm_generation`, `vllm_importance_sampling_correction`, `_last_loaded_step`: set to use our engine.
-    `num_iterations`, `num_generations`, `temperature`, `beta`, `ref_model`, `reward_weights`, `reward_func_names`,
+    `mask_truncated_completions`: set to False, because completions may end at other stop tokens.
+    `num_iterations`, `num_generations`, `temperature`, `epsilon_low`, `epsilon_high`, `router_aux_loss_coef`,
+    `beta`, `ref_model`, `reward_weights`, `reward_func_names`,
     `top_entropy_quantile`, `_entropy_bonus_enabled`, `aux_loss_enabled`: read.
 Attributes of SFTTrainer and VLLMGeneration:
     `_metrics` of the former, and of GRPOTrainer; `llm`, `enable_sleep_mode`, `_llm_weights_sleeping` of the latter.

@@ -1,5 +1,6 @@
 """Builds the trainer of a variant that learns from samples: the model, TRL's configuration, the rollouts' engine."""
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 from trl import GRPOConfig
 
+from gsm8k_grpo.config import effects
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.gsm8k.rewards import reward_functions
@@ -16,7 +18,7 @@ from gsm8k_grpo.models.engine import Prompt, stop_tokens, tokenize_prompts
 from gsm8k_grpo.models.loading import Source
 from gsm8k_grpo.records import Example
 from gsm8k_grpo.stages.train.grpo import agreement, packing
-from gsm8k_grpo.stages.train.grpo.objective import Objective
+from gsm8k_grpo.stages.train.grpo.objective import GRPO, Objective
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.rollouts import Rollouts
 from gsm8k_grpo.stages.train.grpo.samples import SampleRecorder
@@ -28,17 +30,24 @@ OWN_KEYS = {"prompts", "sample_steps", "sample_prompts", "warmup_ratio", "share_
 
 
 def build_trainer(
-    rows: list[Example], variant: str, start: Source, params: Params, run_folder: Path, objective: Objective
+    rows: list[Example],
+    variant: str,
+    start: Source,
+    params: Params,
+    run_folder: Path,
+    objective: Objective = GRPO,
 ) -> ResumableGRPOTrainer:
     """The trainer of a variant, see `TrainingMethod.build_trainer`.
 
     Args:
-        objective: the advantages and the loss of the variant's method.
+        objective: the advantages and the loss of the variant's method, by default those of GRPO.
 
     Raises:
         PipelineError: if a prompt does not fit the model's context, or batches, packed or padded, are not right for the
             model.
     """
+    for sentence in effects.without_effect(variant, params):
+        print(f"train {variant}: {sentence}", file=sys.stderr)
     prompts = _tokenized(rows, start.model, params)
     _require_context(rows, prompts, start.model, params)
     network, tokenizer = _load_model(start, params)
@@ -61,7 +70,9 @@ def build_trainer(
             padding.count_positions_from_the_first_token(trainer.ref_model, prompts[0])
     if params.engine == "vllm" and params.backend == "trl":
         rollouts = Rollouts(trainer, start.base or start.model, params)
-        trainer.generate_with(rollouts, corrected=params.train.old_log_probs == "computed")
+        train = params.train
+        wanted = train.vllm_importance_sampling_correction and train.old_log_probs == "computed"
+        trainer.generate_with(rollouts, corrected=wanted and objective.corrects_for_vllm)
     trainer.remove_callback(PrinterCallback)  # the progress bar shows the log instead
     samples = SampleRecorder(trainer, params.train.sample_steps, params.train.sample_prompts, list(rewards.weights))
     trainer.savers.append(samples.save)

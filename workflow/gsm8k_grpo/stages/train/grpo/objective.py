@@ -26,9 +26,12 @@ class Objective:
     restored with it.
 
     Attributes:
-        needs_logps: TRL computes the log-probabilities that its own loss needs after each generation.
+        corrects_for_vllm: whether the loss has TRL's factor for the difference between vLLM's probabilities and the
+            trainer's, if the configuration asks for it.
+        needs_logps: whether TRL computes the log-probabilities that its own loss needs, after each generation.
     """
 
+    corrects_for_vllm: ClassVar[bool] = True
     needs_logps: ClassVar[bool] = True
 
     def prepare(self, trainer: ResumableGRPOTrainer) -> None:
@@ -62,21 +65,38 @@ class Objective:
         return trainer.grpo_loss(model, inputs)
 
 
+GRPO = Objective()
+
+
 def completion_logps(
-    trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Tensor], batch_size: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """(rows, completion length) log-probabilities and entropies of a batch's completions, padded or packed.
+    trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Tensor], rows_at_once: int | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Log-probabilities and entropies of completions, padded or packed, and the loss that balances experts, if any.
 
     Args:
-        batch_size: rows that are computed at once; None for all.
+        inputs: a batch, or a generation of which `rows_at_once` are computed at a time.
+
+    Returns:
+        Two (rows, completion length) tensors, and a scalar or None.
     """
     ids, mask = joined(inputs)
-    length = inputs["completion_ids"].shape[1]
     computed: Any = trainer._get_per_token_logps_and_entropies(
-        model, ids, mask, length, batch_size, compute_entropy=True
+        model,
+        ids,
+        mask,
+        inputs["completion_ids"].shape[1],
+        batch_size=rows_at_once,
+        compute_entropy=True,
+        compute_aux_loss=trainer.aux_loss_enabled,
     )
-    logps, entropies, _ = computed
-    return logps, entropies
+    return computed
+
+
+def share_of_step(trainer: ResumableGRPOTrainer, loss: Tensor, balance: Tensor | None) -> Tensor:
+    """The loss of a batch as its share of the optimizer step's, with the loss that balances experts."""
+    if balance is not None:
+        loss = loss + trainer.router_aux_loss_coef * balance
+    return loss / trainer.current_gradient_accumulation_steps
 
 
 def joined(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

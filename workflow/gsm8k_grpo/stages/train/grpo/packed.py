@@ -26,10 +26,12 @@ class Update:
     Attributes:
         rows: (n,) indices of the rows with a gradient, whole groups; the others need not be computed.
         old: (rows of the batch, completion length) log-probabilities before the update.
+        entropies: what the log gets the mean of, of the same shape.
     """
 
     rows: Tensor
     old: Tensor
+    entropies: Tensor
 
 
 class ZeroGradient(torch.autograd.Function):
@@ -52,35 +54,32 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
     """GRPOTrainer whose forward passes run on packed batches.
 
     TRL asks for log-probabilities in `_get_per_token_logps_and_entropies`, with the same arguments whatever it needs
-    them for.  Two of its calls need something else here, and `_next_call` says so beforehand; it is the only state that
-    is passed around TRL, and one call uses it up:
-        "unneeded": the call for the old log-probabilities, where vLLM's are used instead.
+    them for.  Three of its calls need something else here, and `_next_call` says so beforehand; it is the only state
+    that is passed around TRL, and one call uses it up:
+        "old": the call for the old log-probabilities, whose entropies are kept for the log.
+        "unneeded": the same call, where vLLM's log-probabilities are used instead.
         Update: the call within the loss, where groups without advantage are left out.
         None: any other call, which gets all log-probabilities and exact entropies.
 
-    For an Update the entropies are an estimate, which serves the logged `entropy` only: minus the log-probability of
-    each sampled token, whose mean over sampled tokens is the entropy.  Exact values of some rows next to estimates of
-    others would not do, because which rows are computed depends on what was sampled.
+    Entropies are exact.  The mean over the groups that an Update computes would not be the mean over all groups, since
+    what was sampled decides which are computed; so the log has the entropies of the pass for the old log-probabilities,
+    of all groups, from when they were sampled.  Without that pass the log has no entropy but, as `surprisal`, the mean
+    of -log p of the sampled tokens under the distribution that they were sampled from.  Where the loss needs entropies,
+    all groups are computed, and loss and log have the present ones.
 
     Args:
         compiled: compile the layers with torch.compile, so that they run as fewer and larger kernels.
         sampled: take the ratio of the loss to the probabilities that vLLM sampled with, rather than to those that the
             trainer computes after the generation.  It then corrects both for the updates since the generation and for
             the difference between vLLM and the trainer, and saves a forward pass.
-
-    Raises:
-        ValueError: if an option of TRL needs exact entropies.
     """
 
     def __init__(self, *args: Any, compiled: bool, sampled: bool, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        if self.top_entropy_quantile < 1 or self._entropy_bonus_enabled:
-            raise ValueError(
-                "PackedGRPOTrainer has only an estimate of the entropies, for the log: top_entropy_quantile must be 1, "
-                "entropy_coef 0 and use_adaptive_entropy False; ResumableGRPOTrainer computes exact entropies"
-            )
+        self._loss_needs_entropies = self.top_entropy_quantile < 1 or self._entropy_bonus_enabled
         self.sampled = sampled
-        self._next_call: Literal["unneeded"] | Update | None = None
+        self._next_call: Literal["old", "unneeded"] | Update | None = None
+        self._old_entropies: Tensor | None = None
         self.chunk = logprobs.chunk
         if compiled:
             self.chunk = torch.compile(logprobs.chunk, dynamic=True)
@@ -89,20 +88,23 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         if self._step % self.batches_per_generation == 0 or self._buffered_inputs is None:
-            generated = self._generate_and_score(generation_batch)
+            generated = self._generate_and_score_completions(generation_batch)
             self._buffered_inputs = split_tensor_dict(generated, self.batches)
         return self._buffered_inputs[self._step % self.batches]
 
-    def _generate_and_score(self, generation_batch: list[dict[str, Any]]) -> dict[str, Any]:
-        """TRL's completions with their advantages, in the order of the prompts."""
-        if not self.sampled or not self.objective.needs_logps:
-            return self._generate_and_score_completions(generation_batch)
+    def generated(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if not self.objective.needs_logps:
+            return super().generated(inputs)
         # TRL computes the old log-probabilities, in its first call after generating, if the update may follow a later
-        # step than the generation; the call after that, if any, is for the reference.
-        if self.args.gradient_accumulation_steps % self.batches_per_generation != 0:
-            self._next_call = "unneeded"
-        generated = self._generate_and_score_completions(generation_batch)
-        return generated | {"old_per_token_logps": generated["sampling_per_token_logps"]}
+        # step than the generation or corrects for vLLM; the call after that, if any, is for the reference.
+        corrected = self.use_vllm and self.vllm_importance_sampling_correction
+        if corrected or self.args.gradient_accumulation_steps % self.batches_per_generation != 0:
+            self._next_call = "unneeded" if self.sampled else "old"
+        generated = super().generated(inputs)
+        if self.sampled:
+            return generated | {"old_per_token_logps": generated["sampling_per_token_logps"]}
+        entropies, self._old_entropies = self._old_entropies, None
+        return generated if entropies is None else generated | {"old_entropies": entropies}
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -119,22 +121,32 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
             return None, None, None
         network = self._without_adapters(model)
         if isinstance(call, Update):
-            return self._update_logps(network, input_ids, attention_mask, call), -call.old, None
+            return self._update_logps(network, input_ids, attention_mask, call), call.entropies, None
         rows_at_once = (batch_size or len(input_ids)) // self.group_size * self.group_size
         parts = [
             self._logps_and_entropies(network, ids, mask, logits_to_keep)
             for ids, mask in zip(input_ids.split(rows_at_once), attention_mask.split(rows_at_once), strict=True)
         ]
         logps, entropies = (torch.cat(values) for values in zip(*parts, strict=True))
+        if call == "old":
+            self._old_entropies = entropies
         return logps, entropies if compute_entropy else None, None
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         old = inputs.get("old_per_token_logps")
-        if old is not None:
-            varied = self.objective.has_gradient(self, inputs).view(-1, self.num_generations).any(1)
-            rows = varied.repeat_interleave(self.num_generations).nonzero().squeeze(1)
-            self._next_call = Update(rows, old)
-        return super()._compute_loss(model, inputs)
+        if old is None or self._loss_needs_entropies:
+            return super()._compute_loss(model, inputs)
+        varied = self.objective.has_gradient(self, inputs).view(-1, self.num_generations).any(1)
+        rows = varied.repeat_interleave(self.num_generations).nonzero().squeeze(1)
+        entropies = inputs.get("old_entropies")
+        self._next_call = Update(rows, old, -old if entropies is None else entropies)
+        loss = super()._compute_loss(model, inputs)
+        if entropies is None:
+            metrics = self._metrics["train"]
+            metrics["surprisal"].append(metrics["entropy"].pop())
+            if not metrics["entropy"]:
+                del metrics["entropy"]
+        return loss
 
     def _update_logps(self, network: PreTrainedModel, ids: Tensor, mask: Tensor, update: Update) -> Tensor:
         """Log-probabilities of a batch, computed for the rows of the update.
@@ -183,5 +195,6 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
                 self.temperature,
                 self.chunk,
                 logprobs.Logits.of(network.get_decoder().config),
+                entropy_gradient=self._entropy_bonus_enabled,
             )
         return packing.unpack(logps, packed, rows, length), packing.unpack(entropies, packed, rows, length)

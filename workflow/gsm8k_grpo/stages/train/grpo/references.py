@@ -26,7 +26,7 @@ def reference_logps(trainer: ResumableGRPOTrainer, rows: dict[str, Tensor]) -> T
     """
     model, adapter = _reference(trainer)
     with without_gradients(trainer), adapter:
-        logps, _ = completion_logps(trainer, model, rows, trainer.args.per_device_train_batch_size)
+        logps, _, _ = completion_logps(trainer, model, rows, trainer.args.per_device_train_batch_size)
     return logps
 
 

@@ -41,6 +41,7 @@ class Rollouts(VLLMGeneration):
             temperature=trainer.temperature,
             top_p=trainer.top_p,
             top_k=trainer.top_k,
+            min_p=trainer.min_p or 0.0,
             max_completion_length=trainer.max_completion_length,
             generation_kwargs={"detokenize": False, "stop_token_ids": stop_tokens(trainer.processing_class)},
         )

@@ -21,7 +21,7 @@ from trl.trainer.utils import RepeatSampler
 from gsm8k_grpo.gsm8k.rewards import SUFFIX
 from gsm8k_grpo.models.engine import stop_tokens, up_to_stop
 from gsm8k_grpo.stages.train import checkpoints
-from gsm8k_grpo.stages.train.grpo.objective import Objective
+from gsm8k_grpo.stages.train.grpo.objective import GRPO, Objective
 from gsm8k_grpo.stages.train.resumable import ResumableMixin
 
 GENERATION = "generation.safetensors"
@@ -62,13 +62,14 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
     processing_class: PreTrainedTokenizerBase
     _buffered_inputs: list[dict[str, Any]] | None  # type: ignore[assignment]  # TRL's has no type and begins as None
 
-    def __init__(self, *args: Any, objective: Objective | None = None, **kwargs: Any):
+    def __init__(self, *args: Any, objective: Objective = GRPO, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.objective = objective or Objective()
+        self.objective = objective
         self._leaves_out_logps = False
         if self.ref_model is not None:
             # TRL loads the reference in 32 bit, which takes twice the memory where the trained weights are in 16 bit.
             self.ref_model.to(self.model.dtype)  # type: ignore[arg-type]  # transformers wraps Module.to
+        self.mask_truncated_completions = False  # TRL knows the tokenizer's end token only; `generated` masks
         self.savers.append(self._save_generation)
         self._stop_tokens = stop_tokens(self.processing_class)
         self.objective.prepare(self)
@@ -119,8 +120,8 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         with self._timed("seconds_generate"), autocast:
             generated = super()._generate(prompts)
         # TRL counts a completion as cut off if it ends with another token than the tokenizer's end or padding token.
-        cut_off = torch.tensor([ids[-1] not in self._stop_tokens for ids in generated[1]])
-        self._metrics["train"]["completions/clipped_ratio"][-1] = cut_off.float().mean().item()
+        self._cut_off = torch.tensor([ids[-1] not in self._stop_tokens for ids in generated[1]])
+        self._metrics["train"]["completions/clipped_ratio"][-1] = self._cut_off.float().mean().item()
         return generated
 
     def _generate_single_turn(
@@ -147,17 +148,22 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        return self.objective.scored(self, self.generated(inputs))
+
+    def generated(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """TRL's tensors of a generation, in the order of the prompts, see `Objective.scored`."""
         self._leaves_out_logps = not self.objective.needs_logps
         generated = super()._generate_and_score_completions(inputs)
         self._leaves_out_logps = False
-        return self.objective.scored(self, generated)
+        if self.args.mask_truncated_completions:
+            mask = generated["completion_mask"] * ~self._cut_off.to(generated["completion_mask"].device)[:, None]
+            generated |= {"completion_mask": mask, "num_items_in_batch": mask.sum()}
+        return generated
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
-        return (
-            (None, None, None)
-            if self._leaves_out_logps
-            else super()._get_per_token_logps_and_entropies(*args, **kwargs)
-        )
+        if self._leaves_out_logps:
+            return None, None, None
+        return super()._get_per_token_logps_and_entropies(*args, **kwargs)
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         return self.objective.loss(self, model, inputs)

@@ -26,7 +26,8 @@ class TrainingMethod(ABC, Generic[TrainerT]):
     Attributes:
         name: the method's name in the configuration.
         progress: the figures that the progress bar shows: labels by log key.
-        columns: columns of history.csv that only this method has, with their log keys.
+        columns: columns of history.csv that only this method has, with their log keys; `HEALTH` of the report's figures
+            has their titles.
         trl_arguments: TRL's arguments that are reported as the effective configuration.
     """
 

@@ -15,6 +15,6 @@ class GRPO(SamplingMethod):
     name = "grpo"
 
     def objective(self, params: Params) -> Objective:
-        from gsm8k_grpo.stages.train.grpo.objective import Objective
+        from gsm8k_grpo.stages.train.grpo.objective import GRPO as OBJECTIVE
 
-        return Objective()
+        return OBJECTIVE

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gsm8k_grpo.stages.train.grpo.objective import Objective
 
 
-class OnlineDPOMethod(OwnLossMethod):
+class OnlineDPO(OwnLossMethod):
     name = "online_dpo"
     columns: ClassVar = {name: name for name in ("tied_share", "margin", "preferred_share")}
 
@@ -19,6 +19,6 @@ class OnlineDPOMethod(OwnLossMethod):
         return params.online_dpo.beta
 
     def objective(self, params: Params) -> Objective:
-        from gsm8k_grpo.stages.train.online_dpo.objective import OnlineDPO
+        from gsm8k_grpo.stages.train.online_dpo.objective import OnlineDPOObjective
 
-        return OnlineDPO(params.online_dpo.loss, params.online_dpo.beta)
+        return OnlineDPOObjective(params.online_dpo.loss, params.online_dpo.beta)

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Any
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.models.loading import Source
 from gsm8k_grpo.records import Example
+from gsm8k_grpo.stages.train.history import HistoryFormat
+from gsm8k_grpo.stages.train.methods.base import TrainingMethod
 from gsm8k_grpo.stages.train.methods.sampling import SamplingMethod
 
 if TYPE_CHECKING:
     from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 
 # Arguments of TRL's own loss, which has no effect here.
-OF_TRLS_LOSS = {"beta", "epsilon", "epsilon_high", "loss_type", "scale_rewards", "importance_sampling_level"}
+OF_TRLS_LOSS = {
+    "beta", "epsilon", "epsilon_high", "loss_type", "scale_rewards", "importance_sampling_level", "delta",
+    "top_entropy_quantile", "entropy_coef", "multi_objective_aggregation", "vllm_importance_sampling_correction",
+}  # fmt: skip
 
 
 class OwnLossMethod(SamplingMethod):
@@ -31,6 +36,10 @@ class OwnLossMethod(SamplingMethod):
         # TRL loads a reference if its own `beta` is above 0.
         settings = params.settings_of(variant).model_copy(update={"beta": self.reference_weight(params)})
         return super().build_trainer(rows, variant, start, params.model_copy(update={"train": settings}), run_folder)
+
+    def history_format(self, variant: str, rows: int, params: Params) -> HistoryFormat:
+        """Entropies are computed in every update, so nothing stands in for them."""
+        return TrainingMethod.history_format(self, variant, rows, params)
 
     def own_settings(self, params: Params) -> dict[str, Any]:
         """The method's own section, by the name of the section."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gsm8k_grpo.stages.train.grpo.objective import Objective
 
 
-class PPOMethod(OwnLossMethod):
+class PPO(OwnLossMethod):
     name = "ppo"
     columns: ClassVar = {name: name for name in ("value_loss", "explained_variance", "ratio_clipped_share")}
 
@@ -19,7 +19,8 @@ class PPOMethod(OwnLossMethod):
         return params.ppo.kl_coef
 
     def objective(self, params: Params) -> Objective:
-        from gsm8k_grpo.stages.train.ppo.objective import PPO
+        from gsm8k_grpo.stages.train.ppo.objective import PPOObjective
 
-        sampled = params.train.old_log_probs == "sampled"
-        return PPO(**params.ppo.model_dump(exclude={"learning_rate"}), sampled=sampled)
+        settings, train = params.ppo.model_dump(exclude={"learning_rate"}), params.train
+        corrected = train.vllm_importance_sampling_correction
+        return PPOObjective(**settings, sampled=train.old_log_probs == "sampled", corrected=corrected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,7 +27,8 @@ class SamplingMethod(TrainingMethod["ResumableGRPOTrainer"]):
         "max_grad_norm", "per_device_train_batch_size", "gradient_accumulation_steps", "num_generations",
         "steps_per_generation", "generation_batch_size", "num_iterations", "max_completion_length", "temperature",
         "top_p", "top_k", "beta", "epsilon", "epsilon_high", "loss_type", "scale_rewards", "importance_sampling_level",
-        "mask_truncated_completions", "reward_weights", "shuffle_dataset", "seed", "bf16", "fp16",
+        "delta", "mask_truncated_completions", "top_entropy_quantile", "entropy_coef", "multi_objective_aggregation",
+        "min_p", "reward_weights", "shuffle_dataset", "seed", "bf16", "fp16",
         "gradient_checkpointing",
     )  # fmt: skip
 
@@ -47,6 +49,12 @@ class SamplingMethod(TrainingMethod["ResumableGRPOTrainer"]):
             "rewards": params.variant_rewards(variant).model_dump(),
             "answer_form": params.extract.answer_form,
         }
+
+    def history_format(self, variant: str, rows: int, params: Params) -> history.HistoryFormat:
+        """With `surprisal` in place of an entropy that no pass computes, see `PackedGRPOTrainer`."""
+        common, train = super().history_format(variant, rows, params), params.train
+        sampled = train.share_prompts and train.old_log_probs == "sampled"
+        return replace(common, own=common.own | ({"surprisal": "surprisal"} if sampled else {}))
 
     def prompts_seen(self, step: int, rows: int, params: Params) -> int:
         return history.prompts_seen_by_generation(step, params.train)

@@ -7,12 +7,12 @@ of the other methods.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from gsm8k_grpo.stages.train.grpo.objective import COMPLETION, Objective, completion_logps, masked_mean
+from gsm8k_grpo.stages.train.grpo.objective import COMPLETION, Objective, completion_logps, masked_mean, share_of_step
 from gsm8k_grpo.stages.train.grpo.references import reference_logps
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 from gsm8k_grpo.stages.train.online_dpo.loss import Preference, margins, pair_losses
@@ -22,7 +22,7 @@ IN_A_PAIR = 2  # of a prompt that are computed: the better one, then the worse o
 
 
 @dataclass(frozen=True)
-class OnlineDPO(Objective):
+class OnlineDPOObjective(Objective):
     """The best and the worst completion of each prompt, and the loss of this pair.
 
     The other completions are sampled and rewarded, and then left out, so an update computes two completions per prompt.
@@ -33,7 +33,8 @@ class OnlineDPO(Objective):
         beta: how strongly the policy is held to its reference.
     """
 
-    needs_logps = False
+    corrects_for_vllm: ClassVar[bool] = False  # a preference needs no ratio to the probabilities of the sampling
+    needs_logps: ClassVar[bool] = False
 
     loss_of_pairs: Preference
     beta: float
@@ -57,12 +58,12 @@ class OnlineDPO(Objective):
         """The mean over the prompts of the step, tied ones included, so that it does not depend on the batches."""
         tied = inputs["tied"]
         rows = {name: values.flatten(0, 1) for name, values in inputs.items() if name != "tied"}
-        logps, entropies = completion_logps(trainer, model, rows)
+        logps, entropies, balance = completion_logps(trainer, model, rows)
         reference, mask = rows["ref_per_token_logps"], rows["completion_mask"]
         preference = margins(logps, reference, mask)
         losses = pair_losses(preference, self.beta, self.loss_of_pairs)
         self._log(trainer, logps.detach() - reference, entropies, mask, preference.detach(), tied)
-        return losses.masked_fill(tied, 0.0).mean() / trainer.current_gradient_accumulation_steps
+        return share_of_step(trainer, losses.masked_fill(tied, 0.0).mean(), balance)
 
     def _log(
         self, trainer: ResumableGRPOTrainer, ratios: Tensor, entropies: Tensor, mask: Tensor, preference: Tensor,

@@ -20,8 +20,8 @@ def token_rewards(totals: Tensor, logps: Tensor, reference: Tensor | None, mask:
         reference: those under the model that training starts from; None without a KL term.
     """
     rewards = torch.zeros_like(logps) if reference is None else -kl_coef * (logps - reference) * mask
-    last = mask.sum(1, keepdim=True) - 1
-    return rewards.scatter_add(1, last, totals[:, None].to(rewards.dtype))
+    tokens = mask.sum(1, keepdim=True)  # none, if training leaves out what the length limit has cut off
+    return rewards.scatter_add(1, (tokens - 1).clamp(min=0), totals[:, None].to(rewards.dtype) * (tokens > 0))
 
 
 def generalised_advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:

@@ -5,10 +5,11 @@ TRL's stable part.  Here the values come from a head on the policy's own states.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from gsm8k_grpo.stages.train.grpo.objective import COMPLETION, Objective, masked_mean
+from gsm8k_grpo.stages.train.grpo.objective import COMPLETION, Objective, masked_mean, share_of_step
 from gsm8k_grpo.stages.train.grpo.references import reference_logps, without_gradients
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 from gsm8k_grpo.stages.train.ppo import value_head
@@ -18,7 +19,7 @@ from gsm8k_grpo.stages.train.ppo.values import logps_entropies_values
 
 
 @dataclass(frozen=True)
-class PPO(Objective):
+class PPOObjective(Objective):
     """Advantages from a value head, and the clipped losses of policy and values.
 
     Attributes:
@@ -29,6 +30,7 @@ class PPO(Objective):
         cliprange_value: how far a value may be from the one before the update, likewise.
         vf_coef: weight of the values' loss.
         sampled: the ratio is to the probabilities that vLLM sampled with, rather than to those of the trainer.
+        corrected: the policy's loss has TRL's factor for the difference between vLLM and trainer, cut off per token.
     """
 
     gamma: float
@@ -38,8 +40,10 @@ class PPO(Objective):
     cliprange_value: float
     vf_coef: float
     sampled: bool = False
+    corrected: bool = True
 
-    needs_logps = False
+    corrects_for_vllm: ClassVar[bool] = False  # by TRL; it does so itself
+    needs_logps: ClassVar[bool] = False
 
     def prepare(self, trainer: ResumableGRPOTrainer) -> None:
         value_head.attach(trainer)
@@ -52,11 +56,11 @@ class PPO(Objective):
             # The head begins with the mean total as the value of everything, so that the first returns are near it.
             head.linear.bias.data.fill_(totals.mean().item())
         with without_gradients(trainer):
-            old, _, values = logps_entropies_values(trainer, trainer.model, rows, head)
+            old, _, values, _ = logps_entropies_values(trainer, trainer.model, rows, head)
         sampling = generated.get("sampling_per_token_logps")
         if sampling is not None and self.sampled:
             old = sampling
-        elif sampling is not None:
+        elif sampling is not None and self.corrected:
             rows["importance"] = _importance(trainer, old, sampling)
         reference = None
         if self.kl_coef:
@@ -69,7 +73,7 @@ class PPO(Objective):
     def loss(self, trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """The mean over the tokens of the step of both losses."""
         mask, old, returns = inputs["completion_mask"], inputs["old_logps"], inputs["returns"]
-        logps, entropies, values = logps_entropies_values(trainer, model, inputs, value_head.of(trainer))
+        logps, entropies, values, balance = logps_entropies_values(trainer, model, inputs, value_head.of(trainer))
         of_policy = policy_losses(logps, old, inputs["token_advantages"], self.cliprange)
         of_policy = of_policy * inputs.get("importance", 1.0)
         of_values = value_losses(values, inputs["old_values"], returns, self.cliprange_value)
@@ -85,8 +89,9 @@ class PPO(Objective):
         for name, figure in figures.items():
             logged[name].append(masked_mean(figure.detach().float(), mask))
         logged["explained_variance"].append(_explained_variance(values.detach(), returns, mask))
-        tokens = inputs["num_items_in_batch"] * trainer.current_gradient_accumulation_steps / trainer.batches
-        return ((of_policy + self.vf_coef * of_values) * mask).sum() / tokens
+        tokens_per_batch = inputs["num_items_in_batch"].clamp(min=1) / trainer.batches
+        loss = ((of_policy + self.vf_coef * of_values) * mask).sum() / tokens_per_batch
+        return share_of_step(trainer, loss, balance)
 
 
 def _importance(trainer: ResumableGRPOTrainer, old: Tensor, sampling: Tensor) -> Tensor:

@@ -1,0 +1,164 @@
+"""Do the methods that learn from rewards differ, from the same start on the same prompts?
+
+    python benchmarks/methods.py --out methods.json                                     # tiny, without a GPU
+    python benchmarks/methods.py --recipe scratch-gpu --seeds 43 44 --out methods.json  # on one CUDA GPU
+    python benchmarks/methods.py --methods grpo rloo --rate rloo=1e-4 --set train.epsilon=0.1
+
+Every method that learns from rewards is trained with each seed for the same number of steps of the same size, with its
+own learning rate (`--rate METHOD=RATE`) or the recipe's, and answers the whole test split.  `--start sft` trains them
+from a variant of that name, which the recipe has.  The order of the prompts depends on the seed alone.
+
+The first table has a row for each run, with what it generated and learned from; the second the difference of each
+method to the first one, over the questions: a question's value is its share of right answers over the seeds, the
+p value that of a paired permutation test (signs), and `p (Holm)` is corrected over all rows.  Results stay in
+`results/`; after an interruption the same command resumes.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from gsm8k_grpo.analysis.significance import holm, mean_interval
+from gsm8k_grpo.config import layers, overrides, params
+from gsm8k_grpo.config.methods import METHODS
+from gsm8k_grpo.files import read_json, read_jsonl, write_json
+from scipy.stats import permutation_test
+from scratch_gpu import pipeline
+
+FROM_REWARDS = [name for name, traits in METHODS.items() if traits.learns_from_rewards]
+RESAMPLES = 10_000
+METRICS = ("strict", "flexible", "mean@k")
+
+
+def settings(method: str, options: argparse.Namespace) -> list[str]:
+    """Overrides for Snakemake's --config: one variant, named after its method."""
+    changes = {key: overrides.parse_override(f"{key}={value}")[1] for key, value in options.set}
+    train = {"learning_rate": options.rate[method]} if method in options.rate else {}
+    variant = {"max_steps": options.steps, "method": method} | ({"start": options.start} if options.start else {})
+    whole = layers.merge(layers.nested(changes), {"train": train, "variants": {method: variant}})
+    fixed = {"recipe": options.recipe, "seeds": options.seeds, "keep_checkpoints": []}
+    return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in (fixed | whole).items()]
+
+
+def values(run: str) -> dict[str, list[float]]:
+    """For each metric its value at each question of the test split: 0 or 1, or the share of the sampled answers."""
+    folder = Path("results/evaluate") / run
+    answers, sampled = read_jsonl(folder / "answers.jsonl"), read_jsonl(folder / "sampled.jsonl")
+    return {
+        "strict": [float(row["strict_correct"]) for row in answers],
+        "flexible": [float(row["flexible_correct"]) for row in answers],
+        "mean@k": [fmean(row["flexible_correct"]) for row in sampled],
+    }
+
+
+def row(method: str, seed: int, run: str) -> dict[str, Any]:
+    """What a run reached and took."""
+    metrics = read_json(Path("results/train") / run / "metrics.json")
+    shares = {
+        metric: (fmean(each), mean_interval(each, RESAMPLES, seed)) for metric, each in values(run).items() if each
+    }
+    taken = ("steps", "prompts_seen", "tokens", "seconds_generate", "seconds_update", "peak_memory_gib", "seconds")
+    config = metrics["effective_config"]
+    completions = metrics["prompts_seen"] * config["num_generations"]
+    own = {"learning_rate": config["learning_rate"], "completions": completions}
+    return {"method": method, "seed": seed, **shares, **{key: metrics[key] for key in taken}, **own}
+
+
+def over_seeds(runs: Sequence[str]) -> dict[str, list[float]]:
+    """For each metric the mean over the runs at each question."""
+    each = [values(run) for run in runs]
+    return {
+        metric: np.mean([one[metric] for one in each], axis=0).tolist() for metric in METRICS if all(each[0].values())
+    }
+
+
+def differences(by_method: Mapping[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
+    """Each method against the first, with intervals and p values over the questions."""
+    (first, *others) = by_method
+    rows: list[dict[str, Any]] = []
+    for method in others:
+        for metric, before in by_method[first].items():
+            change = np.subtract(by_method[method][metric], before)
+            test = permutation_test(
+                (change,), np.mean, permutation_type="samples", n_resamples=RESAMPLES, rng=np.random.default_rng(0)
+            )
+            interval = mean_interval(change.tolist(), RESAMPLES, seed=0)
+            rows.append({
+                "method": method, "against": first, "metric": metric, "n": len(change),
+                "difference": float(change.mean()), "ci95": interval, "p_value": float(test.pvalue),
+            })  # fmt: skip
+    corrected = holm([row["p_value"] for row in rows]) if rows else []
+    return [row | {"p_holm": p} for row, p in zip(rows, corrected, strict=True)]
+
+
+def percent(share: tuple[float, Sequence[float]]) -> str:
+    value, (low, high) = share
+    return f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def print_rows(rows: Sequence[dict[str, Any]]) -> None:
+    print(
+        "| method | seed | strict, % | flexible, % | mean@k, % | rate | steps | completions | tokens | seconds | GiB |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    for one in rows:
+        shares = [percent(one[metric]) if metric in one else "" for metric in METRICS]
+        seconds = one["seconds_generate"] + one["seconds_update"]
+        taken = [
+            f"{one['learning_rate']:.1e}", one["steps"], one["completions"], one["tokens"], f"{seconds:.0f}",
+            f"{one['peak_memory_gib']:.1f}",
+        ]  # fmt: skip
+        print(f"| {one['method']} | {one['seed']} | {' | '.join(map(str, [*shares, *taken]))} |", flush=True)
+
+
+def print_differences(rows: Sequence[dict[str, Any]]) -> None:
+    print("\n| method | against | metric | points | 95 % | p | p (Holm) |\n|---|---|---|---|---|---|---|")
+    for one in rows:
+        low, high = (100 * bound for bound in one["ci95"])
+        figures = f"{100 * one['difference']:+.1f} | {low:+.1f} to {high:+.1f} | {one['p_value']:.2g}"
+        print(f"| {one['method']} | {one['against']} | {one['metric']} | {figures} | {one['p_holm']:.2g} |")
+
+
+def pair(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return key, value
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="tiny", help="the recipe to train")
+    parser.add_argument(
+        "--methods", nargs="+", choices=FROM_REWARDS, default=FROM_REWARDS, help="the first is the base"
+    )
+    parser.add_argument("--steps", type=int, default=250, help="optimizer steps of each run")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[], help="further seeds of training and sampling")
+    parser.add_argument("--start", help="a variant of the recipe that training starts from, such as sft")
+    parser.add_argument("--rate", nargs="*", type=pair, default=[], metavar="METHOD=RATE", help="learning rates")
+    parser.add_argument("--set", nargs="*", type=pair, default=[], metavar="KEY=VALUE", help="further settings of all")
+    parser.add_argument("--out", type=Path, default=Path("methods.json"), help="JSON file for the results")
+    options = parser.parse_args(given)
+    options.rate = {method: float(rate) for method, rate in options.rate}
+    return options
+
+
+def main() -> None:
+    options = arguments()
+    rows, by_method = [], {}
+    for method in options.methods:
+        changes = settings(method, options)
+        runs = params.load(Path("params.yaml"), dict(map(overrides.parse_override, changes))).runs[method]
+        pipeline([f"results/evaluate/{run}/metrics.json" for run in runs.values()], changes)
+        rows += [row(method, seed, run) for seed, run in runs.items()]
+        by_method[method] = over_seeds(list(runs.values()))
+        write_json(options.out, {"runs": rows, "differences": differences(by_method)})
+    print_rows(rows)
+    print_differences(differences(by_method))
+
+
+if __name__ == "__main__":
+    main()
