@@ -1,9 +1,11 @@
 """The command line: one command per stage, in the order of the pipeline, and then the other commands.
 
 Commands import what they run only when they are called, because torch and its relatives take seconds to import.
+Stages that compute on a GPU are imported after a GPU is claimed, since their libraries may start CUDA.
 """
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +23,7 @@ from gsm8k_grpo.commands.options import (
 )
 from gsm8k_grpo.commands.provenance import noted, require_current
 from gsm8k_grpo.files import PipelineError, visible
-from gsm8k_grpo.runtime import interrupts, output, workspace
+from gsm8k_grpo.runtime import gpus, interrupts, output, workspace
 
 STAGES, COMMANDS = "Stages, in the order of the pipeline", "Other commands"
 
@@ -91,10 +93,11 @@ def extract(part: Part = None, overrides: Overrides = []) -> None:
 @app.command(rich_help_panel=STAGES)
 def base(overrides: Overrides = []) -> None:
     """Record the model that training starts from; with model: scratch, make and pretrain it."""
-    from gsm8k_grpo.stages.base.stage import base as stage
-
     settings = load(overrides)
-    with exclusive("base"), noted("base", settings):
+    pretrains = settings.model == "scratch"
+    with exclusive("base"), noted("base", settings), gpus.claimed() if pretrains else nullcontext():
+        from gsm8k_grpo.stages.base.stage import base as stage
+
         stage(RESULTS / "extract", RESULTS / "base", settings)
 
 
@@ -110,11 +113,11 @@ def train(
     settings = load(overrides)
     require_choice("--variant", variant, [*settings.variants, *settings.further_runs])
     run = settings.of_run(variant)
-    if run.backend == "unsloth" and run.traits(variant).learns_from_rewards:
-        from gsm8k_grpo.stages.train.grpo import unsloth_backend  # noqa: F401  before the libraries that it rewrites
-    from gsm8k_grpo.stages.train.stage import train as stage
+    with exclusive("train", variant), noted("train", settings, variant), gpus.claimed():
+        if run.backend == "unsloth" and run.traits(variant).learns_from_rewards:
+            from gsm8k_grpo.stages.train.grpo import unsloth_backend  # noqa: F401  before the libraries that it rewrites
+        from gsm8k_grpo.stages.train.stage import train as stage
 
-    with exclusive("train", variant), noted("train", settings, variant):
         stage(variant, RESULTS / "extract", RESULTS / "base", RESULTS / "train" / variant, run)
 
 
@@ -126,10 +129,10 @@ def evaluate(
     """Evaluate one model on the test split, further sets and probes, and its kept checkpoints on validation."""
     settings = load(overrides)
     require_choice("--model", model, settings.model_names())
-    from gsm8k_grpo.stages.evaluate.stage import evaluate as stage
-
     target, run = RESULTS / "evaluate" / model, settings.of_run(model)
-    with exclusive("evaluate", model), noted("evaluate", settings, model):
+    with exclusive("evaluate", model), noted("evaluate", settings, model), gpus.claimed():
+        from gsm8k_grpo.stages.evaluate.stage import evaluate as stage
+
         stage(model, RESULTS / "extract", RESULTS / "base", RESULTS / "train", target, run)
 
 

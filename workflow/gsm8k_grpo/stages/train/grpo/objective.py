@@ -47,8 +47,9 @@ class Objective:
         Args:
             generated: TRL's tensors, with one row per completion and the completions of a prompt in consecutive rows:
                 `prompt_ids`, `prompt_mask`, `completion_ids`, `completion_mask`, `advantages`, and, where they were
-                computed, `old_per_token_logps`, `ref_per_token_logps` and `sampling_per_token_logps`.  The rewards are
-                in `trainer.latest`, their weighted sums in `trainer.weighted_rewards()`.
+                computed, `old_per_token_logps`, `ref_per_token_logps` and `sampling_per_token_logps`; with packed
+                batches also `old_entropies`, for the log, which belong to computed `old_per_token_logps`.  The rewards
+                are in `trainer.latest`, their weighted sums in `trainer.weighted_rewards()`.
         """
         return generated
 

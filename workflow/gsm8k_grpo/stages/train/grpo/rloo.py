@@ -33,10 +33,10 @@ class RLOOObjective(Objective):
         if trainer.beta:
             if "old_per_token_logps" not in generated:
                 with torch.no_grad():
-                    old, _, _ = completion_logps(
+                    old, entropies, _ = completion_logps(
                         trainer, trainer.model, generated, trainer.args.per_device_train_batch_size
                     )
-                generated = generated | {"old_per_token_logps": old}
+                generated = generated | {"old_per_token_logps": old, "old_entropies": entropies}
             log_ratio = generated["old_per_token_logps"] - generated["ref_per_token_logps"]
             rewards = rewards - trainer.beta * (log_ratio * generated["completion_mask"]).sum(1)
         return generated | {"advantages": leave_one_out(rewards, trainer.num_generations)}
