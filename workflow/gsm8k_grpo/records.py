@@ -145,7 +145,7 @@ class BaseMetrics(TypedDict):
 
 # Stage train
 
-Method = Literal["grpo", "rloo", "sft"]
+Method = Literal["grpo", "rloo", "online_dpo", "ppo", "sft"]
 """A training method, as `method:` names it; `config.methods` has the traits of each."""
 
 HistoryRow = dict[str, float | int | None]

@@ -32,6 +32,8 @@ rule train:
         answer_form=lookup(dpath="extract/answer_form", within=config),
         train=lookup(dpath="train", within=config),
         sft=lookup(dpath="sft", within=config),
+        online_dpo=lookup(dpath="online_dpo", within=config),
+        ppo=lookup(dpath="ppo", within=config),
         rewards=lookup(dpath="rewards", within=config),
         chat_template_kwargs=lookup(dpath="chat_template_kwargs", within=config),
         backend=lookup(dpath="backend", within=config),

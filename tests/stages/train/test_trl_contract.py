@@ -33,6 +33,12 @@ OVERRIDDEN = [
     (ResumableGRPOTrainer, GRPOTrainer, "_load_from_checkpoint", "resume_from_checkpoint model"),
     (ResumableGRPOTrainer, GRPOTrainer, "_generate_and_score_completions", "inputs"),
     (ResumableGRPOTrainer, GRPOTrainer, "_compute_loss", "model inputs"),
+    (
+        ResumableGRPOTrainer, GRPOTrainer, "_get_per_token_logps_and_entropies",
+        "model input_ids attention_mask logits_to_keep batch_size compute_entropy compute_aux_loss pixel_values "
+        "image_grid_thw num_images pixel_attention_mask spatial_shapes num_tiles image_sizes token_type_ids "
+        "mm_token_type_ids image_position_ids",
+    ),
     (PackedGRPOTrainer, GRPOTrainer, "_prepare_inputs", "generation_batch"),
     (
         PackedGRPOTrainer, GRPOTrainer, "_get_per_token_logps_and_entropies",

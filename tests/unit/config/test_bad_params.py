@@ -29,7 +29,7 @@ def keys(section: str) -> str:
 MISTAKES = [
     # a key that is not there
     ("train.learning_rat=1e-4", f"train.learning_rat: no such key; did you mean train.learning_rate? allowed: {keys('train')}"),
-    ("learning_rate=1e-4", "learning_rate: no such key; allowed: backend, base, chat_template_kwargs, compare, download, engine, evaluate, extract, keep_checkpoints, lora, method, model, path, precision, quantization, recipe, rewards, seed, seeds, sft, source, threads, tracking, train, variants, vllm, vram_gib"),
+    ("learning_rate=1e-4", "learning_rate: no such key; allowed: backend, base, chat_template_kwargs, compare, download, engine, evaluate, extract, keep_checkpoints, lora, method, model, online_dpo, path, ppo, precision, quantization, recipe, rewards, seed, seeds, sft, source, threads, tracking, train, variants, vllm, vram_gib"),
     ("seeds=43", "seeds = 43: must be a list, each a whole number, at least 0, below 4294967296"),
     ("seeds=[42]", "seeds = [42]: must hold each seed once, and not 42, the first (seed)"),
     ("seeds=[7, 7]", "seeds = [7, 7]: must hold each seed once, and not 42, the first (seed)"),
@@ -137,7 +137,7 @@ MISTAKES = [
     # values that don't fit each other
     ("source=local", "path = null: source 'local' needs the folder that holds train.jsonl and test.jsonl (or .csv, "
      ".parquet) with a question and an answer in each row; set path=FOLDER"),
-    ("method=dpo", 'method = "dpo": must be one of grpo, rloo, sft'),
+    ("method=dpo", 'method = "dpo": must be one of grpo, rloo, online_dpo, ppo, sft'),
     ("train.loss_type=cispo", "train.epsilon_high = null: loss_type 'cispo' takes it as the largest weight of a token, so it must be at least 1; set 5, for example"),
     ("train.loss_type=luspo", "train.importance_sampling_level = token: loss_type 'luspo' needs sequence"),
     ("train={loss_type: vespo, importance_sampling_level: sequence}", "train.importance_sampling_level = sequence: loss_type 'vespo' has a ratio of whole completions of its own; set token"),

@@ -62,6 +62,21 @@ CASES = [
         {"variants.short.method": "rloo", "train.entropy_coef": 0.1, "train.epsilon": 0.1},
         ["train.entropy_coef = 0.1: without effect, because only the loss of method grpo has it"],
     ),
+    (
+        {"variants.short.method": "ppo", "train.beta": 0.04, "train.loss_type": "grpo", "train.epsilon": 0.1},
+        [
+            "train.beta = 0.04, train.loss_type = grpo, train.epsilon = 0.1: without effect, because method ppo has a "
+            "loss of its own, with the settings of the section ppo"
+        ],
+    ),
+    ({"variants.short.method": "ppo", "train.num_iterations": 2, "train.mask_truncated_completions": True}, []),
+    (
+        {"variants.short.method": "online_dpo", "train.scale_rewards": "none"},
+        [
+            "train.scale_rewards = none: without effect, because method online_dpo has a loss of its own, with the "
+            "settings of the section online_dpo"
+        ],
+    ),
 ]
 
 

@@ -220,6 +220,26 @@ def test_unsloth_is_refused_for_a_method_whose_loss_it_lacks(default):
         load(default, adapters | {"variants.full.method": "rloo"})
 
 
+def test_online_dpo_has_whole_groups_in_a_batch(default):
+    batches = {
+        "train.per_device_train_batch_size": 4,
+        "train.gradient_accumulation_steps": 2,
+        "train.sample_prompts": 1,
+    }
+    assert load(default, batches).train.num_generations == 8
+    with pytest.raises(
+        PipelineError, match=r"batch_size = 4: must be a multiple of num_generations \(8\) for .* short"
+    ):
+        load(default, batches | {"variants.short.method": "online_dpo"})
+
+
+def test_a_method_may_have_a_learning_rate_of_its_own(default):
+    methods = {"variants.short.method": "ppo", "variants.full.method": "online_dpo", "ppo.learning_rate": 1e-3}
+    params = load(default, methods)
+    assert params.settings_of("short").learning_rate == 1e-3
+    assert params.settings_of("full").learning_rate == params.train.learning_rate == 2e-4
+
+
 def test_the_loss_vespo_takes_vllms_correction_per_token(default):
     vllm = {"max_model_length": 512, "max_num_seqs": 8, "kv_cache_gib": 1.0, "sleep": False}
     vespo = {"engine": "vllm", "vllm": vllm, "train.loss_type": "vespo"}

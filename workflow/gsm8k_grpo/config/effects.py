@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
+from gsm8k_grpo.config.methods import METHODS
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import Train
 from gsm8k_grpo.config.sections.policy import CLIPPED_LOSSES
+from gsm8k_grpo.records import Method
 
 # What leaves a loss as it is: a key with another value was set on purpose.
 NEUTRAL = {
@@ -13,6 +15,7 @@ NEUTRAL = {
     "vllm_importance_sampling_correction": True, "vllm_importance_sampling_mode": "sequence_mask",
     "vllm_importance_sampling_clip_max": 3.0, "vllm_importance_sampling_clip_min": None,
 }  # fmt: skip
+OF_TRLS_LOSS = {"beta": 0.0, "loss_type": "dapo", "scale_rewards": "group"}
 CORRECTION = [key for key in NEUTRAL if key.startswith("vllm_")]
 FOR_GRPO = [
     "multi_objective_aggregation", "importance_sampling_level", "delta", "top_entropy_quantile", "entropy_coef",
@@ -43,6 +46,8 @@ def _idle(variant: str, params: Params) -> Iterator[tuple[str, str]]:
     changed = [key for key, neutral in NEUTRAL.items() if getattr(train, key) != neutral]
     if method == "rloo":
         yield from ((key, "only the loss of method grpo has it") for key in changed if key in FOR_GRPO)
+    elif METHODS[method].own_section:
+        yield from _of_trls_loss(train, method, changed)
     if params.engine != "vllm":
         yield from ((key, "engine is not vllm") for key in changed if key in CORRECTION)
     elif train.old_log_probs == "sampled":
@@ -55,6 +60,14 @@ def _idle(variant: str, params: Params) -> Iterator[tuple[str, str]]:
         yield from _idle_in_grpo(train, changed)
     if _has_ratio_of_one(train):
         yield from _idle_at_a_ratio_of_one(train, method == "grpo", changed)
+
+
+def _of_trls_loss(train: Train, method: Method, changed: list[str]) -> Iterator[tuple[str, str]]:
+    """Keys of losses that online DPO and PPO replace; of those for vLLM, PPO has the correction and its upper limit."""
+    kept = {"vllm_importance_sampling_correction", "vllm_importance_sampling_clip_max"} if method == "ppo" else set()
+    others = [key for key, neutral in OF_TRLS_LOSS.items() if getattr(train, key) != neutral]
+    reason = f"method {method} has a loss of its own, with the settings of the section {METHODS[method].own_section}"
+    yield from ((key, reason) for key in [*others, *changed] if key not in kept)
 
 
 def _idle_in_grpo(train: Train, changed: list[str]) -> Iterator[tuple[str, str]]:

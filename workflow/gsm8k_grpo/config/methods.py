@@ -19,16 +19,22 @@ class MethodTraits:
         section: the section of the configuration that holds its settings.
         learns_from_rewards: it samples completions (`backend`, `engine`) and learns from their rewards; otherwise it
             learns the solutions of the data, by TRL's own trainer whatever `backend` says.
+        own_section: a further section, for the settings that only this method has.
     """
 
     title: str
     label: str
     section: Literal["train", "sft"]
     learns_from_rewards: bool
+    own_section: Literal["online_dpo", "ppo"] | None = None
 
 
 METHODS: dict[Method, MethodTraits] = {
     "grpo": MethodTraits("GRPO (TRL's GRPOTrainer)", "GRPO", "train", learns_from_rewards=True),
+    "online_dpo": MethodTraits(
+        "online DPO (on TRL's GRPOTrainer)", "online DPO", "train", learns_from_rewards=True, own_section="online_dpo"
+    ),
+    "ppo": MethodTraits("PPO (on TRL's GRPOTrainer)", "PPO", "train", learns_from_rewards=True, own_section="ppo"),
     "rloo": MethodTraits("RLOO (on TRL's GRPOTrainer)", "RLOO", "train", learns_from_rewards=True),
     "sft": MethodTraits(
         "supervised fine-tuning (TRL's SFTTrainer)", "training on the solutions", "sft", learns_from_rewards=False

@@ -152,6 +152,18 @@ class Params(Configuration):
                 )
             for reward in self.reward_names(name):
                 self._check_form(name, reward)
+            self._check_own_loss(name, method)
+
+    def _check_own_loss(self, variant: str, method: Method) -> None:
+        """A method with a loss of this project has the backend that computes it, and batches that it can split."""
+        if METHODS[method].own_section is None:
+            return
+        batch, group = self.train.per_device_train_batch_size, self.train.num_generations
+        if method == "online_dpo" and batch % group:
+            raise ValueError(
+                f"train.per_device_train_batch_size = {batch}: must be a multiple of num_generations ({group}) for "
+                f"method online_dpo of variant {variant}, which makes a pair of each group"
+            )
 
     def _check_correction(self) -> None:
         """The loss vespo has no correction of whole completions for vLLM."""
@@ -181,8 +193,13 @@ class Params(Configuration):
         return METHODS[self.variant_method(variant)]
 
     def settings_of(self, variant: str) -> Train | Sft:
-        """The section that holds the settings of a variant's method."""
-        return getattr(self, self.traits(variant).section)
+        """The section that holds the settings of a variant's method, with the learning rate of the method's own."""
+        traits = self.traits(variant)
+        settings: Train | Sft = getattr(self, traits.section)
+        own = traits.own_section and getattr(self, traits.own_section)
+        return (
+            settings.model_copy(update={"learning_rate": own.learning_rate}) if own and own.learning_rate else settings
+        )
 
     @property
     def further_runs(self) -> dict[str, tuple[str, int]]:

@@ -50,6 +50,8 @@ SFT_LOGIT_BYTES = 12
 # TRL's chunked loss has the logits of this many tokens at a time, and the head's weights in 32 bit and in 16 bit.
 SFT_CHUNK = 256
 HEAD_BYTES = 6
+# A completion token's state, which the value head of PPO reads in 32 bit, and its gradient.
+VALUE_STATE_BYTES = 8
 UNSLOTH_CHUNKS = 4  # parts into which Unsloth's loss splits a batch
 # vLLM's captured graphs and work space: with TRL as measured with rtx4090, and where vLLM shares Unsloth's weights as
 # measured with rtx4090-published, t4-chinese and phi4.
@@ -104,7 +106,7 @@ def _with_generation(params: Params, shape: Shape, prompt: int) -> Plan:
             update = _not_counted(update, "while vLLM sleeps")
     graphs = GRAPHS_GIB[params.backend] if params.engine == "vllm" else 0.0
     parts = [
-        *_model(params, shape, params.train.beta),
+        *_model(params, shape, _reference_weight(params)),
         *_training(params, shape, params.train.optim),
         *generation,
         *update,
@@ -112,6 +114,13 @@ def _with_generation(params: Params, shape: Shape, prompt: int) -> Plan:
         Part("CUDA", CONTEXT_GIB, "context, kernels, libraries"),
     ]
     return Plan(parts)
+
+
+def _reference_weight(params: Params) -> float:
+    """The weight of what compares the model with the one that training starts from; with 0 no reference is loaded."""
+    if params.method == "ppo":
+        return params.ppo.kl_coef
+    return params.online_dpo.beta if params.method == "online_dpo" else params.train.beta
 
 
 def _supervised(params: Params, shape: Shape, length: int) -> Plan:
@@ -166,7 +175,7 @@ def _model(params: Params, shape: Shape, beta: float) -> list[Part]:
     return [
         Part("weights", weights / GIB, f"{shape.parameters:,} in {dtype}"),
         Part("copy in bfloat16", has_copy * shape.parameters * 2 / GIB, "precision: mixed"),
-        Part("reference model", has_reference * unquantized / GIB, "train.beta is above 0"),
+        Part("reference model", has_reference * unquantized / GIB, "for the distance from the start"),
     ]
 
 
@@ -210,15 +219,25 @@ def _generation(params: Params, shape: Shape, prompt: int) -> list[Part]:
 
 def _update(params: Params, shape: Shape, prompt: int) -> list[Part]:
     """The forward and the backward pass of one batch."""
-    train, tokens = params.train, _batch_tokens(params.train, prompt)
+    train, tokens = params.train, _batch_tokens(params, prompt)
     layer_bytes = kept(params, shape, train.compile)
     unsloth = params.backend == "unsloth"  # keeps checkpointed inputs in the computer's memory
     logits, logit_bytes = _logits(params)
     return [
         _activations(params, shape, tokens, layer_bytes, train.gradient_checkpointing, offloaded=unsloth),
         Part("logits", logits * shape.vocabulary * logit_bytes / GIB, f"{logits:,} tokens by {shape.vocabulary:,}"),
+        _values(params, shape),
         _restored(params, shape),
     ]
+
+
+def _values(params: Params, shape: Shape) -> Part:
+    """The value head of PPO, its gradient and moments, and the states that it reads in 32 bit, with their gradient."""
+    if params.method != "ppo":
+        return Part("values", 0.0, "")
+    states = _completions(params) * params.train.max_completion_length
+    size = 4 * 4 * (shape.hidden + 1) + VALUE_STATE_BYTES * states * shape.hidden
+    return Part("values", size / GIB, f"the states of {states:,} tokens in 32 bit, and the head that reads them")
 
 
 def _activations(
@@ -251,17 +270,27 @@ def kept(params: Params, shape: Shape, compiled: bool = False) -> float:
     return in_16_bit * _computed_bytes(params) / 2
 
 
-def _batch_tokens(train: Train, prompt: int) -> int:
+def _completions(params: Params) -> int:
+    """Completions of a batch that go through the model: all, or those of the pairs."""
+    train = params.train
+    pairs = params.method == "online_dpo"
+    return 2 * _groups(train) if pairs else train.per_device_train_batch_size
+
+
+def _groups(train: Train) -> int:
+    return train.per_device_train_batch_size // train.num_generations
+
+
+def _batch_tokens(params: Params, prompt: int) -> int:
     """Tokens of a batch that go through the model."""
-    prompts = train.per_device_train_batch_size
-    if train.share_prompts:
-        prompts //= train.num_generations
-    return prompts * prompt + train.per_device_train_batch_size * train.max_completion_length
+    completions = _completions(params)
+    prompts = _groups(params.train) if params.train.share_prompts else completions
+    return prompts * prompt + completions * params.train.max_completion_length
 
 
 def _logits(params: Params) -> tuple[int, int]:
     """Tokens whose logits are in memory at the same time, and the bytes per logit."""
-    completion_tokens = params.train.per_device_train_batch_size * params.train.max_completion_length
+    completion_tokens = _completions(params) * params.train.max_completion_length
     if params.train.share_prompts:
         logit_bytes = COMPILED_LOGIT_BYTES if params.train.compile else CHUNK_LOGIT_BYTES
         return min(logprobs.CHUNK, completion_tokens), logit_bytes

@@ -17,7 +17,7 @@ from gsm8k_grpo.config.sections.data import (
 from gsm8k_grpo.config.sections.evaluation import Compare, Evaluate, Tracking
 from gsm8k_grpo.config.sections.model import Architecture, Base, Lora, Styles, Vllm, vllm_rank
 from gsm8k_grpo.config.sections.section import NAME, Count, Positive, Section, Seed, Text
-from gsm8k_grpo.config.sections.training import Rewards, Sft, Train, Variant
+from gsm8k_grpo.config.sections.training import OnlineDpo, Ppo, Rewards, Sft, Train, Variant
 from gsm8k_grpo.records import Method
 
 __all__ = [
@@ -37,7 +37,9 @@ __all__ = [
     "Local",
     "Lora",
     "Method",
+    "OnlineDpo",
     "Positive",
+    "Ppo",
     "QuestionSet",
     "Rewards",
     "Section",

@@ -8,7 +8,7 @@ from gsm8k_grpo.config.sections.data import Download, Extract
 from gsm8k_grpo.config.sections.evaluation import Compare, Evaluate, Tracking
 from gsm8k_grpo.config.sections.model import Base, Lora, Vllm
 from gsm8k_grpo.config.sections.section import NAME, Count, Positive, Section, Seed, Text
-from gsm8k_grpo.config.sections.training import Rewards, Sft, Train, Variant
+from gsm8k_grpo.config.sections.training import OnlineDpo, Ppo, Rewards, Sft, Train, Variant
 from gsm8k_grpo.records import Method
 
 # The type is checked with the names, in params.Params.
@@ -60,7 +60,8 @@ class Configuration(Section):
     """Settings of `engine: vllm`, for example {max_model_length: 512, max_num_seqs: 256, kv_cache_gib: 4, sleep:
     false}; null if another engine generates."""
     method: Method
-    """Training method of the variants that name none: grpo, rloo, or sft (supervised fine-tuning on the solutions)."""
+    """Training method of the variants that name none: grpo, rloo, online_dpo, ppo, or sft (supervised fine-tuning on
+    the solutions)."""
     download: Download
     """The data set for each `source`."""
     extract: Extract
@@ -72,6 +73,10 @@ class Configuration(Section):
     sft: Sft
     """Supervised fine-tuning: settings of TRL's SFTTrainer under TRL's names.  It learns the rows that `train.prompts`
     takes."""
+    online_dpo: OnlineDpo
+    """Online DPO: the keys that only this method has.  All others are those of the section `train`."""
+    ppo: Ppo
+    """PPO: the keys that only this method has.  All others are those of the section `train`."""
     rewards: Rewards
     """Reward functions of GRPO.  A completion's reward is the weighted sum of their values."""
     variants: dict[Annotated[str, Field(pattern=NAME)], Variant]

@@ -15,6 +15,7 @@ from gsm8k_grpo.config.sections.section import (
     Positive,
     Scheduler,
     Section,
+    Share,
     Text,
 )
 from gsm8k_grpo.gsm8k.rewards import NAMES, TABLE, RewardSet
@@ -112,6 +113,39 @@ class Train(PolicySection):
     @property
     def prompts_per_generation(self) -> int:
         return self.per_device_train_batch_size * self.steps_per_generation // self.num_generations
+
+
+class OnlineDpo(Section):
+    """Settings that only online DPO has; all others are those of `train`.  `train.beta` has no effect on it."""
+
+    loss: Literal["sigmoid", "ipo"]
+    """Loss of a pair: sigmoid (that of DPO) or ipo, which is lowest at a finite margin between the two completions."""
+    beta: Positive
+    """How strongly the model is held to the one that training starts from."""
+    learning_rate: Positive | None
+    """Peak learning rate; null takes `train.learning_rate`."""
+
+
+class Ppo(Section):
+    """Settings that only PPO has, under the names of TRL's PPOConfig; all others are those of `train`.  `train.beta`,
+    `train.loss_type` and `train.scale_rewards` have no effect on it."""
+
+    gamma: Share
+    """Discount of a reward that comes one token later; 1 for none."""
+    lam: Share
+    """Lambda of generalised advantage estimation: 1 takes the rewards up to the end of the completion, a smaller value
+    relies more on the value head, so that tokens far from the end learn little while the head is poor."""
+    kl_coef: NotNegative
+    """Weight of the KL divergence from the model that training starts from, in the rewards of the tokens; with 0 no
+    reference model is loaded."""
+    cliprange: Positive
+    """How far the ratio of new to old probability may be from 1 before its gradient is cut off."""
+    cliprange_value: Positive
+    """How far a value may be from the one before the update, in units of the reward, before its gradient is cut off."""
+    vf_coef: Positive
+    """Weight of the value head's loss."""
+    learning_rate: Positive | None
+    """Peak learning rate, also of the value head; null takes `train.learning_rate`."""
 
 
 class Sft(Section):

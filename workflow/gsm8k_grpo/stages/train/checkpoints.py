@@ -23,10 +23,12 @@ MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
 NAME = re.compile(r"checkpoint-(\d+)")
 REFERENCE = "ref"  # TRL's name of the adapter that is the reference of the KL term
+HEAD = "value_head"  # PPO's, by its name in the trained model
+VALUE_HEAD = f"{HEAD}.safetensors"
 # The files that only a resumed run needs, some of them pickles; the rest of a checkpoint is the model.
 RESUMING = (
     "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", "training_args.bin", STATE, MANIFEST,
-    "generation.safetensors", "samples.jsonl", "session.json", REFERENCE,
+    "generation.safetensors", "samples.jsonl", "session.json", REFERENCE, VALUE_HEAD,
 )  # fmt: skip
 
 

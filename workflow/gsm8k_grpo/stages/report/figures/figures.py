@@ -38,7 +38,10 @@ HEALTH = {
     "zero_variance_share": "share of prompts with equal rewards",
     "grad_norm": "gradient norm",
     "kl": "KL from the base model (nats)",
-    "ratio_clipped_share": "share of completions with a clipped ratio",
+    "ratio_clipped_share": "share of completions (ppo: tokens) with a clipped ratio",
+    "tied_share": "share of prompts without a pair",
+    "value_loss": "loss of the values",
+    "explained_variance": "share of the returns' variance that values explain",
 }
 VEGA_LITE = "6.1"  # in 6.4 tooltips of the nearest point show "undefined" for texts (vega-lite pull request 9707)
 PNG_SCALE = 2

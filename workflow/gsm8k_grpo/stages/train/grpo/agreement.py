@@ -96,7 +96,7 @@ def _group(trainer: PackedGRPOTrainer) -> tuple[Tensor, Tensor, int]:
 
     The completions are text of the data, since the right ones are not known; their lengths differ, so there is padding.
     """
-    rows, length = trainer.num_generations, trainer.max_completion_length
+    rows, length = trainer.group_size, trainer.max_completion_length
     prompts = list(trainer.train_dataset["prompt"])  # type: ignore[index]
     longest = max(prompts, key=lambda prompt: len(str(prompt)))
     (prompt, *texts), _, _ = trainer._tokenize_prompts([longest, *prompts[: rows * length]])

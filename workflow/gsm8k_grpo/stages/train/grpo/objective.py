@@ -15,6 +15,9 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 
+COMPLETION = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
+"""The tensors of a generation that hold prompts and completions."""
+
 
 class Objective:
     """The objective of GRPO: advantages and loss are those of TRL's GRPOTrainer.
@@ -25,9 +28,18 @@ class Objective:
     Attributes:
         corrects_for_vllm: whether the loss has TRL's factor for the difference between vLLM's probabilities and the
             trainer's, if the configuration asks for it.
+        needs_logps: whether TRL computes the log-probabilities that its own loss needs, after each generation.
     """
 
     corrects_for_vllm: ClassVar[bool] = True
+    needs_logps: ClassVar[bool] = True
+
+    def prepare(self, trainer: ResumableGRPOTrainer) -> None:
+        """Give a new trainer what the method has beside the policy; GRPO has nothing."""
+
+    def group_size(self, trainer: ResumableGRPOTrainer) -> int:
+        """How many consecutive rows of a batch have the same prompt, where packed batches keep prompts together."""
+        return trainer.num_generations
 
     def scored(self, trainer: ResumableGRPOTrainer, generated: dict[str, Tensor]) -> dict[str, Tensor]:
         """The tensors that `loss` needs of a generation.
@@ -68,7 +80,7 @@ def completion_logps(
     Returns:
         Two (rows, completion length) tensors, and a scalar or None.
     """
-    ids, mask = (torch.cat([inputs[f"prompt_{kind}"], inputs[f"completion_{kind}"]], 1) for kind in ("ids", "mask"))
+    ids, mask = joined(inputs)
     computed: Any = trainer._get_per_token_logps_and_entropies(
         model,
         ids,
@@ -86,6 +98,12 @@ def share_of_step(trainer: ResumableGRPOTrainer, loss: Tensor, balance: Tensor |
     if balance is not None:
         loss = loss + trainer.router_aux_loss_coef * balance
     return loss / trainer.current_gradient_accumulation_steps
+
+
+def joined(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """(rows, prompt + completion length) tokens and mask of a batch."""
+    ids, mask = (torch.cat([inputs[f"prompt_{kind}"], inputs[f"completion_{kind}"]], 1) for kind in ("ids", "mask"))
+    return ids, mask
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> float:

@@ -93,6 +93,8 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
         return self._buffered_inputs[self._step % self.batches]
 
     def generated(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if not self.objective.needs_logps:
+            return super().generated(inputs)
         # TRL computes the old log-probabilities, in its first call after generating, if the update may follow a later
         # step than the generation or corrects for vLLM; the call after that, if any, is for the reference.
         corrected = self.use_vllm and self.vllm_importance_sampling_correction
@@ -115,12 +117,12 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
         **unused: Any,
     ) -> tuple[Tensor | None, Tensor | None, None]:
         call, self._next_call = self._next_call, None
-        if call == "unneeded":
+        if call == "unneeded" or self._leaves_out_logps:
             return None, None, None
         network = self._without_adapters(model)
         if isinstance(call, Update):
             return self._update_logps(network, input_ids, attention_mask, call), call.entropies, None
-        rows_at_once = (batch_size or len(input_ids)) // self.num_generations * self.num_generations
+        rows_at_once = (batch_size or len(input_ids)) // self.group_size * self.group_size
         parts = [
             self._logps_and_entropies(network, ids, mask, logits_to_keep)
             for ids, mask in zip(input_ids.split(rows_at_once), attention_mask.split(rows_at_once), strict=True)
@@ -158,6 +160,11 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
         logps, _ = self._logps_and_entropies(network, ids[update.rows], mask[update.rows], length)
         return update.old.index_put((update.rows,), logps)
 
+    @property
+    def group_size(self) -> int:
+        """Consecutive rows of a batch that have the same prompt."""
+        return self.objective.group_size(self)
+
     def _without_adapters(self, model: nn.Module) -> PreTrainedModel:
         """The model inside the wrapper of peft; its layers hold the adapters."""
         unwrapped = self.accelerator.unwrap_model(model)
@@ -167,18 +174,27 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
         self, network: PreTrainedModel, ids: Tensor, mask: Tensor, length: int
     ) -> tuple[Tensor, Tensor]:
         """(rows, length) log-probabilities and entropies of the completions of whole groups."""
-        packed = packing.pack(ids, mask, length, self.num_generations)
-        decoder, head = network.get_decoder(), network.get_output_embeddings()
+        packed = packing.pack(ids, mask, length, self.group_size)
+        return self.logps_of_states(network, self.completion_states(network, packed), packed, len(ids), length)
+
+    def completion_states(self, network: PreTrainedModel, packed: packing.Packed) -> Tensor:
+        """(N, hidden) states from which the head predicts the tokens of the completions."""
+        decoder = network.get_decoder()
         with self.accelerator.autocast():
-            states = decoder(**packed.inputs(decoder.config)).last_hidden_state
+            return decoder(**packed.inputs(decoder.config)).last_hidden_state[0, packed.sources]
+
+    def logps_of_states(
+        self, network: PreTrainedModel, states: Tensor, packed: packing.Packed, rows: int, length: int
+    ) -> tuple[Tensor, Tensor]:
+        """(rows, length) log-probabilities and entropies of the completions, from `completion_states`."""
+        with self.accelerator.autocast():
             logps, entropies = logprobs.logps_and_entropies(
-                states[0, packed.sources],
-                head,
+                states,
+                network.get_output_embeddings(),
                 packed.targets,
                 self.temperature,
                 self.chunk,
-                logprobs.Logits.of(decoder.config),
+                logprobs.Logits.of(network.get_decoder().config),
                 entropy_gradient=self._entropy_bonus_enabled,
             )
-        rows = len(ids)
         return packing.unpack(logps, packed, rows, length), packing.unpack(entropies, packed, rows, length)

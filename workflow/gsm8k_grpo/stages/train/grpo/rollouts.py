@@ -17,6 +17,7 @@ from trl.generation.vllm_generation import VLLMGeneration, empty_cache
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.models.engine import stop_tokens
 from gsm8k_grpo.models.vllm_engine import load_weights, start_vllm
+from gsm8k_grpo.stages.train import checkpoints
 from gsm8k_grpo.stages.train.grpo.trainer import TRAINED, ResumableGRPOTrainer
 
 
@@ -63,7 +64,10 @@ class Rollouts(VLLMGeneration):
 
 @torch.no_grad()
 def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The weights with adapters added, under the names that they have without adapters; the model is not changed."""
+    """The weights with adapters added, under the names that they have without adapters; the model is not changed.
+
+    The value head of PPO is no part of the model that generates.
+    """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     adapted: dict[str, Any] = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
     for name, parameter in base.named_parameters():
@@ -73,5 +77,5 @@ def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield f"{layer}.{leaf}", (parameter.float() + delta).to(parameter.dtype)
         elif inside:
             yield f"{layer}.{leaf}", parameter
-        elif ".lora_" not in name:
+        elif ".lora_" not in name and not name.startswith(f"{checkpoints.HEAD}."):
             yield name, parameter

@@ -65,12 +65,14 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
     def __init__(self, *args: Any, objective: Objective = GRPO, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.objective = objective
+        self._leaves_out_logps = False
         if self.ref_model is not None:
             # TRL loads the reference in 32 bit, which takes twice the memory where the trained weights are in 16 bit.
             self.ref_model.to(self.model.dtype)  # type: ignore[arg-type]  # transformers wraps Module.to
         self.mask_truncated_completions = False  # TRL knows the tokenizer's end token only; `generated` masks
         self.savers.append(self._save_generation)
         self._stop_tokens = stop_tokens(self.processing_class)
+        self.objective.prepare(self)
 
     @property
     def batches(self) -> int:
@@ -89,7 +91,7 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
             corrected: multiply the loss by TRL's importance ratio between the trainer's and vLLM's probabilities.
         """
         self.use_vllm, self.vllm_generation, self._last_loaded_step = True, rollouts, -1
-        self.vllm_importance_sampling_correction = corrected
+        self.vllm_importance_sampling_correction = corrected and self.objective.needs_logps
 
     def weighted_rewards(self) -> Tensor:
         """(completions,) the weighted sum of each completion's rewards, of the last generation."""
@@ -150,7 +152,9 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
 
     def generated(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """TRL's tensors of a generation, in the order of the prompts, see `Objective.scored`."""
+        self._leaves_out_logps = not self.objective.needs_logps
         generated = super()._generate_and_score_completions(inputs)
+        self._leaves_out_logps = False
         if self.args.mask_truncated_completions:
             mask = generated["completion_mask"] * ~self._cut_off.to(generated["completion_mask"].device)[:, None]
             generated |= {"completion_mask": mask, "num_items_in_batch": mask.sum()}
@@ -167,6 +171,11 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         totals = (rewards * self.reward_weights.to(rewards.device)).sum(1).view(-1, self.num_generations)
         equal = totals.amax(1) - totals.amin(1) <= EQUAL
         return equal.float().mean().item()
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
+        if self._leaves_out_logps:
+            return None, None, None
+        return super()._get_per_token_logps_and_entropies(*args, **kwargs)
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         return self.objective.loss(self, model, inputs)

@@ -10,10 +10,14 @@ from typing import Any
 from gsm8k_grpo.records import Method
 from gsm8k_grpo.stages.train.methods.base import TrainingMethod
 from gsm8k_grpo.stages.train.methods.grpo import GRPO
+from gsm8k_grpo.stages.train.methods.online_dpo import OnlineDPO
+from gsm8k_grpo.stages.train.methods.ppo import PPO
 from gsm8k_grpo.stages.train.methods.rloo import RLOO
 from gsm8k_grpo.stages.train.methods.sft import SFT
 
-_METHODS: dict[Method, TrainingMethod[Any]] = {"grpo": GRPO(), "rloo": RLOO(), "sft": SFT()}
+_METHODS: dict[Method, TrainingMethod[Any]] = {
+    method.name: method for method in (GRPO(), RLOO(), OnlineDPO(), PPO(), SFT())
+}
 
 
 def method_of(name: Method) -> TrainingMethod[Any]:

@@ -37,10 +37,10 @@ class SamplingMethod(TrainingMethod["ResumableGRPOTrainer"]):
     ) -> ResumableGRPOTrainer:
         from gsm8k_grpo.stages.train.grpo import building
 
-        return building.build_trainer(rows, variant, start, params, run_folder, self.objective())
+        return building.build_trainer(rows, variant, start, params, run_folder, self.objective(params))
 
     @abstractmethod
-    def objective(self) -> Objective:
+    def objective(self, params: Params) -> Objective:
         """The method's advantages and loss; it imports TRL."""
 
     def shaping(self, variant: str, params: Params) -> dict[str, Any]:

@@ -1,0 +1,24 @@
+"""The method `online_dpo`: the best and the worst of a prompt's completions, and a loss of this preference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.stages.train.methods.own_loss import OwnLossMethod
+
+if TYPE_CHECKING:
+    from gsm8k_grpo.stages.train.grpo.objective import Objective
+
+
+class OnlineDPO(OwnLossMethod):
+    name = "online_dpo"
+    columns: ClassVar = {name: name for name in ("tied_share", "margin", "preferred_share")}
+
+    def reference_weight(self, params: Params) -> float:
+        return params.online_dpo.beta
+
+    def objective(self, params: Params) -> Objective:
+        from gsm8k_grpo.stages.train.online_dpo.objective import OnlineDPOObjective
+
+        return OnlineDPOObjective(params.online_dpo.loss, params.online_dpo.beta)

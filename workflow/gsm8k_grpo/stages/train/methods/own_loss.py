@@ -1,0 +1,59 @@
+"""What the methods share whose loss is this project's own, on the completions that TRL's GRPOTrainer samples."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.models.loading import Source
+from gsm8k_grpo.records import Example
+from gsm8k_grpo.stages.train.history import HistoryFormat
+from gsm8k_grpo.stages.train.methods.base import TrainingMethod
+from gsm8k_grpo.stages.train.methods.sampling import SamplingMethod
+
+if TYPE_CHECKING:
+    from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
+
+# Arguments of TRL's own loss, which has no effect here.
+OF_TRLS_LOSS = {
+    "beta", "epsilon", "epsilon_high", "loss_type", "scale_rewards", "importance_sampling_level", "delta",
+    "top_entropy_quantile", "entropy_coef", "multi_objective_aggregation", "vllm_importance_sampling_correction",
+}  # fmt: skip
+
+
+class OwnLossMethod(SamplingMethod):
+    """A method with a section of its own in the configuration, beside `train`."""
+
+    @abstractmethod
+    def reference_weight(self, params: Params) -> float:
+        """The weight of what compares the policy with its reference; with 0 no reference is loaded."""
+
+    def build_trainer(
+        self, rows: list[Example], variant: str, start: Source, params: Params, run_folder: Path
+    ) -> ResumableGRPOTrainer:
+        # TRL loads a reference if its own `beta` is above 0.
+        settings = params.settings_of(variant).model_copy(update={"beta": self.reference_weight(params)})
+        return super().build_trainer(rows, variant, start, params.model_copy(update={"train": settings}), run_folder)
+
+    def history_format(self, variant: str, rows: int, params: Params) -> HistoryFormat:
+        """Entropies are computed in every update, so nothing stands in for them."""
+        return TrainingMethod.history_format(self, variant, rows, params)
+
+    def own_settings(self, params: Params) -> dict[str, Any]:
+        """The method's own section, by the name of the section."""
+        name = self.traits.own_section
+        assert name is not None
+        return {name: getattr(params, name).model_dump()}
+
+    def shaping(self, variant: str, params: Params) -> dict[str, Any]:
+        return super().shaping(variant, params) | self.own_settings(params)
+
+    def mlflow_params(self, variant: str, params: Params) -> dict[str, Any]:
+        return super().mlflow_params(variant, params) | self.own_settings(params)
+
+    def effective_config(self, trainer: ResumableGRPOTrainer) -> dict[str, Any]:
+        of_trl = super().effective_config(trainer)
+        kept = {key: value for key, value in of_trl.items() if key not in OF_TRLS_LOSS}
+        return kept | {self.name: vars(trainer.objective)}

@@ -1,0 +1,53 @@
+"""The advantages of PPO: rewards per token, generalised advantage estimation, whitening.
+
+All tensors are (rows, length), a completion per row, padded on the right; a mask has 1 for tokens and 0 for padding.
+"""
+
+import torch
+from torch import Tensor
+
+
+def token_rewards(totals: Tensor, logps: Tensor, reference: Tensor | None, mask: Tensor, kl_coef: float) -> Tensor:
+    """The reward of each token: its part of the KL term, and at the last token also the total of the completion.
+
+    reward_t = -kl_coef * (log policy(token_t) - log reference(token_t)) + (total, if t is the last token)
+
+    Summed over a completion this is equation 2 of Ziegler et al. (2019), arXiv 1909.08593.
+
+    Args:
+        totals: (rows,) total reward of each completion.
+        logps: log-probabilities of the tokens under the policy that sampled them.
+        reference: those under the model that training starts from; None without a KL term.
+    """
+    rewards = torch.zeros_like(logps) if reference is None else -kl_coef * (logps - reference) * mask
+    tokens = mask.sum(1, keepdim=True)  # none, if training leaves out what the length limit has cut off
+    return rewards.scatter_add(1, (tokens - 1).clamp(min=0), totals[:, None].to(rewards.dtype) * (tokens > 0))
+
+
+def generalised_advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
+    """Generalised advantage estimation over the tokens of each completion.
+
+    delta_t = reward_t + gamma * value_{t+1} - value_t
+    advantage_t = delta_t + gamma * lam * advantage_{t+1}
+
+    Equations 11 and 12 of Schulman et al. (2017), arXiv 1707.06347, from Schulman et al. (2015), arXiv 1506.02438.
+    Nothing follows the last token, also where the length limit has cut a completion off: it is graded as it is.
+
+    Args:
+        values: the estimate before each token of the rewards from this token on.
+    """
+    advantages = torch.zeros_like(values)
+    advantage = following = torch.zeros_like(values[:, 0])
+    for step in reversed(range(values.shape[1])):
+        present = mask[:, step].to(values.dtype)
+        delta = rewards[:, step] + gamma * following - values[:, step]
+        advantage = (delta + gamma * lam * advantage) * present
+        following = values[:, step] * present
+        advantages[:, step] = advantage
+    return advantages
+
+
+def whitened(advantages: Tensor, mask: Tensor) -> Tensor:
+    """The advantages with mean 0 and standard deviation 1 over all tokens, as in Ziegler et al. (2019)."""
+    tokens = advantages[mask.bool()]
+    return (advantages - tokens.mean()) / (tokens.std(correction=0) + 1e-8) * mask

@@ -1,0 +1,62 @@
+"""Values and log-probabilities of completions from one forward pass, padded or packed."""
+
+import torch
+from torch import Tensor, nn
+
+from gsm8k_grpo.stages.train.grpo import packing
+from gsm8k_grpo.stages.train.grpo.objective import COMPLETION, completion_logps, joined
+from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
+from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
+
+
+def logps_entropies_values(
+    trainer: ResumableGRPOTrainer, model: nn.Module, rows: dict[str, Tensor], head: nn.Module
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Log-probabilities, entropies and values of completions, and the loss that balances experts, if any.
+
+    The value of a token is an estimate from what comes before it, of the rewards from this token on.
+
+    The head reads the states that the language model's own head reads.  It computes them batch by batch, if there are
+    more rows than a batch of the update has.
+
+    Args:
+        rows: `prompt_ids`, `prompt_mask`, `completion_ids` and `completion_mask` of whole groups.
+        head: from states to values, see `value_head`.
+
+    Returns:
+        Three (rows, completion length) tensors, and a scalar or None: that of the first batch, since only an update
+        needs it, which has one.
+    """
+    size = trainer.args.per_device_train_batch_size
+    starts = range(0, len(rows["prompt_ids"]), size)
+    batches = [{name: rows[name][start : start + size] for name in COMPLETION} for start in starts]
+    compute = _packed if isinstance(trainer, PackedGRPOTrainer) else _padded
+    parts = [compute(trainer, model, batch, head) for batch in batches]  # type: ignore[arg-type]
+    *of_tokens, balances = zip(*parts, strict=True)
+    logps, entropies, values = (torch.cat(tensors) for tensors in of_tokens)
+    return logps, entropies, values, balances[0]
+
+
+def _padded(
+    trainer: ResumableGRPOTrainer, model: nn.Module, rows: dict[str, Tensor], head: nn.Module
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    states: list[Tensor] = []
+    language_head = trainer.accelerator.unwrap_model(model).get_output_embeddings()
+    hook = language_head.register_forward_pre_hook(lambda module, arguments: states.append(arguments[0]))
+    logps, entropies, balance = completion_logps(trainer, model, rows)
+    hook.remove()
+    # As for the logits: the last state would predict a token after the end, and those before are of the prompt.
+    length = rows["completion_ids"].shape[1]
+    return logps, entropies, head(states[0][:, :-1][:, -length:]), balance
+
+
+def _packed(
+    trainer: PackedGRPOTrainer, model: nn.Module, rows: dict[str, Tensor], head: nn.Module
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    ids, mask = joined(rows)
+    length = rows["completion_ids"].shape[1]
+    network = trainer._without_adapters(model)
+    packed = packing.pack(ids, mask, length, trainer.group_size)
+    states = trainer.completion_states(network, packed)
+    logps, entropies = trainer.logps_of_states(network, states, packed, len(ids), length)
+    return logps, entropies, packing.unpack(head(states), packed, len(ids), length), None
