@@ -15,12 +15,12 @@ PATIENCE = 15.0  # seconds; a process that was asked to end first saves a checkp
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-def lock(name: str) -> FileLock:
-    """The lock `name` of this working folder, not yet taken.
+def lock(name: str, folder: Path = FOLDER) -> FileLock:
+    """The lock `name`, not yet taken, of this working folder unless another folder is given.
 
     A file that stands for a lock would remain after a kill, so there is no such substitute.
     """
-    return FileLock(FOLDER / f"{name}.lock", fallback_to_soft=False)
+    return FileLock(folder / f"{name}.lock", fallback_to_soft=False)
 
 
 def take(lock: FileLock, seconds: float) -> bool:
@@ -36,8 +36,9 @@ def take(lock: FileLock, seconds: float) -> bool:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
+        folder = Path(lock.lock_file).parent.resolve()
         raise PipelineError(
-            f"{FOLDER.resolve()}: its file system refuses to lock a file ({error.strerror}), and without locks two "
+            f"{folder}: its file system refuses to lock a file ({error.strerror}), and without locks two "
             "pipelines could write the same results; work in a folder on a local disk, or have its administrator "
             "enable locks"
         ) from error
