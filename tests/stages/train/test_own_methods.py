@@ -42,7 +42,7 @@ def test_the_metrics_name_the_method_and_its_settings(trained):
     method, folder = trained
     metrics = read_json(folder / "results/train/short/metrics.json")
     assert metrics["method"] == method
-    assert metrics["prompts_seen"] == 24  # 12 steps of 4 prompts, each generation twice
+    assert metrics["prompts_seen"] == 32  # 8 steps on 16 prompts, twice on each, then 4 steps on 16 others
     effective = metrics["effective_config"]
     expected = {"online_dpo": ("beta", 0.1, 2e-4), "ppo": ("kl_coef", 0.05, 1e-3)}[method]
     assert (effective[method][expected[0]], effective["learning_rate"]) == expected[1:]

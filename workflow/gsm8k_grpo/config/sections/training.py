@@ -131,7 +131,7 @@ class Ppo(Section):
     """Discount of a reward that comes one token later; 1 for none."""
     lam: Share
     """Lambda of generalised advantage estimation: 1 takes the rewards up to the end of the completion, a smaller value
-    relies more on the value head."""
+    relies more on the value head, so that tokens far from the end learn little while the head is poor."""
     kl_coef: NotNegative
     """Weight of the KL divergence from the model that training starts from, in the rewards of the tokens; with 0 no
     reference model is loaded."""
