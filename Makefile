@@ -1,4 +1,5 @@
 # make report      sets up .venv/ and runs the whole pipeline      make test        sets up .venv/ and runs every test
+# make report RECIPE=NAME   the same with a recipe; one for a GPU gets .venv-cuda/, after a look at the machine
 # make test-fast   unit tests and checks, under three minutes     make check       lint, imports between rooms, types
 # make control     also trains on random rewards                  make ui          opens MLflow on 127.0.0.1:5000
 # make image       builds the container of the pipeline           make container-report   runs the pipeline in it
@@ -6,6 +7,9 @@
 # make sync        after dvc pull or dvc checkout: tells Snakemake that the results are up to date
 # make audit       looks the locked packages up in the database of known vulnerabilities
 VENV := .venv
+# A name of workflow/recipes, and further keys such as CONFIG='source=local path=FOLDER'.
+RECIPE :=
+CONFIG :=
 READY := $(VENV)/.ready
 PIP := $(VENV)/bin/pip
 IN := PATH="$$PWD/$(VENV)/bin:$$PATH"
@@ -21,8 +25,13 @@ GPU := $(if $(filter cuda,$(TARGET)),--gpus all)
 .PHONY: report test test-fast check control ui docs sync image container-report test-container audit lock lock-cuda clean
 
 # Without --quiet Snakemake prints every file of every job.
+ifeq ($(RECIPE),)
 report: $(READY)
 	$(IN) snakemake --cores 1 report --quiet rules host
+else
+report:
+	python3 envs/run_recipe.py '$(RECIPE)' $(CONFIG)
+endif
 
 # The whole pipeline uses every core, so its test runs alone.  Its threads wait busily for a short time only (GOMP_SPINCOUNT):
 # beside other work, threads that wait busily take the core from those that compute.  After it two processes take one file
@@ -107,4 +116,4 @@ lock-cuda:
 	uv pip compile --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_39 --generate-hashes --no-annotate --no-header envs/cuda.in >> envs/cuda.txt
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-cuda

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from gsm8k_grpo.config import layers, params
+from gsm8k_grpo.config import params
+from gsm8k_grpo.config.overrides import parse_override
 from gsm8k_grpo.files import read_json, read_jsonl
 from gsm8k_grpo.memory import shapes
 from gsm8k_grpo.stages.base.corpus import Document
@@ -102,7 +103,7 @@ def main(
 ) -> None:
     if data is None and not small:
         raise typer.BadParameter("name the folder of GSM8K with --data FOLDER, or use --small", param_hint="--data")
-    settings = settings_of(data, tokens, small, dict(map(layers.parse_override, overrides)))
+    settings = settings_of(data, tokens, small, dict(map(parse_override, overrides)))
     result = measure(settings, small)
     print("\n".join(lines(result)), flush=True)
     out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -25,6 +25,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 from gsm8k_grpo.config import layers, params
+from gsm8k_grpo.config.overrides import parse_override
 from gsm8k_grpo.config.recipes import read_recipe
 from gsm8k_grpo.files import read_json, read_jsonl, write_jsonl
 from gsm8k_grpo.memory import plan, shapes
@@ -178,7 +179,7 @@ def main(
     ] = [],
     out: Annotated[Path, typer.Option(help="JSON file for the results.")] = Path("recipes.json"),
 ) -> None:
-    changes = (SMALL if small else {}) | dict(map(layers.parse_override, overrides))
+    changes = (SMALL if small else {}) | dict(map(parse_override, overrides))
     sizes = (SMALL_SHAPE if small else {}) | ({"num_hidden_layers": layer_count} if layer_count else {})
     results: dict[str, Any] = {}
     for recipe in only or published():

@@ -1,11 +1,16 @@
 """The benchmark scripts: their settings, models and arithmetic; the measurements themselves need a GPU."""
 
+import subprocess
+import sys
+
 import evaluate_speed
+import memory_claim
 import methods
 import numpy as np
 import pytest
 import recipes as benchmark
 import roofline
+import smollm2
 import speed
 from chats import chat
 from gsm8k_grpo.config.overrides import parse_override
@@ -116,6 +121,77 @@ def test_the_limits_of_a_machine_are_measured():
     limits = roofline.measure()
     assert limits.flops > 1e8
     assert limits.bandwidth > 1e8
+
+
+def test_the_sides_of_the_memory_claim_train_the_same_completions_of_the_same_model():
+    """Only the first is Unsloth's; the others are TRL's with transformers, in 16 bit and without a limit."""
+    sides = {side: benchmark.settings_of("vram7gb", 5, None, changes) for side, changes in memory_claim.SIDES.items()}
+    first, *others = sides.values()
+    assert (first.backend, first.engine, first.quantization, first.vram_gib) == ("unsloth", "vllm", "4bit", 7.0)
+    for other in others:
+        assert (other.backend, other.engine, other.quantization) == ("trl", "transformers", None)
+        assert (other.precision, other.vram_gib) == ("bfloat16", None)
+        assert other.model == first.model
+        for key in ("prompts", "num_generations", "max_completion_length", "per_device_train_batch_size", "beta"):
+            assert getattr(other.train, key) == getattr(first.train, key)
+    assert sides["adapters"].lora == first.lora
+    assert sides["all weights"].lora is None
+    assert sides["adapters, recomputed"].train.gradient_checkpointing
+    assert not sides["adapters"].train.gradient_checkpointing
+
+
+def test_the_memory_claim_is_the_share_of_the_other_sides_memory_that_is_saved():
+    assert memory_claim.lines({"unsloth": 7.0, "adapters": 35.0}) == [
+        "unsloth: 7.00 GiB",
+        "adapters: 35.00 GiB; unsloth takes 80% less",
+    ]
+    assert memory_claim.lines({"adapters": 35.0}) == ["adapters: 35.00 GiB"]
+    assert memory_claim.planned_gib("unsloth") < memory_claim.CLAIMED_GIB < memory_claim.planned_gib("all weights")
+
+
+@pytest.mark.parametrize("script", ["recipes", "evaluate_speed"])
+def test_a_key_on_the_command_line_reaches_the_configuration(script):
+    command = [sys.executable, ROOT / f"benchmarks/{script}.py", "--small", "--set", "no_such_key=1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "no_such_key: no such key" in done.stderr
+
+
+# smollm2.py
+
+
+def arguments(*words):
+    return smollm2.arguments().parse_args(list(words))
+
+
+def test_a_variant_of_smollm2_is_evaluated_with_its_starts_and_seeds(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    changed = smollm2.overrides(arguments("--variant", "random", "--seeds", "43", "--path", "data", "--cpu"))
+    settings = load(ROOT / "params.yaml", changed)
+    assert smollm2.models(settings, ["random"]) == ["base", "sft", "sft_s43", "random", "random_s43"]
+    assert smollm2.targets(["base"], whole=False) == ["results/evaluate/base/metrics.json"]
+    assert (settings.engine, settings.source, settings.path) == ("transformers", "local", "data")
+
+
+def test_a_trial_of_smollm2_shortens_the_chosen_variants_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    changed = smollm2.overrides(arguments("--variant", "full", "--steps", "5", "--set", "evaluate.questions=4"))
+    settings = load(ROOT / "params.yaml", changed)
+    lengths = {name: (variant.max_steps, variant.epochs) for name, variant in settings.variants.items()}
+    assert (lengths["full"], lengths["sft"], lengths["random"]) == ((5, None), (None, 3), (None, 3))
+    assert settings.evaluate.questions == 4
+
+
+def test_sampled_answers_of_several_seeds_are_compared_question_by_question(monkeypatch):
+    def answers(model, file):
+        assert file == "sampled"
+        right = {"a": 1, "b": 3, "c": 3}[model]
+        return [{"flexible_correct": [True] * right + [False] * (4 - right)} for _ in range(20)]
+
+    monkeypatch.setattr(smollm2, "_answers", answers)
+    difference, p = smollm2.sampled_difference([("a", "b"), ("a", "c")])
+    assert difference == 0.5
+    assert p < 0.001
+    assert smollm2.sampled_difference([("b", "c")]) == (0.0, 1.0)
 
 
 # methods.py

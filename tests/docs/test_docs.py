@@ -160,7 +160,7 @@ def test_make_clean_removes_no_record_of_the_results():
     # `make test` hands its own flags to every make below it, which then also prints the folder that it enters.
     outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     cleaned = subprocess.run(["make", "-n", "clean"], cwd=ROOT, env=outside, capture_output=True, text=True, check=True)
-    assert cleaned.stdout.split() == ["rm", "-rf", ".venv"]
+    assert cleaned.stdout.split() == ["rm", "-rf", ".venv", ".venv-cuda"]
 
 
 @pytest.mark.parametrize("words", [*examples("pytest"), *examples("python")])

@@ -24,9 +24,18 @@ from gsm8k_grpo.records import (
     TaskMetric,
     TrainingMetrics,
     TrainingSample,
+    TrainingWarning,
 )
 from gsm8k_grpo.stages.compare.stage import compare
-from gsm8k_grpo.stages.evaluate.metrics import curve_point, greedy_metrics, sampled_metrics, summarise
+from gsm8k_grpo.stages.evaluate.continuation import row
+from gsm8k_grpo.stages.evaluate.metrics import (
+    continuation_metrics,
+    curve_point,
+    greedy_metrics,
+    number_rates,
+    sampled_metrics,
+    summarise,
+)
 from gsm8k_grpo.stages.evaluate.tasks import tasks
 
 QUESTIONS = 40
@@ -46,8 +55,12 @@ def write_results(
     questions: int = QUESTIONS,
     samples: int = 0,
     more_tests: bool = False,
+    probed: bool = False,
     energy: float | None = None,
     supervised: tuple[str, ...] = (),
+    signal: dict[str, dict[str, float]] = {},
+    warnings: dict[str, list[TrainingWarning]] = {},
+    stopped: dict[str, int] = {},
 ) -> None:
     """Write the result files of the configuration's models.
 
@@ -62,19 +75,25 @@ def write_results(
         questions: questions of the test split.
         samples: sampled answers per question.
         more_tests: whether there are metrics of a further test set and prompt; a question of that set is in train.
+        probed: whether there are metrics of unanswerable questions and of the contamination probe.
         energy: energy of each training run in kWh.
         supervised: variants that learned the solutions.
+        signal: of a model, the share of the prompts whose sampled answers differ, by reward.
+        warnings: those of a variant's training.
+        stopped: the step after which a variant was stopped.
     """
     _write_data(results, params, questions if validated else 0, questions, more_tests)
     for model in ["base", *params.variants]:
         rows = answers(*right[model], questions)
         folder = results / "evaluate" / model
         metrics = _greedy_metrics(rows, more_tests)
+        if probed:
+            metrics += _probe_metrics(rows)
         if samples:
             sampled = sampled_answers(rows, samples)
             write_jsonl(folder / "sampled.jsonl", sampled)
             metrics += _sampled_metrics(sampled)
-        _write_evaluation(folder, rows, metrics, run_ids.get(model, model), params)
+        _write_evaluation(folder, rows, metrics, run_ids.get(model, model), params, signal.get(model, {}))
         length = 0 if model == "base" else steps.get(model, 100)
         kept = [step for step in params.keep_checkpoints if step < length]
         curve = checkpoints([*kept, length], right["base"], right[model], questions) if validated else []
@@ -86,7 +105,9 @@ def write_results(
         if method == "sft":
             columns = columns.assign(loss=1.5, reward=None)
         folder, run_id = results / "train" / variant, run_ids.get(variant, variant)
-        _write_training(folder, columns, rewards, run_id, energy, method)
+        _write_training(
+            folder, columns, rewards, run_id, energy, method, warnings.get(variant, []), stopped.get(variant)
+        )
     for run in params.further_runs:
         write_jsonl(results / "evaluate" / run / "answers.jsonl", answers(10, 10, questions))
     compare(results / "evaluate", params.runs, results / "compare", params.compare, params.seed)
@@ -192,6 +213,20 @@ def _greedy_metrics(rows: list[GradedAnswer], more_tests: bool) -> list[TaskMetr
     return [{**info, **value} for info in infos for value in values]
 
 
+def _probe_metrics(rows: list[GradedAnswer]) -> list[TaskMetric]:
+    """Every answer as one to an unanswerable question; every tenth question is continued word for word."""
+    info: TaskInfo = {"set": "plus, unanswerable", "prompt": "trained", "decoding": "greedy"}
+    continued = [
+        row("test", "test-0", "Ann has", " 3 pens.", " 3 pens." if index % 10 == 0 else " 3 cups.")
+        for index in range(len(rows))
+    ]
+    probe: TaskInfo = {"set": "test", "prompt": "continuation", "decoding": "greedy"}
+    return [
+        *({**info, **value} for value in number_rates(rows)),
+        *({**probe, **value} for value in continuation_metrics(continued, resamples=100, seed=0)),
+    ]
+
+
 def _sampled_metrics(rows: list[GradedSamples]) -> list[TaskMetric]:
     info: TaskInfo = {"set": "test", "prompt": "trained", "decoding": "sampled"}
     return [{**info, **value} for value in sampled_metrics(rows, resamples=100, seed=0)]
@@ -233,7 +268,12 @@ def history(steps: int, rewards: list[str], kl: bool = False) -> pd.DataFrame:
 
 
 def _write_evaluation(
-    folder: Path, rows: list[GradedAnswer], metrics: list[TaskMetric], run_id: str, params: Params
+    folder: Path,
+    rows: list[GradedAnswer],
+    metrics: list[TaskMetric],
+    run_id: str,
+    params: Params,
+    signal: dict[str, float],
 ) -> None:
     first, *others = tasks(params)
     write_jsonl(folder / first.file, rows)
@@ -248,6 +288,10 @@ def _write_evaluation(
         "n_available": len(rows),
         **summarise(rows, params.compare.resamples, params.seed),
         "measures": metrics,
+        "signal": [
+            {"reward": name, "share": share, "ci95": [share / 2, (1 + share) / 2], "n": 200, "samples": 4}
+            for name, share in signal.items()
+        ],
         "decoding": {
             "greedy": True,
             "max_completion_length": 80,
@@ -275,7 +319,14 @@ def _write_evaluation(
 
 
 def _write_training(
-    folder: Path, columns: pd.DataFrame, rewards: list[str], run_id: str, energy: float | None, method: Method
+    folder: Path,
+    columns: pd.DataFrame,
+    rewards: list[str],
+    run_id: str,
+    energy: float | None,
+    method: Method,
+    warnings: list[TrainingWarning],
+    stopped: int | None,
 ) -> None:
     write_text(folder / "history.csv", columns.to_csv(index=False))
     samples: list[TrainingSample] = [
@@ -294,6 +345,10 @@ def _write_training(
         "prompts_left_out_per_epoch": 0,
         "tokens": 5000,
         "skipped_steps": 0,
+        "share_without_signal": float(columns["zero_variance_share"].mean()) if rewards else None,
+        "warnings": warnings,
+        "stopped_at": stopped,
+        "stop_reason": stopped and "all groups of the last 5 generations had equal rewards",
         "reward_first": 0.1 if rewards else None,
         "reward_last": 2.0 if rewards else None,
         "seconds": 90.0,
@@ -306,6 +361,12 @@ def _write_training(
         "energy_kwh": energy,
         "mlflow_run_id": run_id,
         "mlflow_run_key": f"key-{run_id}",
-        "effective_config": {"parameters": 1234, "device": "cpu", "learning_rate": 1e-4, "epsilon_high": None},
+        "effective_config": {
+            "max_steps": 200,
+            "parameters": 1234,
+            "device": "cpu",
+            "learning_rate": 1e-4,
+            "epsilon_high": None,
+        },
     }
     write_json(folder / "metrics.json", metrics)

@@ -1,11 +1,13 @@
 """The real stages on few rows and steps, for tests that need a trained model within seconds."""
 
+import fcntl
 import filecmp
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +77,12 @@ def heeding_interrupts() -> None:
         signal.signal(signum, signal.SIG_DFL)
 
 
+def take_terminal() -> None:
+    """Make the standard input of a new session its controlling terminal, whose end the kernel signals."""
+    heeding_interrupts()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 def start(folder: Path, name: str = TRAIN, **settings: Any) -> subprocess.Popen[str]:
     """Start a stage in a process group of its own."""
     return subprocess.Popen(
@@ -109,8 +117,8 @@ def history(folder: Path) -> str:
     return rows.drop(columns=[column for column in rows if column in WALL_CLOCK]).to_csv()
 
 
-def assert_same_run(one: Path, other: Path) -> None:
-    assert filecmp.cmpfiles(one, other, TRAINED_FILES, shallow=False) == (TRAINED_FILES, [], [])
+def assert_same_run(one: Path, other: Path, files: list[str] = TRAINED_FILES) -> None:
+    assert filecmp.cmpfiles(one, other, files, shallow=False) == (files, [], [])
     assert history(one) == history(other)
     assert without_clock(one) == without_clock(other)
 

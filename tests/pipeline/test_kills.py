@@ -1,6 +1,5 @@
 """Processes of the workflow are killed, stopped or started twice; the same command resumes and loses nothing."""
 
-import fcntl
 import filecmp
 import os
 import pty
@@ -9,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import termios
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -19,12 +17,12 @@ import pytest
 from small_run import (
     PREPARE,
     assert_same_run,
-    heeding_interrupts,
     history,
     logged_steps,
     mlflow_run,
     run,
     snakemake,
+    take_terminal,
     wait_for,
     whole,
     workflow,
@@ -105,12 +103,6 @@ def test_when_snakemake_ends_its_training_saves_and_ends_and_the_same_command_re
     assert "resuming from checkpoints/short-" in (prepared / "logs/train/short.log").read_text()
     assert_same_run(trained, prepared)
     assert logged_steps(prepared) == list(range(1, 13))
-
-
-def take_terminal() -> None:
-    """Make the standard input of a new session its controlling terminal, whose end the kernel signals."""
-    heeding_interrupts()
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def read(terminal: int) -> None:

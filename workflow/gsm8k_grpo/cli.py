@@ -21,7 +21,7 @@ from gsm8k_grpo.commands.options import (
     require_choice,
     workflow_config,
 )
-from gsm8k_grpo.commands.provenance import noted, require_current
+from gsm8k_grpo.commands.provenance import mention_outdated, noted, require_current
 from gsm8k_grpo.files import PipelineError, visible
 from gsm8k_grpo.runtime import gpus, interrupts, output, workspace
 
@@ -112,6 +112,7 @@ def train(
     """Train one variant: with GRPO, or by supervised fine-tuning if its method is sft."""
     settings = load(overrides)
     require_choice("--variant", variant, [*settings.variants, *settings.further_runs])
+    require_current("train", settings, variant)
     run = settings.of_run(variant)
     with exclusive("train", variant), noted("train", settings, variant), gpus.claimed():
         if run.backend == "unsloth" and run.traits(variant).learns_from_rewards:
@@ -129,6 +130,7 @@ def evaluate(
     """Evaluate one model on the test split, further sets and probes, and its kept checkpoints on validation."""
     settings = load(overrides)
     require_choice("--model", model, settings.model_names())
+    require_current("evaluate", settings, model)
     target, run = RESULTS / "evaluate" / model, settings.of_run(model)
     with exclusive("evaluate", model), noted("evaluate", settings, model), gpus.claimed():
         from gsm8k_grpo.stages.evaluate.stage import evaluate as stage
@@ -178,7 +180,9 @@ def summary(overrides: Overrides = []) -> None:
     """Print the accuracies, whether they differ, and where the report is."""
     from gsm8k_grpo.commands.summary import summary as result_lines
 
-    typer.echo(result_lines(RESULTS, load(overrides)))
+    settings = load(overrides)
+    mention_outdated("summary", settings)
+    typer.echo(result_lines(RESULTS, settings))
 
 
 @app.command(rich_help_panel=COMMANDS)
@@ -192,6 +196,7 @@ def ask(
 
     from gsm8k_grpo.commands.ask import ask as show_answers
 
+    mention_outdated("ask", settings)
     show_answers(question, RESULTS, settings, Console())
 
 
@@ -208,6 +213,7 @@ def export(
     from gsm8k_grpo.commands.export import export as write
 
     require_choice("--variant", variant, settings.variants)
+    mention_outdated("export", settings, variant)
     files = write(variant, require_choice("--format", format, FORMATS), RESULTS, to, settings)
     typer.echo("\n".join(map(str, files)))
 

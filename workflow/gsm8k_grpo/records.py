@@ -71,8 +71,8 @@ class Example(TypedDict):
     """The messages of the training prompt."""
     question: str
     answer: str | None
-    """The gold number in normal form.  None for a free answer without a number, in the train split only, and for a
-    formula in a further set that compares formulas."""
+    """The gold number in normal form.  None for a free answer without a number, in the train split only, for a formula
+    in a further set that compares formulas, and for a question that can't be answered."""
     solution: str
     """The answer as published."""
 
@@ -98,6 +98,8 @@ class SetMetrics(TypedDict):
     rows: int
     left_out: int
     """Questions whose answer is no number."""
+    unanswerable: NotRequired[int]
+    """Of the rows, those that can't be answered; only for a set that names such an answer."""
 
 
 class Overlap(TypedDict):
@@ -173,6 +175,18 @@ class Session(TypedDict):
     """How often training was started, the first time included."""
 
 
+WarningKind = Literal["no_signal", "cut", "entropy"]
+"""What a warning of training is about: equal rewards, completions that are cut, or the entropy."""
+
+
+class TrainingWarning(TypedDict):
+    """Something that keeps a run from learning, as training printed it; see `stages.train.signal`."""
+
+    step: int
+    kind: WarningKind
+    text: str
+
+
 class TrainingMetrics(Session):
     """results/train/<variant>/metrics.json: a whole training run."""
 
@@ -193,6 +207,13 @@ class TrainingMetrics(Session):
     reward_first: float | None
     """Mean reward of the first step; None for a method without rewards."""
     reward_last: float | None
+    share_without_signal: float | None
+    """Share of the groups whose rewards were all equal, over the whole run; None for a method without groups."""
+    warnings: list[TrainingWarning]
+    """At most one of each kind, in the order of their steps."""
+    stopped_at: int | None
+    """The step after which `train.stop_without_signal` ended the run; None if it trained to its end."""
+    stop_reason: str | None
     seconds_generate: float
     seconds_score: float
     seconds_update: float
@@ -211,9 +232,9 @@ class GradedAnswer(TypedDict):
     gold: str
     completion: str
     strict_correct: bool
-    """The answer in the format that the prompt asks for is the gold number."""
+    """The answer in the format that the prompt asks for is the gold number; holds no number if there is no answer."""
     flexible_correct: bool
-    """The last number of the text, behind a thought, is the gold number."""
+    """The last number of the text, behind a thought, is the gold number; there is none if there is no answer."""
     harness_strict: bool
     """Correct by lm-evaluation-harness's filter strict-match."""
     harness_flexible: bool
@@ -250,6 +271,22 @@ class Probe(TypedDict):
     truncated: bool
 
 
+class Continuation(TypedDict):
+    """results/evaluate/<model>/prompts/continuation.jsonl: how a model continues the first half of a question."""
+
+    set: str
+    id: str
+    given: str
+    """The first half of the question."""
+    expected: str
+    """The second half."""
+    completion: str
+    """As many words as the second half has."""
+    exact: bool
+    """The words of the completion are those of the second half."""
+    rouge_l: float
+
+
 class MetricValue(TypedDict):
     """A metric with its interval, over `n` questions."""
 
@@ -265,7 +302,7 @@ class TaskInfo(TypedDict):
     set: str
     """`test` or a name of `evaluate.sets`."""
     prompt: str
-    """`trained`, or a name of `evaluate.prompts`."""
+    """`trained`, a name of `evaluate.prompts`, or `continuation`."""
     decoding: Literal["greedy", "sampled"]
 
 
@@ -314,6 +351,19 @@ class GreedySummary(TypedDict):
     mean_completion_tokens_ci95: Interval
 
 
+class RewardSignal(TypedDict):
+    """On what share of the prompts a group of sampled answers differs in a reward, so that GRPO can learn from it."""
+
+    reward: str
+    """Name of the reward function, or `total` for their weighted sum."""
+    share: float
+    ci95: Interval
+    n: int
+    """Prompts."""
+    samples: int
+    """Answers per prompt."""
+
+
 class Evaluation(GreedySummary):
     """results/evaluate/<model>/metrics.json."""
 
@@ -321,6 +371,9 @@ class Evaluation(GreedySummary):
     """Questions of the test split that were answered."""
     n_available: int
     measures: list[TaskMetric]
+    signal: list[RewardSignal]
+    """One row per reward of the section `rewards`, then `total`; none without sampled answers, or if the rewards can't
+    grade the answers of the data."""
     decoding: Decoding
     seconds: float
     """Of the greedy answers to the test split."""

@@ -27,7 +27,8 @@ os.environ[layers.ENVIRONMENT] = json.dumps(overrides)
 config = settings.resolved()
 VARIANTS = list(settings.variants)
 MODELS = ["base", *VARIANTS]
-PROMPTS = config["evaluate"]["prompts"]  # besides the training prompt
+# Besides the training prompt; the first half of a question is the prompt of the contamination probe.
+PROMPTS = config["evaluate"]["prompts"] + ["continuation"] * config["evaluate"]["contamination"]
 SETS = list(config["evaluate"]["sets"])  # besides the test split
 # Runs with further seeds; only the spread over the seeds uses them.
 FURTHER_RUNS = list(settings.further_runs)
@@ -69,3 +70,9 @@ def weights(wildcards):
     if wildcards.model == "base":
         return "results/base/base.json"
     return f"results/train/{wildcards.model.partition('@')[0]}/metrics.json"
+
+
+try:
+    workspace.require_past(Path("results"), [Path(file) for file in [*local_files(None), *local_sets(None)]])
+except PipelineError as error:
+    raise WorkflowError(str(error)) from None

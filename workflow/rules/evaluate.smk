@@ -29,6 +29,7 @@ rule evaluate:
         evaluate=lookup(dpath="evaluate", within=config),
         keep_checkpoints=lookup(dpath="keep_checkpoints", within=config),
         prompt=lookup(dpath="extract", within=config),
+        rewards=lookup(dpath="rewards", within=config),
         resamples=lookup(dpath="compare/resamples", within=config),
         chat_template_kwargs=lookup(dpath="chat_template_kwargs", within=config),
         engine=lookup(dpath="engine", within=config),

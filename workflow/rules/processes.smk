@@ -6,20 +6,21 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 import psutil
-from filelock import FileLock, Timeout
+from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.runtime import locks, output
+from snakemake.exceptions import WorkflowError
 from snakemake.logging import ColorizingTextHandler
 from snakemake.scheduling.job_scheduler import JobScheduler
 
 # One pipeline per folder.  Snakemake's own lock, which the profile turns off, remains after a process is killed; this one
 # does not.  If another pipeline is about to end, wait for it.  A dry run needs no lock.
-pipeline = FileLock(locks.FOLDER / "pipeline.lock")
-with suppress(Timeout):
-    pipeline.acquire(timeout=0)
-if not pipeline.is_locked and not workflow.output_settings.dryrun:
-    print("another pipeline is running in this folder; waiting for it to end", file=sys.stderr)
-    with suppress(Timeout):
-        pipeline.acquire(timeout=locks.PATIENCE)
+pipeline = locks.lock("pipeline")
+try:
+    if not locks.take(pipeline, 0) and not workflow.output_settings.dryrun:
+        print("another pipeline is running in this folder; waiting for it to end", file=sys.stderr)
+        locks.take(pipeline, locks.PATIENCE)
+except PipelineError as error:
+    raise WorkflowError(str(error)) from None
 
 
 onstart:

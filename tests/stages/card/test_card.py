@@ -53,6 +53,17 @@ def test_a_card_names_the_variant_that_training_started_from(tmp_path):
     assert "- Trained from `full`, a run of the same recipe" in text
 
 
+def test_a_card_says_what_share_of_the_run_had_no_signal_and_how_it_ended(tmp_path):
+    params = settings()
+    warning = {"step": 24, "kind": "cut", "text": "60 % were cut off"}
+    write_results(tmp_path, params, warnings={"short": [warning]}, stopped={"short": 100})
+    card("short", tmp_path, tmp_path / "train/short/README.md", params)
+    training = (tmp_path / "train/short/README.md").read_text().partition("## Training")[2].partition("## Limit")[0]
+    assert re.search(r"^- Groups whose rewards were all equal.*: \d+\.\d % of short's$", training, re.MULTILINE)
+    assert "- short, step 24: 60 % were cut off\n" in training
+    assert "- short was stopped after step 100 of 200: " in training
+
+
 def test_the_licence_is_that_of_the_base_model(tmp_path):
     model_card = written(tmp_path, settings(recipe="rtx4090"))
     data = model_card.data

@@ -257,3 +257,63 @@ def test_few_shot_prompts_that_exceed_the_context_are_refused_before_any_is_answ
         refused.stderr,
     )
     assert not (tmp_path / "results/evaluate").exists()
+
+
+# Unanswerable questions and the contamination probe
+
+
+def test_the_probe_and_a_set_with_unanswerable_questions_add_their_rows_and_change_no_others(evaluated, tmp_path):
+    shutil.copytree(evaluated / "results", tmp_path / "results")
+    shutil.copytree(evaluated / "tracking", tmp_path / "tracking")
+    plus = [
+        {
+            "question": f"Ann has {'some' if unknown else 2} pens and buys {n}. How many?",
+            "answer": unknown or str(n + 2),
+        }
+        for n, unknown in enumerate(["", "None", "None", ""])
+    ]
+    write_jsonl(tmp_path / "plus.jsonl", plus)
+    sets = (
+        "evaluate.sets={longer: {generated: {problems: longer, rows: 6}}, plus: {path: plus.jsonl, unanswerable: None}}"
+    )
+    run(tmp_path, "download", "--part", "sets", sets)
+    run(tmp_path, "extract", "--part", "sets", sets)
+    run(tmp_path, "evaluate", "--model", "base", sets, "evaluate.contamination=true")
+    for name in ("answers.jsonl", "sampled.jsonl", "prompts/4-shot.jsonl", "sets/longer.jsonl"):
+        assert rows(tmp_path, "base", name) == rows(evaluated, "base", name)
+    measures = {(row["set"], row["prompt"], row["metric"]): row for row in metrics(tmp_path, "base")["measures"]}
+    before = {(row["set"], row["prompt"], row["metric"]) for row in metrics(evaluated, "base")["measures"]}
+    assert {key[:2] for key in set(measures) - before} == {
+        ("plus", "trained"), ("plus, unanswerable", "trained"), ("test", "continuation"), ("longer", "continuation"),
+        ("plus", "continuation"),
+    }  # fmt: skip
+    assert measures["plus", "trained", "strict_accuracy"]["n"] == 2
+    unanswerable = [row for row in rows(tmp_path, "base", "sets/plus.jsonl") if row["gold"] == "None"]
+    for reading in ("strict", "flexible"):
+        rate = measures["plus, unanswerable", "trained", f"{reading}_number_rate"]
+        assert (rate["n"], rate["value"]) == (2, sum(not row[f"{reading}_correct"] for row in unanswerable) / 2)
+    continued = rows(tmp_path, "base", "prompts/continuation.jsonl")
+    assert [row["id"] for row in continued] == [
+        *(row["id"] for row in rows(tmp_path, "base", "answers.jsonl")), *(f"longer-{n}" for n in range(6)),
+        *(f"plus-{n}" for n in range(4)),
+    ]  # fmt: skip
+    assert continued[-1]["given"] + continued[-1]["expected"] == plus[-1]["question"]
+    close = measures["longer", "continuation", "continuation_rouge_l"]
+    assert (close["n"], close["value"]) == (6, pytest.approx(sum(row["rouge_l"] for row in continued[12:18]) / 6))
+    timing = {(row["set"], row["prompt"]): row["completions"] for row in metrics(tmp_path, "base")["timing"]}
+    assert timing["plus", "continuation"] == 4
+
+
+def test_every_model_has_the_share_of_prompts_on_which_each_reward_differs_in_results_and_mlflow(evaluated):
+    client = mlflow.MlflowClient(f"sqlite:///{evaluated}/tracking/mlflow.db")
+    for model in ("base", "short"):
+        evaluation = read_json(evaluated / f"results/evaluate/{model}/metrics.json")
+        rows = {row["reward"]: row for row in evaluation["signal"]}
+        assert list(rows) == ["xmlcount", "soft_format", "strict_format", "int", "correctness", "total"]
+        assert {(row["n"], row["samples"]) for row in rows.values()} == {(6, 4)}
+        samples = read_jsonl(evaluated / f"results/evaluate/{model}/sampled.jsonl")
+        differing = [len(set(row["strict_correct"])) > 1 for row in samples]
+        assert rows["correctness"]["share"] == sum(differing) / 6
+        assert rows["total"]["share"] >= rows["correctness"]["share"]
+        (run,) = client.search_runs(["1"], f"tags.model = '{model}'")
+        assert run.data.metrics["signal_total"] == rows["total"]["share"]

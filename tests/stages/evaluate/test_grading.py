@@ -6,7 +6,7 @@ from gsm8k_grpo.gsm8k.answers import number, published_answer
 from gsm8k_grpo.gsm8k.formulas import published_formula
 from gsm8k_grpo.gsm8k.tags import tagged
 from gsm8k_grpo.models.engine import Completion
-from gsm8k_grpo.stages.evaluate.grading import grade, grade_formula
+from gsm8k_grpo.stages.evaluate.grading import grade, grade_formula, grade_unanswerable
 
 GRADES = ("strict_correct", "flexible_correct", "format_ok", "harness_strict", "harness_flexible")
 
@@ -73,3 +73,21 @@ def formula_grades(text, solution):
 )
 def test_formulas_are_compared_by_math_verify_and_numbers_also_as_numbers(text, solution, expected):
     assert formula_grades(text, solution) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "strict", "flexible"),
+    [
+        (tagged("It does not say how many.", "None"), True, True),
+        (tagged("3 pens cost 6 dollars.", "unknown"), True, False),  # a number, but not as the answer
+        (tagged("3 + 4 = 7", "7"), False, False),
+        (tagged("3 + 4 = 7", "7 pens"), False, False),
+        ("It can't be known.", True, True),
+        ("It is 7.", True, False),
+    ],
+)
+def test_a_question_without_an_answer_is_right_where_no_number_is_given(text, strict, flexible):
+    example = {"id": "plus-0", "prompt": [], "question": "?", "answer": None, "solution": "None"}
+    row = grade_unanswerable(example, Completion(text, 9, False), FORMATS["tags"])
+    assert (row["gold"], row["strict_correct"], row["flexible_correct"]) == ("None", strict, flexible)
+    assert (row["harness_strict"], row["harness_flexible"]) == (False, False)

@@ -96,6 +96,36 @@ def test_only_numbers_leaves_the_others_out_and_counts_them(run, own):
     assert read_json(results / "extract/sets/metrics.json") == {"own": {"rows": 1, "left_out": 1}}
 
 
+PLUS = [
+    {"question": "Ann has 3 pens and buys 4. How many?", "answer": "7"},
+    {"question": "Ann has some pens and buys 4. How many?", "answer": "None"},
+    {"question": "Ann has 1/x pens. How many?", "answer": "1/x"},
+]
+
+
+def test_questions_without_an_answer_stay_and_are_counted(run, own):
+    results = run(own(*PLUS, unanswerable="none", only_numbers=True))
+    assert [(row["id"], row["answer"], row["solution"]) for row in read_jsonl(results / "extract/sets/own.jsonl")] == [
+        ("own-0", "7", "7"),
+        ("own-1", None, "None"),
+    ]
+    assert read_json(results / "extract/sets/metrics.json") == {"own": {"rows": 2, "left_out": 1, "unanswerable": 1}}
+
+
+def test_a_mark_of_questions_without_an_answer_that_no_question_has_is_refused(run, own):
+    with pytest.raises(PipelineError, match=r"^evaluate\.sets\.own\.unanswerable = n/a: .*no such answer"):
+        run(own(PLUS[0], unanswerable="n/a"))
+
+
+def test_generated_problems_have_a_seed_of_their_own(run):
+    first, again, other = (
+        read_jsonl(run({"g": {"generated": {"problems": "simple", "rows": 5, "seed": seed}}}) / "extract/sets/g.jsonl")
+        for seed in (None, 7, 8)
+    )
+    assert first == again
+    assert {row["question"] for row in first}.isdisjoint(row["question"] for row in other)
+
+
 def test_a_set_without_any_number_is_refused(run, own):
     with pytest.raises(PipelineError, match=r"sets/own\.jsonl: .*number.* own out of evaluate\.sets"):
         run(own({"question": "q", "answer": "x"}, only_numbers=True))
@@ -152,3 +182,68 @@ def test_a_set_of_the_hub_that_lacks_something_is_refused(run, hub, keys, reason
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(PipelineError, match=reason):
         run(hub(**keys))
+
+
+# The sets of evaluate.more_sets, with rows of our own in the columns and files that their pages show
+
+GSM_PLUS = {
+    "perturbation_type": "critical thinking", "seed_question": "q", "seed_solution": "s", "seed_answer": "7",
+}  # fmt: skip
+SYMBOLIC = {"id": 1, "instance": 2, "original_id": 3, "original_question": "q", "original_answer": "a", "canary": "c"}
+PUBLISHED = {
+    "gsm_plus": ("data/testmini-00000-of-00001.jsonl", [row | GSM_PLUS | {"solution": "s"} for row in PLUS]),
+    "gsm_symbolic": ("main/test.jsonl", [{"question": "One and one?", "answer": "1+1=2\n#### 2"} | SYMBOLIC]),
+    "gsm_symbolic_p2": ("p2/test.jsonl", [{"question": "Two and two?", "answer": "2+2=4\n#### 4"} | SYMBOLIC]),
+}
+SYMBOLIC_CARD = """---
+configs:
+- {config_name: main, data_files: [{split: test, path: main/test.jsonl}]}
+- {config_name: p2, data_files: [{split: test, path: p2/test.jsonl}]}
+---
+"""
+
+
+@pytest.fixture
+def offered(tmp_path, monkeypatch):
+    """Gives a set of evaluate.more_sets with a folder in place of the data set on the hub."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "published"
+
+    def offered(name: str) -> dict:
+        wanted = load(ROOT / "params.yaml", {"evaluate.more_sets": True}).evaluate.sets[name].model_dump()
+        return {name: wanted | {"hub": wanted["hub"] | {"dataset": str(folder)}}}
+
+    offered.folder = folder
+    return offered
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_set_on_offer_reads_the_columns_and_the_split_that_its_page_shows(name, run, offered):
+    file, rows = PUBLISHED[name]
+    (offered.folder / file).parent.mkdir(parents=True)
+    (offered.folder / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if "symbolic" in name:
+        (offered.folder / "README.md").write_text(SYMBOLIC_CARD)
+        other = next(path for path, _ in PUBLISHED.values() if path != file and path.endswith("/test.jsonl"))
+        (offered.folder / other).parent.mkdir(exist_ok=True)
+        (offered.folder / other).write_text((offered.folder / file).read_text().replace("?", "!"))
+    results = run(offered(name))
+    extracted = read_jsonl(results / f"extract/sets/{name}.jsonl")
+    questions = [row["question"] for row in rows if row["answer"] != "1/x"]
+    assert [row["question"] for row in extracted] == questions
+    assert [row["answer"] for row in extracted] == {"gsm_plus": ["7", None], "gsm_symbolic": ["2"]}.get(name, ["4"])
+
+
+def test_gsm1k_is_read_from_the_arrow_file_that_its_page_shows(run, offered):
+    """On the hub the format is recognised as Arrow; in a folder with state.json only a card says so."""
+    from datasets import Dataset
+
+    offered.folder.mkdir()
+    card = "---\nconfigs:\n- {config_name: default, data_files: [{split: test, path: data/test/*.arrow}]}\n---\n"
+    (offered.folder / "README.md").write_text(card)
+    Dataset.from_dict({"question": ["One and one?"], "answer": [2]}).save_to_disk(offered.folder / "data/test")
+    results = run(offered("gsm1k"))
+    assert [(row["question"], row["answer"]) for row in read_jsonl(results / "extract/sets/gsm1k.jsonl")] == [
+        ("One and one?", "2")
+    ]

@@ -66,6 +66,14 @@ def test_a_small_model_on_other_problems_learns_the_format_at_most(limits):
     assert "only change its answers' format" in by_what["Reasoning"]
 
 
+def test_what_a_pretrained_model_knows_by_heart_is_said_if_it_was_measured(limits):
+    new = "That the test questions were new to the model"
+    assert "word for word" not in limits({"model": "Qwen/Qwen2.5-3B"})[new]
+    assert limits({"model": "Qwen/Qwen2.5-3B"}, probed=True)[new].endswith(
+        "contain them; it continues 10.0 % of them word for word from the first half."
+    )
+
+
 def test_a_model_from_the_hub_is_named_with_its_size(tmp_path, root):
     settings = params.load(root / "params.yaml", {"model": "Qwen/Qwen2.5-3B"})
     write_results(tmp_path / "results", settings)

@@ -268,7 +268,7 @@ def test_without_a_validation_split_the_page_explains_why_there_is_no_accuracy_o
 
 def test_what_was_not_measured_has_no_section(make):
     page = page_of(*make({"evaluate.probes": []}))
-    for part in ("probes", "sampled", "prompts", "sets"):
+    for part in ("probes", "sampled", "prompts", "sets", "unanswerable", "continuations"):
         assert f'id="{part}"' not in page
     assert "one seed (42)" in page
     assert "GPU energy" not in page
@@ -287,6 +287,21 @@ def test_what_else_was_measured_has_its_section(make):
     cost = between(page, 'id="cost"', "</table>")
     assert "GPU energy" in cost
     assert "0.25 kWh" in cost
+
+
+def test_unanswerable_questions_and_questions_known_by_heart_have_tables_of_their_own(make):
+    page = page_of(*make(probed=True))
+    assert cells(page, "unanswerable")[1:] == [
+        ["base", "plus, unanswerable", "40", "90.0 % (76.9 to 96.0)", "37.5 % (24.2 to 53.0)"],
+        ["short", "plus, unanswerable", "40", "50.0 % (35.2 to 64.8)", "50.0 % (35.2 to 64.8)"],
+        ["full", "plus, unanswerable", "40", "25.0 % (14.2 to 40.2)", "25.0 % (14.2 to 40.2)"],
+    ]
+    known = cells(page, "continuations")
+    assert known[0] == ["model", "set", "questions", "continued word for word", "ROUGE-L"]
+    assert known[1][:3] == ["base", "test", "40"]
+    assert [cell[:6] for cell in known[1][3:]] == ["10.0 %", "55.0 %"]
+    for part in ("prompts", "sets"):
+        assert f'id="{part}"' not in page
 
 
 def test_differences_show_both_p_values_and_are_attributed_to_kinds(page):
@@ -368,3 +383,29 @@ def test_figures_are_next_to_the_page_and_in_the_run_of_each_variant(finished, s
     for variant in settings.variants:
         logged = client.list_artifacts(run_ids[variant], "report")
         assert sorted(Path(artifact.path).name for artifact in logged) == PNGS
+
+
+# What GRPO could learn from
+
+
+def test_a_run_with_enough_signal_has_only_its_share_on_the_first_screen(page):
+    first = between(page, '<header id="summary">', "<details")
+    assert 'class="note"' not in first
+    share = between(first, '<p class="muted" id="no-signal">', "</p>")
+    assert len(re.findall(r"\d+\.\d\u00a0% of (?:short|full)", html.unescape(share))) == 2
+    assert 'id="signal"' not in page  # no answers were sampled
+
+
+def test_low_signal_warnings_and_a_stop_are_on_the_first_screen_and_every_model_in_a_table(make):
+    warning = {"step": 24, "kind": "no_signal", "text": "in 95 % of the last groups all rewards were equal"}
+    shares = {"base": {"correctness": 0.0, "total": 0.05}, "short": {"correctness": 0.3, "total": 0.6}}
+    page = page_of(
+        *make(signal=shares | {"full": shares["short"]}, warnings={"short": [warning]}, stopped={"full": 100})
+    )
+    notes = [html.unescape(note) for note in re.findall(r'<p class="note">(.*?)</p>', page)]
+    assert [note.partition(" ")[0] for note in notes] == ["On", "short,", "full"]
+    assert "sampled answers of base differ" in notes[0]
+    assert "step 24" in notes[1]
+    assert "stopped after step 100 of 200" in notes[2]
+    assert [row[0] for row in cells(page, "signal")[1:]] == ["base", "short", "full"]
+    assert re.search(r'<tr>\s*<th scope="row">base</th>\s*<td class="number" data-sort="0.05">', page)

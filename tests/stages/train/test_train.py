@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from gsm8k_grpo.files import read_json, read_jsonl
+from gsm8k_grpo.files import read_json, read_jsonl, write_jsonl
 from safetensors.torch import load_file
 from small_run import PREPARE, TRAIN, assert_same_run, run, stage
 
@@ -92,9 +92,12 @@ def test_the_same_seed_gives_the_same_bytes(trained, tmp_path):
     assert filecmp.cmpfiles(trained, other, files, shallow=False) == (files, [], [])
 
 
-def test_a_subset_larger_than_the_split_is_refused(trained):
-    refused = stage(trained, TRAIN, source="local", path="data", train__prompts=51)
+def test_a_subset_larger_than_the_split_is_refused(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "p")
+    split = folder / "results/extract/train.jsonl"
+    write_jsonl(split, read_jsonl(split)[:31])
+    refused = stage(folder, TRAIN)
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1] == (
-        "error: train.prompts = 51: the train split has 50 rows; give at most that, or null for all"
+        "error: train.prompts = 32: the train split has 31 rows; give at most that, or null for all"
     )

@@ -28,6 +28,7 @@ OVERRIDDEN = [
         ResumableGRPOTrainer, GRPOTrainer, "_generate_single_turn",
         "prompt_ids images multimodal_fields has_tool_images",
     ),
+    (ResumableGRPOTrainer, GRPOTrainer, "_generate_and_score_completions", "inputs"),
     (ResumableGRPOTrainer, GRPOTrainer, "_calculate_rewards", "inputs prompts completions completion_ids_list"),
     (ResumableGRPOTrainer, GRPOTrainer, "_load_from_checkpoint", "resume_from_checkpoint model"),
     (ResumableGRPOTrainer, GRPOTrainer, "_generate_and_score_completions", "inputs"),

@@ -1,9 +1,19 @@
 """The configuration that each result notes: what is noted and when, and what is refused because it differs."""
 
 import re
+import shutil
 
 import pytest
-from gsm8k_grpo.commands.provenance import first_difference, noted, outdated, pipeline, require_current, result
+from gsm8k_grpo.commands.provenance import (
+    first_difference,
+    mention_outdated,
+    noted,
+    outdated,
+    pipeline,
+    read_by,
+    require_current,
+    result,
+)
 from gsm8k_grpo.commands.set_aside import set_aside
 from gsm8k_grpo.config import params
 from gsm8k_grpo.files import PipelineError, read_json, write_json, write_text
@@ -99,6 +109,70 @@ def test_a_card_does_not_present_the_other_variant(results, settings):
     require_current("card", settings, "short")
     with pytest.raises(PipelineError, match=r"^results/train/full: .*configuration\.json is missing"):
         require_current("report", settings)
+
+
+@pytest.mark.parametrize(
+    ("rule", "model", "changes", "stale"),
+    [
+        ("train", "short", {"extract__language": "chinese"}, "results/extract"),
+        ("train", "short", {"base__steps": 5}, "results/base"),
+        ("train", "short_s43", {"threads": 1}, "results/base"),
+        ("train", "short", {"train__learning_rate": 1e-3}, None),
+        ("train", "full", {"evaluate__sets": {}}, None),
+        ("evaluate", "short", {"train__learning_rate": 1e-3}, "results/train/short"),
+        ("evaluate", "full@50", {"train__learning_rate": 1e-3}, "results/train/full"),
+        ("evaluate", "base", {"train__learning_rate": 1e-3}, None),
+        ("evaluate", "base", {"evaluate__overlap_words": 12}, "results/extract"),
+        ("evaluate", "base", {"evaluate__sets": {}}, None),
+        ("evaluate", "base", {"evaluate__questions": 5}, None),
+    ],
+)
+def test_a_stage_by_hand_refuses_what_it_reads_if_it_was_made_with_another_configuration(
+    results, rule, model, changes, stale
+):
+    other = load(seeds=[43], **changes)
+    if stale is None:
+        require_current(rule, other, model)
+        return
+    with pytest.raises(PipelineError) as refused:
+        require_current(rule, other, model)
+    assert str(refused.value).startswith(f"{stale}: it was made with ")
+    assert "\n" not in str(refused.value)
+
+
+def test_training_reads_the_training_of_its_start_with_the_same_seed_and_no_other():
+    variants = {"sft": {"epochs": 1, "method": "sft"}, "rl": {"epochs": 1, "start": "sft"}, "other": {"epochs": 1}}
+    settings = load(seeds=[43], variants=variants)
+    read = [made.name for made in read_by("train", settings, "rl_s43") if made.rule == "train"]
+    assert read == ["sft_s43"]
+    assert [made for made in read_by("train", settings, "other") if made.rule == "train"] == []
+    evaluated = [made.name for made in read_by("evaluate", settings, "rl") if made.rule == "train"]
+    assert evaluated == ["sft", "rl"]
+
+
+def test_a_command_that_shows_such_results_names_the_first_one_and_goes_on(results, capsys, settings):
+    for command, variant in (("summary", ""), ("ask", ""), ("export", "short")):
+        mention_outdated(command, settings, variant)
+        assert capsys.readouterr().err == ""
+        mention_outdated(command, load(seeds=[43], base__steps=5), variant)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("note: results/base: it was made with base.steps = ")
+
+
+@pytest.mark.parametrize(
+    ("command", "start"),
+    [
+        ("train --variant short", "error: results/base: "),
+        ("evaluate --model base", "error: results/base: "),
+        ("summary", "note: results/base: "),
+    ],
+)
+def test_the_commands_say_so(results, cli, command, start):
+    for later in ("train", "report"):  # their files are no real ones
+        shutil.rmtree(results / later)
+    said = cli(*command.split(), "--set=seeds=[43]", "--set=base.steps=5").stderr
+    assert said.startswith(f"{start}it was made with base.steps = ")
+    assert "Traceback" not in said
 
 
 def test_a_result_that_was_made_notes_its_keys(results):

@@ -241,3 +241,29 @@ def test_without_a_report_the_summary_names_the_command_that_writes_it(tmp_path,
     assert str(tmp_path / "report" / "report.html") in text
     assert "snakemake --cores 1 report" in text
     assert "%" not in text
+
+
+def test_the_summary_has_the_shares_of_the_probes_that_were_run(tmp_path, settings):
+    write_text(tmp_path / "report" / "report.html", "a page")
+    write_results(tmp_path, settings)
+    assert "word for word" not in summary(tmp_path, settings)
+    write_results(tmp_path, settings, probed=True)
+    lines = summary(tmp_path, settings).splitlines()
+    assert lines[lines.index("questions without an answer that get a number") + 1] == (
+        "plus, unanswerable: base 90.0 %, short 50.0 %, full 25.0 %"
+    )
+    assert lines[lines.index("questions continued word for word from the first half") + 1] == (
+        "test: base 10.0 %, short 10.0 %, full 10.0 %"
+    )
+
+
+def test_the_summary_says_what_training_could_learn_from_and_what_it_met(tmp_path, settings):
+    warning = {"step": 24, "kind": "cut", "text": "60 % of the last completions were cut off"}
+    low = {"correctness": 0.02, "total": 0.05}
+    write_results(tmp_path, settings, signal={"base": low}, warnings={"short": [warning]}, stopped={"full": 100})
+    write_text(tmp_path / "report" / "report.html", "a page")
+    lines = summary(tmp_path, settings).splitlines()
+    assert "base, 4 answers to each of 200 prompts: total 5.0 %, correctness 2.0 %" in lines
+    assert "short, step 24: 60 % of the last completions were cut off." in lines
+    assert any(line.startswith("full was stopped after step 100 of 200: ") for line in lines)
+    assert any(line.startswith("Groups whose rewards were all equal") for line in lines)

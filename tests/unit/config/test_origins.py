@@ -70,3 +70,13 @@ def test_the_command_prints_and_writes_nothing(cli, workdir, monkeypatch):
         f"  warmup_ratio: 0.05  # {DEFAULTS}",
     } <= set(done.stdout.splitlines())
     assert not (workdir / "results").exists()
+
+
+def test_the_sets_of_more_sets_name_their_file(lines, root):
+    options = {"evaluate.more_sets": True, "evaluate.sets": {"mine": {"path": "a.jsonl"}}}
+    printed = lines(options=options)
+    assert "        dataset: ScaleAI/gsm1k  # workflow/recipes/more-sets.yaml" in printed
+    assert "      path: a.jsonl  # --set" in printed
+    assert layers.parse("\n".join(printed)) == load(root / "params.yaml", options).model_dump()
+    assert "  sets: {}  # --set" not in printed
+    assert "    fresh:" in lines(options={"evaluate.more_sets": True, "evaluate.sets": {}})

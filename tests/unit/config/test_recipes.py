@@ -1,18 +1,19 @@
 """The recipes: each extends another file, loads, and has the figures that its source publishes."""
 
+import re
 from functools import reduce
 
 import pytest
 import yaml
 from gsm8k_grpo.config import layers
 from gsm8k_grpo.config.params import Params, load
-from gsm8k_grpo.config.recipes import BASES, DEFAULTS, RECIPES, chain, files, read_recipe, recipes
+from gsm8k_grpo.config.recipes import BASES, DEFAULTS, RECIPES, chain, files, more_sets, read_recipe, recipes
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.memory import shapes
 
 FIVE = ["xmlcount", "soft_format", "strict_format", "int", "correctness"]
 ALL_SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-NOTEBOOK = ["rtx4090", "rtx4090-published", "t4-chinese", "vram7gb", "phi4"]
+NOTEBOOK = ["rtx4090", "rtx4090-published", "t4-chinese", "vram7gb", "phi4", "llama31-8b"]
 PUBLISHED = [*NOTEBOOK, "rtx3080"]
 SUPERVISED = "r1-distill-32b"
 GSM8K_TRAIN = 7473
@@ -66,7 +67,7 @@ def test_recipes_extend_each_other_down_to_the_defaults():
 def test_a_file_for_others_to_extend_is_not_a_recipe_to_choose(root):
     assert set(BASES) <= set(files())
     for name in BASES:
-        with pytest.raises(PipelineError, match=f'recipe = "{name}": choose from phi4, '):
+        with pytest.raises(PipelineError, match=f'recipe = "{name}": choose from llama31-8b, phi4, '):
             of(name, root)
 
 
@@ -153,6 +154,7 @@ def test_the_notebooks_six_completions_of_200_tokens_for_one_prompt_per_step(rec
         ("t4-chinese", "Qwen/Qwen2.5-7B-Instruct", 7_615_616_512, 80_740_352),
         ("vram7gb", "Qwen/Qwen2.5-1.5B", 1_543_714_304, 36_929_536),
         ("phi4", "unsloth/phi-4", 14_659_507_200, 44_236_800),  # trainable: as the notebook shows
+        ("llama31-8b", "meta-llama/Llama-3.1-8B-Instruct", 8_030_261_248, 83_886_080),
         (SUPERVISED, "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", 32_763_876_352, 67_108_864),
     ],
 )
@@ -223,9 +225,22 @@ def test_r1_distill_learns_the_answers_of_a_folder_in_4_bit_by_plain_trl(root):
         of(SUPERVISED, root, path=None)
 
 
-@pytest.mark.parametrize(("recipe", "gib"), [("vram7gb", 7.0), ("phi4", 16.0), ("rtx3080", 15.73), ("rtx4090", 23.65)])
+@pytest.mark.parametrize(
+    ("recipe", "gib"),
+    [("vram7gb", 7.0), ("phi4", 16.0), ("llama31-8b", 16.0), ("rtx3080", 15.73), ("rtx4090", 23.65)],
+)
 def test_a_recipe_is_limited_to_the_memory_of_its_gpu(recipe, gib, root):
     assert of(recipe, root).vram_gib == gib
+
+
+def test_llama31_8b_is_the_notebook_that_the_others_follow(root):
+    """It sets a model and a limit of memory, and nothing else; a T4 needs float16."""
+    *_, own = chain("llama31-8b").values()
+    assert set(own) == {"model", "vram_gib"}
+    params = of("llama31-8b", root, precision="float16", vram_gib=14)
+    assert (params.backend, params.engine, params.quantization) == ("unsloth", "vllm", "4bit")
+    assert (params.lora.rank, params.lora.targets, params.vllm.max_model_length) == (32, ALL_SEVEN, 512)
+    assert (params.rewards.set, params.train.beta) == ("published", 0.04)
 
 
 def test_phi4s_hundred_steps_are_one_override(root):
@@ -237,3 +252,41 @@ def test_phi4s_hundred_steps_are_one_override(root):
 @pytest.mark.parametrize("recipe", [recipe for recipe in PUBLISHED if recipe != "t4-chinese"])
 def test_gsm8k_is_pinned(recipe, root):
     assert of(recipe, root).download.hub == load(root / "params.yaml").download.hub
+
+
+# evaluate.more_sets
+
+MORE = [
+    "gsm8k_platinum", "svamp", "gsm1k", "gsm_plus", "gsm_symbolic", "gsm_symbolic_p1", "gsm_symbolic_p2", "fresh",
+]  # fmt: skip
+UNPINNED = {"gsm8k_platinum"}  # of which no public page that was read names a commit
+
+
+def test_one_key_adds_the_sets_on_offer_to_those_of_the_recipe(root):
+    for recipe in ("tiny", "rtx4090", "smollm2"):
+        own, more = (of(recipe, root, **{"evaluate.more_sets": switch}).evaluate.sets for switch in (False, True))
+        assert list(more) == [*MORE, *(name for name in own if name not in MORE)]
+        assert {name: more[name] for name in own} == own
+
+
+def test_a_set_of_the_same_name_replaces_the_one_on_offer(root):
+    mine = {"gsm1k": {"path": "mine.jsonl"}}
+    sets = of("tiny", root, **{"evaluate.more_sets": True, "evaluate.sets": mine}).evaluate.sets
+    assert list(sets) == MORE
+    assert sets["gsm1k"].path == "mine.jsonl"
+
+
+def test_the_sets_on_offer_are_pinned_to_commits_and_name_their_licence():
+    ((file, sets),) = more_sets().items()
+    assert file == "workflow/recipes/more-sets.yaml"
+    hubs = {name: wanted["hub"] for name, wanted in sets.items() if "hub" in wanted}
+    assert {name for name, hub in hubs.items() if not re.fullmatch(r"[0-9a-f]{40}", hub["revision"])} == UNPINNED
+    assert all(hub["licence"] for hub in hubs.values())
+    assert hubs["gsm_symbolic"]["licence"] == "CC BY-NC-ND 4.0"
+
+
+def test_the_fresh_problems_are_not_those_that_a_model_made_here_is_trained_on(root):
+    settings = of("scratch-gpu", root, **{"evaluate.more_sets": True})
+    fresh = settings.evaluate.sets["fresh"].generated
+    assert fresh.problems == settings.download.generated.problems == "rich"
+    assert fresh.seed not in (None, settings.seed)

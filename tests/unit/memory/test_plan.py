@@ -13,7 +13,7 @@ from gsm8k_grpo.models import loading
 from transformers import AutoConfig, AutoModelForCausalLM
 
 GIB = 2**30
-FOR_A_GPU = ["rtx4090", "rtx4090-published", "t4-chinese", "rtx3080", "vram7gb", "phi4", "r1-distill-32b"]
+FOR_A_GPU = ["rtx4090", "rtx4090-published", "t4-chinese", "rtx3080", "vram7gb", "phi4", "llama31-8b", "r1-distill-32b"]
 ALL_SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 # 2 layers of 64 by 192, 4 heads of 16 of which 2 have keys and values, a vocabulary of 1,000.
 SHAPE = Shape(

@@ -1,6 +1,8 @@
 """Chat templates of several families: each takes a system prompt and renders the same on every day."""
 
 import datetime
+import signal
+import time
 
 import pytest
 from chats import chat
@@ -79,10 +81,22 @@ def test_a_template_without_such_faults_is_not_touched():
         assert settled("qwen3", template).chat_template == template
 
 
-@pytest.mark.parametrize("broken", ["{{ raise_exception('no chats') }}", "{% for %}"])
+@pytest.mark.parametrize("broken", ["{{ raise_exception('no chats') }}", "{% for %}", "{{ 1 / 0 }}", "{{ 1 + 'a' }}"])
 def test_a_template_that_fails_is_an_error_in_one_line(broken):
     with pytest.raises(PipelineError, match=r"^model = tests/model: its chat template fails \(.*chat_template\.jinja$"):
         settled("qwen3", broken)
+
+
+def test_a_template_that_computes_for_ever_is_an_error_in_one_line(monkeypatch):
+    monkeypatch.setattr(chat_templates, "SECONDS", 0.2)
+    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    began = time.monotonic()
+    with pytest.raises(PipelineError) as stopped:
+        settled("qwen3", endless)
+    assert time.monotonic() - began < 5
+    line = "model = tests/model: its chat template fails (it did not end within 0.2 seconds)"
+    assert str(stopped.value).startswith(line)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_a_model_without_a_template_is_named_with_what_to_do(tmp_path):

@@ -1,14 +1,16 @@
 """Errors of the file system explained in one line, and checked before the work starts."""
 
 import errno
+import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.runtime.imports import PACKAGE
-from gsm8k_grpo.runtime.workspace import FAULTS, explain, require_own_code, require_writable
+from gsm8k_grpo.runtime.workspace import FAULTS, explain, require_own_code, require_past, require_writable
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -43,6 +45,27 @@ def test_a_file_where_a_folder_must_be_is_refused(tmp_path, monkeypatch, path):
     (tmp_path / path).touch()
     with pytest.raises(PipelineError, match=f"^{re.escape(path)}: {FAULTS[errno.ENOTDIR]}"):
         require_writable(Path("results"))
+
+
+@pytest.mark.parametrize("name", ["results/base/base.json", "my data/train.jsonl"])
+def test_a_file_of_the_future_is_refused_and_the_command_that_is_named_gives_it_the_present_time(
+    tmp_path, monkeypatch, name
+):
+    monkeypatch.chdir(tmp_path)
+    files = [Path("results/base/base.json"), Path("my data/train.jsonl")]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.touch()
+    sources = files[1:]
+    require_past(Path("results"), sources)
+    os.utime(name, (4102444800, 4102444800))
+    with pytest.raises(PipelineError) as refused:
+        require_past(Path("results"), sources)
+    message = str(refused.value)
+    assert message.startswith(f"{name}: it was last changed in the future (2100-01-01 ")
+    assert "\n" not in message
+    subprocess.run(message.split("`")[1], shell=True, check=True)
+    require_past(Path("results"), sources)
 
 
 def test_a_folder_without_code_or_with_the_code_that_runs_is_accepted(tmp_path, monkeypatch):

@@ -23,6 +23,15 @@ GREEDY_METRICS = (*GREEDY_SHARES, MEAN_LENGTH)
 FORMULA_METRICS = (*ACCURACIES, "format_rate", "truncation_rate", MEAN_LENGTH)
 """The same where answers are compared as formulas, which lm-evaluation-harness's task gsm8k does not do."""
 
+NUMBER_RATES = {"strict_number_rate": "strict_correct", "flexible_number_rate": "flexible_correct"}
+"""The shares of the unanswerable questions that get a number, each with the key of a graded answer that denies it."""
+
+CONTINUATION_METRICS = ("continuation_exact", "continuation_rouge_l")
+"""Metrics of the contamination probe: how often, and how closely, the second half of a question is continued."""
+
+TOTAL = "total"
+"""The name of the weighted sum of all rewards, next to the names of the reward functions."""
+
 Extraction = Literal["strict", "flexible"]
 EXTRACTIONS: tuple[Extraction, ...] = get_args(Extraction)
 """The two ways to extract an answer that sampled answers are graded by."""

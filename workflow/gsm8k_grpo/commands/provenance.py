@@ -2,25 +2,41 @@
 
 Every stage notes the keys that it looks up (`config/stage_keys.py`), with their values, in a `configuration.json` next
 to its results.  Snakemake's own records are lost with `.snakemake/` and don't come with a clone; the notes are part of
-the results.  The workflow runs a stage again if its note differs from the present configuration.  `compare`, `card`,
-`report` and `sync`, which would present such results as something else, refuse them.
+the results.  The workflow runs a stage again if its note differs from the present configuration.  A stage by hand and
+`sync`, which would make something else of such results, refuse them; `summary`, `ask` and `export`, which show them as
+they are, say so in one line.
 """
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gsm8k_grpo.config import layers
+from gsm8k_grpo.config import layers, starts
 from gsm8k_grpo.config.errors import as_written
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.stage_keys import values
-from gsm8k_grpo.files import PipelineError, read_json, write_json
+from gsm8k_grpo.files import PipelineError, read_json, visible, write_json
 
 RESULTS = Path("results")
 MISSING = "nothing"  # the value of a key that one of two configurations lacks
+
+DATA, SETS = frozenset({"download", "extract"}), frozenset({"download_sets", "extract_sets"})
+MODELS = DATA | {"base", "train"}
+# The rules whose results a rule or a command reads, or that those were made from.  Training reads that of its start.
+READ = {
+    "train": MODELS,
+    "ask": MODELS,
+    "export": MODELS,
+    "evaluate": MODELS | SETS,
+    "compare": MODELS | SETS | {"evaluate"},
+    "card": MODELS | SETS | {"evaluate", "compare"},
+    "report": MODELS | SETS | {"evaluate", "compare", "card"},
+    "summary": MODELS | SETS | {"evaluate", "compare", "card", "report"},
+}
 
 
 @dataclass(frozen=True)
@@ -102,26 +118,59 @@ def outdated(params: Params, results: Path = RESULTS) -> dict[Result, str]:
     return {made: change for made, change in changes.items() if change}
 
 
-def require_current(rule: str, params: Params, variant: str = "", results: Path = RESULTS) -> None:
-    """Check that everything that a rule presents was made with the present configuration.
+def read_by(rule: str, params: Params, name: str = "", results: Path = RESULTS) -> list[Result]:
+    """The results that a rule or a command reads, with those that they were made from, in the order of the stages.
 
     Args:
-        variant: of a card, which presents no other variant.
+        rule: a key of `READ`.
+        name: the variant or the model, where a rule is about one.
+    """
+    made = [made for made in pipeline(params, results) if made.rule in READ[rule]]
+    if not params.evaluate.sets and rule == "evaluate":
+        made = [one for one in made if not one.rule.endswith("_sets")]
+    if not name:
+        return made
+    lineage = _lineage(name, params)
+    names = {"", *lineage[1:]} if rule == "train" else {"", "base", *lineage}
+    return [one for one in made if one.name in names]
+
+
+def _lineage(model: str, params: Params) -> list[str]:
+    """The training run of a model and those whose weights it started from; for base nothing but base."""
+    run = starts.variant_of(model)
+    if run == "base":
+        return [run]
+    variant, seed = params.further_runs.get(run, (run, params.seed))
+    return [params.runs[link][seed] for link in starts.chain(params.variants, variant)]
+
+
+def require_current(rule: str, params: Params, name: str = "", results: Path = RESULTS) -> None:
+    """Check that everything that a rule reads was made with the present configuration; arguments as of `read_by`.
 
     Raises:
         PipelineError: for the first result, in the order of the stages, that was made with another one.
     """
-    presented = [made for made in pipeline(params, results) if made.rule not in ("configure", rule)]
-    if variant:
-        presented = [made for made in presented if made.name in ("", "base", variant)]
-    ahead = {"compare": ("card", "report"), "card": ("report",)}.get(rule, ())
-    for made in presented:
-        change = made.change(params) if made.rule not in ahead and made.file.exists() else None
+    line = _first_outdated(rule, params, name, results)
+    if line:
+        raise PipelineError(line)
+
+
+def mention_outdated(command: str, params: Params, name: str = "", results: Path = RESULTS) -> None:
+    """Name the first result that a command shows although it was made with another configuration."""
+    line = _first_outdated(command, params, name, results)
+    if line:
+        print(f"note: {visible(line)}", file=sys.stderr)
+
+
+def _first_outdated(rule: str, params: Params, name: str, results: Path) -> str | None:
+    for made in read_by(rule, params, name, results):
+        change = made.change(params) if made.file.exists() else None
         if change:
-            raise PipelineError(
+            return (
                 f"{made.file.parent}: {change}; run `snakemake --cores 1 report`, which repeats what has changed, or "
                 f"`{made.command}`"
             )
+    return None
 
 
 @contextmanager

@@ -37,6 +37,7 @@ def _send(model: str, results: Path, params: Params) -> str:
         finals = read_json(evaluation / "metrics.json")
         run.log_dataset(extracted / "test.jsonl", finals["n"], "evaluation")
         run.log_finals(finals)
+        run.log_signal(finals["signal"])
         run.log_validation(curve_metrics(read_jsonl(evaluation / "checkpoints.jsonl")))
     if model != "base":
         run.log_figures(sorted((results / "report").glob("*.png")))

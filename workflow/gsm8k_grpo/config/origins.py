@@ -25,6 +25,10 @@ def annotated(params: Params, config: Mapping[str, Any], options: Mapping[str, A
         _labelled(layers.nested(config), "--config"), _labelled(layers.nested(options), "--set"), whole=()
     )
     origins = reduce(layers.merge, [*(_labelled(keys, label) for label, keys in files.items()), overrides])
+    if params.evaluate.more_sets:
+        ((label, added),) = recipes.more_sets().items()
+        own = origins["evaluate"]["sets"]
+        origins["evaluate"]["sets"] = _labelled(added, label) | (own if isinstance(own, dict) else {})
     return "\n".join(_lines(params.model_dump(), origins))
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError, model_validator
 
 from gsm8k_grpo.config import errors, layers, starts
 from gsm8k_grpo.config.methods import METHODS, MethodTraits
-from gsm8k_grpo.config.recipes import read_recipe, recipes
+from gsm8k_grpo.config.recipes import more_sets, read_recipe, recipes
 from gsm8k_grpo.config.sections import Configuration, Method, Rewards, Sft, Train
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.gsm8k.rewards import names_for
@@ -296,7 +296,7 @@ def load(path: Path = Path("params.yaml"), overrides: Mapping[str, Any] = {}) ->
     recipe = edited.get("recipe")
     if recipe not in recipes():
         raise PipelineError(f"{path}: recipe = {errors.as_written(recipe)}: choose from {', '.join(recipes())}")
-    merged = layers.merge(read_recipe(recipe), edited)
+    merged = _with_more_sets(layers.merge(read_recipe(recipe), edited))
     try:
         params = Params.model_validate(merged)
     except ValidationError as error:
@@ -304,3 +304,12 @@ def load(path: Path = Path("params.yaml"), overrides: Mapping[str, Any] = {}) ->
         raise PipelineError(f"the configuration ({path}, recipe {recipe}) is not valid:\n{reasons}") from None
     starts.require_order(path, file.get("variants") or {})
     return params
+
+
+def _with_more_sets(keys: dict[str, Any]) -> dict[str, Any]:
+    """The keys with the sets that `evaluate.more_sets` adds; keys of a wrong type stay as they are for the check."""
+    match keys.get("evaluate"):
+        case {"more_sets": True, "sets": dict(own), **others}:
+            (added,) = more_sets().values()
+            return keys | {"evaluate": others | {"more_sets": True, "sets": added | own}}
+    return keys

@@ -13,7 +13,8 @@ from gsm8k_grpo.files import PipelineError
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 DEFAULTS = "defaults"
-BASES = (DEFAULTS, "unsloth-notebook")  # files that recipes extend, and that can't be chosen as a recipe
+MORE_SETS = "more-sets"
+BASES = (DEFAULTS, MORE_SETS, "unsloth-notebook")  # files that recipes extend, and that can't be chosen as a recipe
 
 
 def files() -> list[str]:
@@ -33,6 +34,11 @@ def read_recipe(name: str) -> dict[str, Any]:
         PipelineError: for a file that is not YAML, and for `extends` with an unknown name or in a circle.
     """
     return reduce(layers.merge, chain(name).values())
+
+
+def more_sets() -> dict[str, dict[str, Any]]:
+    """The test sets that `evaluate.more_sets` adds, by the path of their file in the project."""
+    return {_label(MORE_SETS): layers.read(RECIPES / f"{MORE_SETS}.yaml")["evaluate"]["sets"]}
 
 
 def chain(name: str) -> dict[str, dict[str, Any]]:

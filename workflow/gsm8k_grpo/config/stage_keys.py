@@ -21,7 +21,9 @@ KEYS: dict[str, tuple[str, ...]] = {
         "variants.{name}", "keep_checkpoints", "method", "extract.answers", "extract.answer_form", "train", "sft",
         "online_dpo", "ppo", "rewards", "chat_template_kwargs", "backend", "lora", *MACHINE,
     ),
-    "evaluate": ("evaluate", "keep_checkpoints", "extract", "compare.resamples", "chat_template_kwargs", *MACHINE),
+    "evaluate": (
+        "evaluate", "keep_checkpoints", "extract", "rewards", "compare.resamples", "chat_template_kwargs", *MACHINE,
+    ),
     "compare": ("variants", "compare", "seeds", "seed"),
     "card": (
         "variants.{name}", "recipe", "seed", "source", "model", "chat_template_kwargs", "lora", "precision",

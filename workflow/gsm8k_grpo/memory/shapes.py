@@ -55,6 +55,7 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen/Qwen2.5-7B-Instruct": ("qwen2", _sizes(3584, 18944, 28, 28, 4, 152064, tied=False)),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": ("qwen2", _sizes(5120, 27648, 64, 40, 8, 152064, tied=False)),
     "HuggingFaceTB/SmolLM2-135M-Instruct": ("llama", _sizes(576, 1536, 30, 9, 3, 49152, tied=True)),
+    "meta-llama/Llama-3.1-8B-Instruct": ("llama", _sizes(4096, 14336, 32, 32, 8, 128256, tied=False)),
     "meta-llama/Llama-3.2-1B-Instruct": ("llama", _sizes(2048, 8192, 16, 32, 8, 128256, tied=True)),
     "unsloth/phi-4": ("llama", _sizes(5120, 17920, 40, 40, 10, 100352, tied=False)),
     "microsoft/phi-4": ("phi3", _sizes(5120, 17920, 40, 40, 10, 100352, tied=False)),

@@ -8,10 +8,13 @@ import datetime
 import re
 from typing import Any, cast
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from gsm8k_grpo.files import PipelineError, first_line
+from gsm8k_grpo.runtime.time_limit import time_limit
+
+SECONDS = 10.0
+"""The longest that a template may take for one short conversation; real ones take milliseconds."""
 
 DATE = datetime.date(2024, 7, 26)
 """The date that every template names; the one that Llama 3's own template falls back to."""
@@ -38,7 +41,7 @@ def settle(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         name: the model, for the error.
 
     Raises:
-        PipelineError: if the tokenizer has no chat template, or one that fails.
+        PipelineError: if the tokenizer has no chat template, or one that fails or does not end within `SECONDS`.
     """
     if tokenizer.chat_template is None:
         raise PipelineError(
@@ -51,7 +54,7 @@ def settle(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         template = FOLD_SYSTEM_PROMPT + template
     try:
         _render(tokenizer, template, "system", "user")
-    except TemplateError as error:
+    except Exception as error:  # a template is a program of others, which can fail like any other
         raise PipelineError(
             f"model = {name}: its chat template fails ({first_line(error)}); give another model, or a folder with a "
             "copy of it and another chat_template.jinja"
@@ -63,14 +66,17 @@ def settle(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
 def _takes_system_prompt(tokenizer: PreTrainedTokenizerBase, template: str) -> bool:
     try:
         return "the system" in _render(tokenizer, template, "system", "user")
-    except TemplateError:
+    except TimeoutError:
+        return True  # it would take as long with a folded system prompt
+    except Exception:
         return False
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, template: str, *roles: str) -> str:
     """A conversation with one message per role."""
     messages: list[Any] = [{"role": role, "content": f"the {role}"} for role in roles]
-    rendered = tokenizer.apply_chat_template(
-        messages, chat_template=template, tokenize=False, add_generation_prompt=True
-    )
+    with time_limit(SECONDS):
+        rendered = tokenizer.apply_chat_template(
+            messages, chat_template=template, tokenize=False, add_generation_prompt=True
+        )
     return cast(str, rendered)

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.runtime import locks
 
 # Of the machine and the user, because the GPUs are not a working folder's.
 FOLDER = Path(tempfile.gettempdir()) / f"gsm8k-grpo-{os.getuid()}" / "gpus"
@@ -41,8 +40,8 @@ def claimed(count: int = 1) -> Iterator[None]:
     if count > len(gpus):
         raise PipelineError(f"the job uses {count} GPUs, and only {len(gpus)} can be used: {', '.join(gpus)}")
     FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with ExitStack() as locks:
-        names = _wait(count, gpus, locks)
+    with ExitStack() as held:
+        names = _wait(count, gpus, held)
         # CUDA numbers GPUs by their speed unless it is told to do so by their place, as nvidia-smi does.
         os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", VISIBLE: ",".join(names)}
         if len(gpus) > 1:
@@ -84,28 +83,21 @@ def _listed() -> dict[str, str]:
     return dict(line.split(", ") for line in listing.stdout.splitlines())
 
 
-def _wait(count: int, gpus: dict[str, str], locks: ExitStack) -> list[str]:
-    """The names of `count` GPUs whose locks are now held by `locks`."""
+def _wait(count: int, gpus: dict[str, str], held: ExitStack) -> list[str]:
+    """The names of `count` GPUs whose locks `held` now has."""
     told = False
     while True:
-        with FileLock(FOLDER / "choosing.lock"), ExitStack() as free:
+        with locks.lock("choosing", FOLDER), ExitStack() as free:
             names: list[str] = []
             for name, uuid in gpus.items():
-                if len(names) < count and _taken(uuid, free):
+                lock = locks.lock(uuid, FOLDER)
+                if len(names) < count and locks.take(lock, seconds=0):
+                    free.callback(lock.release)
                     names.append(name)
             if len(names) == count:
-                locks.enter_context(free.pop_all())
+                held.enter_context(free.pop_all())
                 return names
         if not told:
             print(f"waiting for {count} of GPU {', '.join(gpus)}, which other jobs use", file=sys.stderr)
             told = True
         time.sleep(POLL_SECONDS)
-
-
-def _taken(uuid: str, locks: ExitStack) -> bool:
-    """Whether the GPU was free; it is then held by `locks`."""
-    try:
-        locks.enter_context(FileLock(FOLDER / f"{uuid}.lock", timeout=0))
-    except Timeout:
-        return False
-    return True

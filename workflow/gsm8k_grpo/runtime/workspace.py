@@ -2,6 +2,8 @@
 
 import errno
 import os
+import shlex
+from datetime import datetime
 from pathlib import Path
 
 from gsm8k_grpo.files import PipelineError
@@ -44,6 +46,39 @@ def require_writable(results: Path) -> None:
     for folder in (results, *results.glob("[!.]*")):
         if folder.exists() and not folder.is_dir():
             raise PipelineError(_line(folder, errno.ENOTDIR))
+
+
+def require_past(results: Path, sources: list[Path]) -> None:
+    """Check that no file was last changed in the future, after which Snakemake would discard what is made from it.
+
+    What counts as now is the clock of the file system that holds the working folder, as a server's may differ.
+
+    Args:
+        sources: further files that the pipeline reads.
+
+    Raises:
+        PipelineError: for the newest such file, with the command that gives it the present time.
+    """
+    files = [*results.rglob("*"), *sources]
+    newest, path = max(((_changed(file), file) for file in files), default=(0.0, results))
+    clock = Path(".work/clock")
+    clock.parent.mkdir(exist_ok=True)
+    clock.touch()
+    if newest > clock.stat().st_mtime:
+        place = results if path.is_relative_to(results) else path
+        raise PipelineError(
+            f"{path}: it was last changed in the future ({datetime.fromtimestamp(newest):%Y-%m-%d %H:%M:%S}), so "
+            "Snakemake would take everything that is made from it as outdated; correct the clock, or run "
+            f"`find {shlex.quote(str(place))} -newermt now -exec touch {{}} +`"
+        )
+
+
+def _changed(path: Path) -> float:
+    """When a file was last changed; 0 for a folder, and for what a running pipeline has just removed."""
+    try:
+        return path.stat().st_mtime if path.is_file() else 0.0
+    except FileNotFoundError:
+        return 0.0
 
 
 def require_own_code() -> None:

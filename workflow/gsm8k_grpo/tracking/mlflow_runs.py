@@ -24,7 +24,7 @@ from gsm8k_grpo.analysis import palette
 from gsm8k_grpo.analysis.metrics import FINAL_METRICS, metric_value
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError, sha256
-from gsm8k_grpo.records import Evaluation, GreedySummary, TrainingMetrics
+from gsm8k_grpo.records import Evaluation, GreedySummary, RewardSignal, TrainingMetrics
 from gsm8k_grpo.runtime import git
 from gsm8k_grpo.runtime.interrupts import Interrupted
 from gsm8k_grpo.tracking.patience import UNREACHABLE, patience
@@ -164,6 +164,11 @@ class Run:
     def log_finals(self, summary: GreedySummary) -> None:
         """Log the metrics of the greedy answers to the test split as `final_<name>`."""
         self._log_changed([{"step": 0} | {f"final_{name}": metric_value(summary, name) for name in FINAL_METRICS}])
+
+    @_tolerant
+    def log_signal(self, signal: Sequence[RewardSignal]) -> None:
+        """Log the shares of the prompts whose sampled answers differ in a reward, as `signal_<reward>`."""
+        self._log_changed([{"step": 0} | {f"signal_{row['reward']}": row["share"] for row in signal}])
 
     @_tolerant
     def log_validation(self, rows: Rows) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from gsm8k_grpo.config.sections.section import Count, Section, Text
+from gsm8k_grpo.config.sections.section import Count, Section, Seed, Text
 from gsm8k_grpo.gsm8k.answer_formats import AnswerForm
 from gsm8k_grpo.gsm8k.problems import ProblemSet
 from gsm8k_grpo.gsm8k.prompts import Answers, Language
@@ -53,6 +53,9 @@ class GeneratedSet(Section):
     many stories) or longer (the stories of simple in four or five steps)."""
     rows: Count
     """Number of problems, all distinct."""
+    seed: Seed | None = None
+    """Seed of the problems; null takes `seed`.  Another one gives other problems than those that a model made here was
+    trained on."""
 
 
 class QuestionSet(Section):
@@ -71,6 +74,9 @@ class QuestionSet(Section):
     comparison: AnswerComparison = "number"
     """How answers are compared with the gold answer: number, or math_verify (as formulas, by the library math-verify).
     With math_verify the report also has the accuracy on the questions whose answer is a number."""
+    unanswerable: Text | None = None
+    """The answer that marks a question which can't be answered, such as `None`.  These questions do not count for
+    accuracy: the report shows what share of them gets a number all the same."""
     only_numbers: bool = False
     """Whether to leave out, and count, questions whose answer is not a number.  If false, such an answer is an
     error."""
@@ -83,6 +89,10 @@ class QuestionSet(Section):
         if self.only_numbers and self.comparison == "math_verify":
             raise ValueError(
                 "only_numbers = true: comparison: math_verify also takes other answers; set one of the two"
+            )
+        if self.unanswerable and self.comparison == "math_verify":
+            raise ValueError(
+                f"unanswerable = {self.unanswerable}: comparison: math_verify reads formulas only; set one of the two"
             )
         return self
 

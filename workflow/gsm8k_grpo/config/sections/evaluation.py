@@ -39,6 +39,13 @@ class Evaluate(Section):
     sets: dict[Annotated[str, Field(pattern=NAME)], QuestionSet]
     """Further test sets by name, each from the hub, from a file or generated.  Sets in a higher layer replace those
     below as a whole; `{}` is none."""
+    more_sets: bool
+    """Whether the sets of workflow/recipes/more-sets.yaml join those of `sets`: published variations of GSM8K, which
+    come from the hub, and problems generated for this purpose, which no model has seen.  A set of the same name in
+    `sets` replaces the one of the file."""
+    contamination: bool
+    """Whether every model also continues the first half of each question of the test split and of the further sets.
+    How often it writes the second half word for word shows which questions it knows by heart."""
     overlap_words: Count
     """Words in a row that a test question must share with a train question to count as overlap."""
     probes: list[Text]

@@ -73,6 +73,9 @@ class Train(PolicySection):
     them while generating; needs `engine: vllm`)."""
     save_steps: Count
     """Steps between two resumable checkpoints.  An interrupted run continues from the newest."""
+    stop_without_signal: Count | None
+    """Ends a run when in its last N generations the rewards of every group were equal, so that GRPO can't learn from
+    any of them; its results are those of the weights until then.  null trains to the end whatever the rewards are."""
     sample_steps: Count
     """Steps between two samples of completions in samples.jsonl."""
     sample_prompts: Count
@@ -203,7 +206,11 @@ class Rewards(Section):
     @property
     def know_the_answer(self) -> bool:
         """Whether one of the functions gets the gold answer; without it they can't teach what is right."""
-        return any("answer" in signature(TABLE[self.set][name]).parameters for name in self.weights)
+        return any(map(self.uses_answer, self.weights))
+
+    def uses_answer(self, name: str) -> bool:
+        """Whether a function of the set gets the gold answer."""
+        return "answer" in signature(TABLE[self.set][name]).parameters
 
 
 class Variant(Section):

@@ -18,6 +18,7 @@ RewardSet = Literal["published", "robust", "control"]
 RewardFunction = Callable[..., list[float]]
 
 SUFFIX = "_reward_func"
+EQUAL = 1e-6  # rewards that differ by less are equal: sums of the same numbers may differ by rounding
 SETS: dict[RewardSet, ModuleType] = {"published": published, "robust": robust, "control": control}
 TABLE: dict[RewardSet, dict[str, RewardFunction]] = {
     name: {key.removesuffix(SUFFIX): function for key, function in vars(module).items() if key.endswith(SUFFIX)}

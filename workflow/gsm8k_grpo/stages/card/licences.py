@@ -27,6 +27,7 @@ BY_MODEL = {
     ),
     "Qwen/Qwen2.5-7B-Instruct": APACHE,
     "HuggingFaceTB/SmolLM2-135M-Instruct": APACHE,
+    "meta-llama/Llama-3.1-8B-Instruct": Licence("llama3.1", "Llama 3.1 Community License"),
     "meta-llama/Llama-3.2-1B-Instruct": Licence("llama3.2", "Llama 3.2 Community License"),
     "unsloth/phi-4": MIT,
     "microsoft/phi-4": MIT,

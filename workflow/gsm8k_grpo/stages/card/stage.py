@@ -15,6 +15,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from gsm8k_grpo.analysis.formatting import interval, percent
 from gsm8k_grpo.analysis.metrics import ACCURACIES, metric_interval, metric_value
+from gsm8k_grpo.analysis.signal import training_notes, training_signal
 from gsm8k_grpo.analysis.verdict import format_reading, verdict
 from gsm8k_grpo.config.methods import METHODS
 from gsm8k_grpo.config.params import Params
@@ -212,6 +213,8 @@ def _training(results: Results, adapter: bool, params: Params, variant: str) -> 
         rewards = params.variant_rewards(variant)
         weighted = ", ".join(f"{name} x {weight:g}" for name, weight in rewards.weights.items())
         lines.insert(len(lines) - 2, f"Rewards of the set `{rewards.set}`: {weighted}")
+    without = training_signal({variant: run})
+    lines += [note.removesuffix(".") for note in [*([without] if without else []), *training_notes({variant: run})]]
     if adapter and params.lora:
         lora = params.lora
         lines.append(f"LoRA adapter of rank {lora.rank}, alpha {lora.alpha}, on {', '.join(lora.targets)}")

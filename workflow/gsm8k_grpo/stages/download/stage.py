@@ -120,7 +120,9 @@ def _set(name: str, settings: QuestionSet, seed: int) -> tuple[Problems, Origin]
     if settings.path:
         return _set_from_file(name, Path(settings.path), settings)
     assert settings.generated is not None, "QuestionSet has exactly one origin"
-    stream, count = problems(settings.generated.problems, seed), settings.generated.rows
+    own_seed, count = settings.generated.seed, settings.generated.rows
+    seed = seed if own_seed is None else own_seed
+    stream = problems(settings.generated.problems, seed)
     return _listed(itertools.islice(stream, count), name, count), _generated_origin(settings.generated, seed)
 
 

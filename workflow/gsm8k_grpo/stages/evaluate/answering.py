@@ -4,30 +4,43 @@ One engine serves all tasks of a model, because starting it takes longer than a 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gsm8k_grpo.analysis.metrics import FORMULA_METRICS, GREEDY_METRICS
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import write_jsonl
+from gsm8k_grpo.gsm8k.answer_formats import AnswerFormat
 from gsm8k_grpo.gsm8k.prompts import prompt
-from gsm8k_grpo.models.engine import Engine, Sampling
+from gsm8k_grpo.models.engine import Completion, Engine, Sampling
 from gsm8k_grpo.models.loading import Source
 from gsm8k_grpo.models.transformers_engine import TransformersEngine
 from gsm8k_grpo.models.vllm_engine import VllmEngine
 from gsm8k_grpo.records import (
+    Continuation,
     Example,
     GradedAnswer,
     GradedSamples,
     GreedySummary,
     Probe,
+    RewardSignal,
     TaskInfo,
     TaskMetric,
     TaskTiming,
 )
-from gsm8k_grpo.stages.evaluate.grading import grade, grade_formula, grade_samples
-from gsm8k_grpo.stages.evaluate.metrics import by_formula, greedy_metrics, sampled_metrics, summarise
+from gsm8k_grpo.stages.evaluate.continuation import continue_questions
+from gsm8k_grpo.stages.evaluate.grading import grade, grade_formula, grade_samples, grade_unanswerable
+from gsm8k_grpo.stages.evaluate.metrics import (
+    by_formula,
+    continuation_metrics,
+    greedy_metrics,
+    number_rates,
+    sampled_metrics,
+    summarise,
+)
 from gsm8k_grpo.stages.evaluate.requests import Requests
+from gsm8k_grpo.stages.evaluate.signal import measurable, reward_signals
+from gsm8k_grpo.stages.evaluate.tasks import CONTINUATION
 
 
 def load_engine(source: Source, params: Params) -> Engine:
@@ -42,12 +55,17 @@ def answer(requests: Requests, engine: Engine, params: Params, model: str) -> tu
         requests.prompts, params.evaluate.max_completion_length, f"{model}: {requests.task.name}", requests.stop
     )
     seconds = time.perf_counter() - began
-    judge = grade_formula if requests.comparison == "math_verify" else grade
     graded = [
-        judge(example, completion, requests.format)
+        _grader(example, requests)(example, completion, requests.format)
         for example, completion in zip(requests.examples, completions, strict=True)
     ]
     return graded, seconds
+
+
+def _grader(example: Example, requests: Requests) -> Callable[[Example, Completion, AnswerFormat], GradedAnswer]:
+    if requests.comparison == "math_verify":
+        return grade_formula
+    return grade_unanswerable if example["answer"] is None else grade
 
 
 class TaskRunner:
@@ -56,29 +74,39 @@ class TaskRunner:
     Attributes:
         metrics: the rows of `measures` in metrics.json, of the tasks run so far.
         timing: the rows of `timing` in metrics.json, likewise.
+        signal: the rows of `signal` in metrics.json, if answers were sampled.
     """
 
     def __init__(self, model: str, engine: Engine, target: Path, params: Params):
         self.model, self.engine, self.target, self.params = model, engine, target, params
         self.metrics: list[TaskMetric] = []
         self.timing: list[TaskTiming] = []
+        self.signal: list[RewardSignal] = []
 
     def run_greedy(self, requests: Requests) -> GreedySummary:
-        """Write a graded greedy answer to each question of a task."""
-        answers, seconds = answer(requests, self.engine, self.params, self.model)
-        write_jsonl(self.target / requests.task.file, answers)
-        info = requests.task.info("greedy")
-        self.timing.append(_timing(info, seconds, [row["completion_tokens"] for row in answers]))
-        if requests.comparison == "math_verify":
-            return self._measure_formulas(info, requests.examples, answers)
-        return self._measure(info, answers, GREEDY_METRICS)
+        """Write a graded greedy answer to each question of the test split."""
+        return self._measure(requests.task.info("greedy"), self._answer(requests), GREEDY_METRICS)
 
-    def _measure_formulas(self, info: TaskInfo, examples: list[Example], answers: list[GradedAnswer]) -> GreedySummary:
-        """Add the metrics of the questions whose answer is a number, and those of all questions by math-verify."""
-        numbers = [row for row, example in zip(answers, examples, strict=True) if example["answer"] is not None]
+    def run_further(self, requests: Requests) -> None:
+        """The same for a further prompt or set, whose questions may have formulas as answers, or none."""
+        answers, info = self._answer(requests), requests.task.info("greedy")
+        pairs = list(zip(answers, requests.examples, strict=True))
+        numbers = [row for row, example in pairs if example["answer"] is not None]
         if numbers:
             self._measure(info, numbers, GREEDY_METRICS)
-        return self._measure({**info, "set": f"{info['set']}, math-verify"}, by_formula(answers), FORMULA_METRICS)
+        if requests.comparison == "math_verify":
+            self._measure({**info, "set": f"{info['set']}, math-verify"}, by_formula(answers), FORMULA_METRICS)
+        elif len(numbers) < len(answers):
+            rates = number_rates([row for row, example in pairs if example["answer"] is None])
+            self.metrics += [{**info, "set": f"{info['set']}, unanswerable", **rate} for rate in rates]
+
+    def _answer(self, requests: Requests) -> list[GradedAnswer]:
+        """Write the graded greedy answers of a task, and note how long they took."""
+        answers, seconds = answer(requests, self.engine, self.params, self.model)
+        write_jsonl(self.target / requests.task.file, answers)
+        tokens = [row["completion_tokens"] for row in answers]
+        self.timing.append(_timing(requests.task.info("greedy"), seconds, tokens))
+        return answers
 
     def _measure(self, info: TaskInfo, answers: list[GradedAnswer], names: Sequence[str]) -> GreedySummary:
         summary = summarise(answers, self.params.compare.resamples, self.params.seed)
@@ -89,6 +117,24 @@ class TaskRunner:
         """Write graded sampled answers to the first questions of a task; none if `evaluate.samples` is 0."""
         answers = self._sample(requests) if self.params.evaluate.samples else []
         write_jsonl(self.target / "sampled.jsonl", answers)
+
+    def run_continuations(self, tasks: Sequence[Requests]) -> None:
+        """Write how the model continues the first half of the questions of these tasks: the contamination probe."""
+        resamples, seed = self.params.compare.resamples, self.params.seed
+        rows: list[Continuation] = []
+        for requests in tasks:
+            name = requests.task.set
+            began = time.perf_counter()
+            continued = continue_questions(name, requests.examples, self.engine, f"{self.model}: {name}, continued")
+            seconds = time.perf_counter() - began
+            if not continued:
+                continue
+            info: TaskInfo = {"set": name, "prompt": CONTINUATION, "decoding": "greedy"}
+            tokens = [len(self.engine.tokenizer(row["completion"])["input_ids"]) for row in continued]
+            self.timing.append(_timing(info, seconds, tokens))
+            self.metrics += [{**info, **metric} for metric in continuation_metrics(continued, resamples, seed)]
+            rows += continued
+        write_jsonl(self.target / "prompts" / f"{CONTINUATION}.jsonl", rows)
 
     def run_probes(self) -> None:
         """Write the greedy answers to `evaluate.probes`, which are not graded."""
@@ -120,6 +166,9 @@ class TaskRunner:
         info = requests.task.info("sampled")
         self.timing.append(_timing(info, seconds, [tokens for row in answers for tokens in row["completion_tokens"]]))
         self.metrics += [{**info, **metric} for metric in sampled_metrics(answers, self.params.compare.resamples, seed)]
+        if measurable(self.params):
+            form = self.params.extract.answer_form
+            self.signal = reward_signals(examples, completions, self.params.rewards, form)
         return answers
 
 

@@ -7,6 +7,8 @@ number after the first `####`, because that is the format which the examples or 
 Flexible grading reads the last number of the text, whatever the format.  Both begin behind the last `</think>`.  Every
 answer is also graded as lm-evaluation-harness does, which reads the whole text and compares it with the published gold.
 
+A question that can't be answered is graded as correct if there is no number where each reading looks for one.
+
 In sets with `comparison: math_verify` the library math-verify compares the same two readings as formulas.
 """
 
@@ -46,6 +48,17 @@ def grade_formula(example: Example, completion: Completion, format: AnswerFormat
     if example["answer"] is None:
         row |= {"gold": gold, "strict_correct": strict, "flexible_correct": flexible}
     return row
+
+
+def grade_unanswerable(example: Example, completion: Completion, format: AnswerFormat) -> GradedAnswer:
+    """`grade` for a question without an answer."""
+    text = completion.text
+    return {
+        **grade(example, completion, format),
+        "gold": example["solution"],
+        "strict_correct": last_number(format.strict_answer(text) or "") is None,
+        "flexible_correct": last_number(text) is None,
+    }
 
 
 def grade_samples(example: Example, completions: list[Completion], format: AnswerFormat) -> GradedSamples:

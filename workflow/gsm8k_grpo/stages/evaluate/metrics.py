@@ -20,16 +20,25 @@ import numpy as np
 from scipy.stats import hypergeom
 
 from gsm8k_grpo.analysis.metrics import (
+    CONTINUATION_METRICS,
     CURVE_SHARES,
     EXTRACTIONS,
     GREEDY_SHARES,
+    NUMBER_RATES,
     Extraction,
     metric_interval,
     metric_value,
 )
 from gsm8k_grpo.analysis.significance import mean_interval, share_interval
 from gsm8k_grpo.gsm8k.answers import number, same_answer
-from gsm8k_grpo.records import CheckpointMetrics, GradedAnswer, GradedSamples, GreedySummary, MetricValue
+from gsm8k_grpo.records import (
+    CheckpointMetrics,
+    Continuation,
+    GradedAnswer,
+    GradedSamples,
+    GreedySummary,
+    MetricValue,
+)
 
 
 def summarise(answers: Sequence[GradedAnswer], resamples: int, seed: int) -> GreedySummary:
@@ -81,6 +90,32 @@ def greedy_metrics(summary: GreedySummary, n: int, names: Iterable[str]) -> list
     return [
         {"metric": name, "value": metric_value(summary, name), "ci95": metric_interval(summary, name), "n": n}
         for name in names
+    ]
+
+
+def number_rates(answers: Sequence[GradedAnswer]) -> list[MetricValue]:
+    """The share of unanswerable questions that get a number, by each reading."""
+    rates: list[MetricValue] = []
+    for name, key in NUMBER_RATES.items():
+        given = sum(not metric_value(answer, key) for answer in answers)
+        interval = share_interval(given, len(answers))
+        rates.append({"metric": name, "value": given / len(answers), "ci95": interval, "n": len(answers)})
+    return rates
+
+
+def continuation_metrics(rows: Sequence[Continuation], resamples: int, seed: int) -> list[MetricValue]:
+    """The share of questions continued word for word, and the mean ROUGE-L of the continuations."""
+    exact, closeness = sum(row["exact"] for row in rows), [row["rouge_l"] for row in rows]
+    values = (
+        (exact / len(rows), share_interval(exact, len(rows))),
+        (
+            float(np.mean(closeness)),
+            mean_interval(closeness, resamples, seed),
+        ),
+    )
+    return [
+        {"metric": name, "value": value, "ci95": interval, "n": len(rows)}
+        for name, (value, interval) in zip(CONTINUATION_METRICS, values, strict=True)
     ]
 
 

@@ -4,9 +4,11 @@ Reads `results/extract` and a model, and writes `results/evaluate/<model>/`:
 
 - `answers.jsonl`: greedy answers to the test split with the training prompt, one row per question (see grading.py);
 - `prompts/<prompt>.jsonl` and `sets/<set>.jsonl`: the same for the baseline prompts and for the further test sets;
+- `prompts/continuation.jsonl`, with `evaluate.contamination`: how it continues the questions (see continuation.py);
 - `sampled.jsonl`: several sampled answers per question of the test split;
 - `probes.jsonl`: answers to `evaluate.probes`, not graded;
-- `metrics.json`: its `measures` have every metric with its interval.
+- `metrics.json`: its `measures` have every metric with its interval, and its `signal` says how often the rewards of
+  sampled answers differ.
 
 A kept checkpoint, such as `short@100`, is evaluated like any other model.
 
@@ -26,11 +28,19 @@ from gsm8k_grpo.files import read_json, read_jsonl, sha256, write_json, write_js
 from gsm8k_grpo.models import chat_templates, gpu
 from gsm8k_grpo.models.engine import Engine, stop_tokens
 from gsm8k_grpo.models.trained import weights
-from gsm8k_grpo.records import CheckpointMetrics, Decoding, Evaluation, Example, GradedAnswer, GreedySummary
+from gsm8k_grpo.records import (
+    CheckpointMetrics,
+    Decoding,
+    Evaluation,
+    Example,
+    GradedAnswer,
+    GreedySummary,
+    RewardSignal,
+)
 from gsm8k_grpo.stages.evaluate.answering import TaskRunner, answer, load_engine
 from gsm8k_grpo.stages.evaluate.metrics import curve_point
 from gsm8k_grpo.stages.evaluate.requests import build_requests, require_context, with_training_prompt
-from gsm8k_grpo.stages.evaluate.tasks import Task
+from gsm8k_grpo.stages.evaluate.tasks import TRAINED, Task
 from gsm8k_grpo.tracking.mlflow_runs import Run, of_results, running
 
 
@@ -48,19 +58,22 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
     summary = runner.run_greedy(first)
     runner.run_sampled(first)
     for other in others:
-        runner.run_greedy(other)
+        runner.run_further(other)
+    if params.evaluate.contamination:
+        runner.run_continuations([request for request in requests if request.task.prompt == TRAINED])
     runner.run_probes()
     curve: list[CheckpointMetrics] = []
     if "@" not in model:
         curve = learning_curve(model, extracted, engine, base, trained, params)
         write_jsonl(target / "checkpoints.jsonl", curve)
-    run = _track(model, summary, curve, base, trained, params)
+    run = _track(model, summary, runner.signal, curve, base, trained, params)
     run.log_dataset(extracted / "test.jsonl", len(first.examples), "evaluation")
     evaluation: Evaluation = {
         "n": len(first.examples),
         "n_available": len(test),
         **summary,
         "measures": runner.metrics,
+        "signal": runner.signal,
         "decoding": _decoding(engine, params),
         "seconds": runner.timing[0]["seconds"],
         "timing": runner.timing,
@@ -106,6 +119,8 @@ def learning_curve(
     prompts_seen = _prompts_seen(model, trained)
     answers: dict[int, list[GradedAnswer]] = {}
     for step in [] if model == "base" else params.kept_steps(model):
+        if step > max(prompts_seen):  # training was stopped before, see `train.stop_without_signal`
+            break
         checkpoint = f"{model}@{step}"
         engine.use(weights(checkpoint, base, trained))
         answers[step], _ = answer(requests, engine, params, checkpoint)
@@ -130,7 +145,13 @@ def curve_metrics(curve: list[CheckpointMetrics]) -> list[dict[str, float]]:
 
 
 def _track(
-    model: str, summary: GreedySummary, curve: list[CheckpointMetrics], base: Path, trained: Path, params: Params
+    model: str,
+    summary: GreedySummary,
+    signal: list[RewardSignal],
+    curve: list[CheckpointMetrics],
+    base: Path,
+    trained: Path,
+    params: Params,
 ) -> Run:
     """Log the metrics to the variant's training run; base, which has none, gets a run of its own.
 
@@ -140,11 +161,13 @@ def _track(
         with running(Run(params, model, f"base-{sha256(base / 'base.json')[:12]}", fresh=True)) as run:
             run.log_params(params.model_dump(include={"seed", "source", "model", "base"}))
             run.log_finals(summary)
+            run.log_signal(signal)
             run.log_validation(curve_metrics(curve))
         return run
     variant, _, step = model.partition("@")
     run = of_results(params, variant, read_json(trained / variant / "metrics.json"))
     if not step:
         run.log_finals(summary)
+        run.log_signal(signal)
         run.log_validation(curve_metrics(curve))
     return run

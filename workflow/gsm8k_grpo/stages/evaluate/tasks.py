@@ -8,6 +8,7 @@ from gsm8k_grpo.gsm8k.few_shot import BaselinePrompt
 from gsm8k_grpo.records import TaskInfo
 
 TRAINED: Final = "trained"  # the name of the training prompt
+CONTINUATION: Final = "continuation"  # the first half of a question as the prompt; its rows are not answers
 
 
 @dataclass(frozen=True)

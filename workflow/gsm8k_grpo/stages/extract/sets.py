@@ -30,6 +30,8 @@ def extract_sets(source: Path, target: Path, params: Params) -> None:
     for name, settings in params.evaluate.sets.items():
         sets[name], left_out = _gradable(source / "sets" / f"{name}.jsonl", settings, params.extract)
         metrics[name] = {"rows": len(sets[name]), "left_out": left_out}
+        if settings.unanswerable:
+            metrics[name]["unanswerable"] = sum(row["answer"] is None for row in sets[name])
     for name, rows in sets.items():
         write_jsonl(target / "sets" / f"{name}.jsonl", rows)
     write_json(target / "sets" / "metrics.json", metrics)
@@ -39,9 +41,17 @@ def extract_sets(source: Path, target: Path, params: Params) -> None:
 
 
 def _gradable(path: Path, settings: QuestionSet, params: Extract) -> tuple[list[Example], int]:
-    """The rows of a further set whose answer can be graded, and how many others were left out."""
+    """The rows of a further set whose answer can be graded, and how many others were left out.
+
+    An unanswerable question has no gold answer, and stays.
+    """
+
+    def is_unanswerable(text: str) -> bool:
+        return settings.unanswerable is not None and text.strip().casefold() == settings.unanswerable.casefold()
 
     def gold(text: str) -> str | None:
+        if is_unanswerable(text):
+            return None
         if settings.comparison == "math_verify":
             return number(published_formula(text))
         try:
@@ -57,7 +67,13 @@ def _gradable(path: Path, settings: QuestionSet, params: Extract) -> tuple[list[
     rows = read_examples(path, params, gold)
     if settings.comparison == "math_verify":
         return rows, 0
-    gradable = [row for row in rows if row["answer"] is not None]
-    if not gradable:
+    numbers = [row for row in rows if row["answer"] is not None]
+    if not numbers:
         raise PipelineError(f"{path}: no answer is a number; take {path.stem} out of evaluate.sets")
+    gradable = [row for row in rows if row["answer"] is not None or is_unanswerable(row["solution"])]
+    if settings.unanswerable and len(gradable) == len(numbers):
+        raise PipelineError(
+            f"evaluate.sets.{path.stem}.unanswerable = {settings.unanswerable}: {path} has no such answer; leave the "
+            "key out, or name the text that marks questions without an answer"
+        )
     return gradable, len(rows) - len(gradable)

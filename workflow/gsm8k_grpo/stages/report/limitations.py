@@ -47,7 +47,8 @@ def _of_the_model(results: Results, params: Params) -> Limitation:
     if params.model != "scratch":
         return Limitation(
             "That the test questions were new to the model",
-            f"it is not known whether the data that {params.model} was pretrained on contain them.",
+            f"it is not known whether the data that {params.model} was pretrained on contain them"
+            f"{_known_by_heart(results)}.",
         )
     model = f"a model of {results.parameters:,} parameters, trained from scratch,"
     if results.source["source"] == "generated":
@@ -58,6 +59,14 @@ def _of_the_model(results: Results, params: Params) -> Limitation:
     return Limitation(
         "Reasoning", f"{model} can't solve word problems like GSM8K's; training can only change its answers' format."
     )
+
+
+def _known_by_heart(results: Results) -> str:
+    """What the contamination probe says of base and the test split; nothing if it was not run."""
+    for metric in results.task_metrics("base", "greedy"):
+        if (metric["set"], metric["metric"]) == ("test", "continuation_exact"):
+            return f"; it continues {percent(metric['value'])} of them word for word from the first half"
+    return ""
 
 
 def _of_subsets(results: Results) -> Iterator[Limitation]:

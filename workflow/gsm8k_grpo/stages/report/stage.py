@@ -17,6 +17,7 @@ from markupsafe import Markup
 from gsm8k_grpo.analysis import formatting
 from gsm8k_grpo.analysis.formatting import interval, percent, points
 from gsm8k_grpo.analysis.metrics import ACCURACIES
+from gsm8k_grpo.analysis.signal import low_signal, training_notes, training_signal
 from gsm8k_grpo.analysis.verdict import format_reading, headline, outcome, seeds_reading, start_reading, verdict
 from gsm8k_grpo.config import layers, starts
 from gsm8k_grpo.config.methods import METHODS
@@ -97,6 +98,11 @@ def render(results: Results, all_figures: Sequence[figures.Figure], params: Para
             for metric in ACCURACIES
         },
         seeds_readings=list(dict.fromkeys(seeds_reading(results.seeds, variant) for variant in params.variants)),
+        signal_notes=[
+            formatting.unbroken(note)
+            for note in [*low_signal(results.evaluations, params), *training_notes(results.training)]
+        ],
+        training_signal=formatting.unbroken(training_signal(results.training) or ""),
         limits=limitations(results, params),
         figures={figure.name: figure for figure in all_figures},
         specifications={

@@ -1,10 +1,10 @@
-"""The metrics of every model as tables: of sampled answers, of other prompts, and of other test sets."""
+"""The metrics of every model as tables: of sampled answers, other prompts, other test sets, and the probe for leaks."""
 
 from typing import Literal, TypedDict
 
-from gsm8k_grpo.analysis.metrics import EXTRACTIONS
+from gsm8k_grpo.analysis.metrics import EXTRACTIONS, NUMBER_RATES
 from gsm8k_grpo.records import TaskMetric
-from gsm8k_grpo.stages.evaluate.tasks import TRAINED
+from gsm8k_grpo.stages.evaluate.tasks import CONTINUATION, TRAINED
 from gsm8k_grpo.stages.report.results import Results
 
 
@@ -20,10 +20,15 @@ class TableRow(TypedDict):
 
 
 def tables(results: Results) -> dict[str, list[TableRow]]:
-    """The tables `sampled`, `prompts` and `sets`; one is empty if the run has nothing to show in it."""
+    """The tables `sampled`, `prompts`, `sets`, `unanswerable` and `continuations`.
+
+    One is empty if the run has nothing to show in it.
+    """
     sampled: list[TableRow] = []
     prompts: list[TableRow] = []
     sets: list[TableRow] = []
+    unanswerable: list[TableRow] = []
+    continuations: list[TableRow] = []
     for model in results.evaluations:
         for extraction in EXTRACTIONS:
             cells = {
@@ -35,12 +40,18 @@ def tables(results: Results) -> dict[str, list[TableRow]]:
                 n = next(iter(cells.values()))["n"]
                 sampled.append({"model": model, "name": extraction, "n": n, "cells": cells})
         greedy = results.task_metrics(model, "greedy")
-        prompts += _rows([metric for metric in greedy if metric["set"] == "test"], "prompt", model)
-        sets += _rows([metric for metric in greedy if metric["prompt"] == TRAINED], "set", model)
+        answered = [metric for metric in greedy if metric["prompt"] != CONTINUATION]
+        graded = [metric for metric in answered if metric["metric"] not in NUMBER_RATES]
+        prompts += _rows([metric for metric in graded if metric["set"] == "test"], "prompt", model)
+        sets += _rows([metric for metric in graded if metric["prompt"] == TRAINED], "set", model)
+        unanswerable += _rows([metric for metric in answered if metric["metric"] in NUMBER_RATES], "set", model)
+        continuations += _rows([metric for metric in greedy if metric["prompt"] == CONTINUATION], "set", model)
     return {
         "sampled": sampled,
         "prompts": prompts if len({row["name"] for row in prompts}) > 1 else [],
         "sets": sets if len({row["name"] for row in sets}) > 1 else [],
+        "unanswerable": unanswerable,
+        "continuations": continuations,
     }
 
 

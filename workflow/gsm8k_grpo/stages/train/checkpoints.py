@@ -43,12 +43,9 @@ def newest(run_folder: Path) -> Path | None:
     return None
 
 
-def finished(checkpoint: Path | None) -> bool:
-    """Whether a checkpoint is of the last step of its run."""
-    if checkpoint is None:
-        return False
-    state = TrainerState.load_from_json(str(checkpoint / STATE))
-    return state.global_step >= state.max_steps
+def state(checkpoint: Path) -> TrainerState:
+    """The state of the trainer when it wrote a checkpoint."""
+    return TrainerState.load_from_json(str(checkpoint / STATE))
 
 
 def step_of(checkpoint: Path) -> int:

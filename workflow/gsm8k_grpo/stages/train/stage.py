@@ -21,14 +21,16 @@ from gsm8k_grpo.config.sections import Train
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_json, write_jsonl, write_text
 from gsm8k_grpo.memory import advice, suitability
 from gsm8k_grpo.models import gpu
-from gsm8k_grpo.records import Example, Session, TrainingMetrics
+from gsm8k_grpo.records import Example, HistoryRow, Session, TrainingMetrics
 from gsm8k_grpo.runtime import interrupts
 from gsm8k_grpo.runtime.trainer_progress import TrainerProgress
-from gsm8k_grpo.stages.train import checkpoints, history, run_folders, starts
+from gsm8k_grpo.stages.train import checkpoints, history, run_folders, signal, starts
 from gsm8k_grpo.stages.train.callbacks import CurveLogger, StopOnSignal, WeightKeeper
+from gsm8k_grpo.stages.train.history import HistoryFormat
 from gsm8k_grpo.stages.train.methods import TrainingMethod, method_of
 from gsm8k_grpo.stages.train.resumable import ResumableMixin
 from gsm8k_grpo.stages.train.session import SessionRecorder
+from gsm8k_grpo.stages.train.signal import SignalWatcher
 from gsm8k_grpo.tracking import mlflow_runs
 
 
@@ -67,21 +69,24 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
         write_json(run_folder / run_folders.MLFLOW_RUN, {"id": run.id})
         run.log_params(method.mlflow_params(variant, params))
         run.log_dataset(data, len(rows), "training")
-        if checkpoints.finished(checkpoint):
+        if checkpoint and _complete(checkpoints.state(checkpoint), history_format, params):
             print(
                 f"train {variant}: complete in {checkpoint}, so the results are written from there without training; "
                 f"to train anew, first `gsm8k-grpo checkpoints --remove {run_folder.name}`",
                 file=sys.stderr,
             )
         else:
+            trainer.add_callback(SignalWatcher(variant, history_format, params))
             curves = CurveLogger(run, history_format)
             _train(trainer, checkpoint, curves, TrainerProgress(f"train {variant}", method.progress))
             checkpoint = checkpoints.newest(run_folder)
         assert checkpoint is not None  # transformers saves one at the last step
 
-        state = TrainerState.load_from_json(str(checkpoint / checkpoints.STATE))
+        state = checkpoints.state(checkpoint)
         session: Session = read_json(checkpoint / "session.json")
         steps: list[dict[str, Any]] = history_format.rows(state.log_history)
+        watched = signal.watch(steps, params)
+        stopped = state.global_step < state.max_steps
         metrics: TrainingMetrics = {
             "prompts": len(rows),
             "prompts_available": len(available),
@@ -96,14 +101,27 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
             "skipped_steps": history.skipped_steps(steps),
             "reward_first": steps[0]["reward"],
             "reward_last": steps[-1]["reward"],
+            "share_without_signal": signal.share_without_signal(steps),
+            "warnings": watched.warnings,
+            "stopped_at": state.global_step if stopped else None,
+            "stop_reason": watched.stop_reason if stopped else None,
             "seconds_generate": _total(steps, "seconds_generate"),
             "seconds_score": _total(steps, "seconds_score"),
             "seconds_update": _total(steps, "seconds_update"),
             **session,
             "effective_config": _effective_config(method, trainer) | {"max_steps": state.max_steps},
         }
-        _write(checkpoint, params.kept_steps(variant), steps, metrics, target)
+        kept = [step for step in params.kept_steps(variant) if step <= state.global_step]
+        _write(checkpoint, kept, steps, metrics, target)
     checkpoints.prune(run_folder)
+
+
+def _complete(state: TrainerState, history_format: HistoryFormat, params: Params) -> bool:
+    """Whether a run with this state is over: after its last step, or stopped because it had no signal."""
+    if state.global_step >= state.max_steps:
+        return True
+    rows: list[HistoryRow] = history_format.rows(state.log_history)
+    return signal.watch(rows, params).stop_reason is not None
 
 
 def _subset(rows: list[Example], train: Train) -> list[Example]:

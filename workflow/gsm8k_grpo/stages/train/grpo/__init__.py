@@ -13,7 +13,8 @@ Overridden in GRPOTrainer:
     `_generate_single_turn`: completions end at every stop token, not only at the tokenizer's end token.
     `_load_from_checkpoint`: loads the trained adapter where the checkpoint also has one for the reference.
     `_prepare_inputs`: keeps the completions of a prompt together (packed batches).
-    `_generate_and_score_completions`, `_compute_loss`: the advantages and the loss of the method, see `objective`.
+    `_generate_and_score_completions`, `_compute_loss`: the advantages and the loss of the method, see `objective`;
+        also the share of groups with equal rewards, free of rounding.
     `_get_per_token_logps_and_entropies`, `_compute_loss`: the packed forward pass.
 Overridden in transformers' Trainer, by `ResumableMixin` and `ResumableSFTTrainer`:
     `training_step`, `log`, `_save_checkpoint`.

@@ -26,7 +26,10 @@ from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 from gsm8k_grpo.stages.train.resumable import arguments
 
 # Keys of the section `train` that are not TRL's.
-OWN_KEYS = {"prompts", "sample_steps", "sample_prompts", "warmup_ratio", "share_prompts", "compile", "old_log_probs"}
+OWN_KEYS = {
+    "prompts", "stop_without_signal", "sample_steps", "sample_prompts", "warmup_ratio", "share_prompts", "compile",
+    "old_log_probs",
+}  # fmt: skip
 
 
 def build_trainer(

@@ -18,7 +18,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import RepeatSampler
 
-from gsm8k_grpo.gsm8k.rewards import SUFFIX
+from gsm8k_grpo.gsm8k.rewards import EQUAL, SUFFIX
 from gsm8k_grpo.models.engine import stop_tokens, up_to_stop
 from gsm8k_grpo.stages.train import checkpoints
 from gsm8k_grpo.stages.train.grpo.objective import GRPO, Objective
@@ -158,7 +158,19 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         if self.args.mask_truncated_completions:
             mask = generated["completion_mask"] * ~self._cut_off.to(generated["completion_mask"].device)[:, None]
             generated |= {"completion_mask": mask, "num_items_in_batch": mask.sum()}
+        self._metrics["train"]["frac_reward_zero_std"][-1] = self._equal_groups()
         return generated
+
+    def _equal_groups(self) -> float:
+        """The share of groups whose completions have the same reward.
+
+        TRL looks at the standard deviation, which rounding keeps above zero, and at that of the whole batch where
+        advantages are divided by it.
+        """
+        _, _, rewards = self.latest
+        totals = (rewards * self.reward_weights.to(rewards.device)).sum(1).view(-1, self.num_generations)
+        equal = totals.amax(1) - totals.amin(1) <= EQUAL
+        return equal.float().mean().item()
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
         if self._leaves_out_logps:
