@@ -226,18 +226,18 @@ def _update(params: Params, shape: Shape, prompt: int) -> list[Part]:
     return [
         _activations(params, shape, tokens, layer_bytes, train.gradient_checkpointing, offloaded=unsloth),
         Part("logits", logits * shape.vocabulary * logit_bytes / GIB, f"{logits:,} tokens by {shape.vocabulary:,}"),
-        _values(params, shape),
+        *_values(params, shape),
         _restored(params, shape),
     ]
 
 
-def _values(params: Params, shape: Shape) -> Part:
+def _values(params: Params, shape: Shape) -> list[Part]:
     """The value head of PPO, its gradient and moments, and the states that it reads in 32 bit, with their gradient."""
     if params.method != "ppo":
-        return Part("values", 0.0, "")
+        return []
     states = _completions(params) * params.train.max_completion_length
     size = 4 * 4 * (shape.hidden + 1) + VALUE_STATE_BYTES * states * shape.hidden
-    return Part("values", size / GIB, f"the states of {states:,} tokens in 32 bit, and the head that reads them")
+    return [Part("values", size / GIB, f"the states of {states:,} tokens in 32 bit, and the head that reads them")]
 
 
 def _activations(
