@@ -147,7 +147,7 @@ def test_without_the_key_no_run_is_stopped(settings):
 
 # The real trainer: 4 prompts a generation of one step, so that a warning looks at 12 steps
 
-FEW_PROMPTS = {"train__steps_per_generation": 1, "train__sample_prompts": 1, "keep_checkpoints": "[2, 13]"}
+FEW_PROMPTS = {"train__steps_per_generation": 1, "train__sample_prompts": 1, "keep_checkpoints": "[2, 13, 20]"}
 
 
 def failing(**more):
@@ -215,8 +215,7 @@ def test_a_run_that_is_killed_comes_to_the_same_warnings_and_the_same_end(prepar
 
 def test_a_stopped_run_is_evaluated_at_the_steps_that_it_reached(stopped, tmp_path):
     folder = shutil.copytree(stopped[0], tmp_path / "p")
-    kept = failing(train__stop_without_signal=14) | {"keep_checkpoints": "[2, 13, 20]"}
-    run(folder, "evaluate --model short", **kept)
+    run(folder, "evaluate --model short", **failing(train__stop_without_signal=14))
     curve = pd.read_json(folder / "results/evaluate/short/checkpoints.jsonl", lines=True)
     assert list(curve["step"]) == [2, 13, 14]
 

@@ -70,6 +70,7 @@ def test_a_finished_run_leaves_one_checkpoint_to_write_its_results_from_again(tr
     done = stage(again, TRAIN)
     assert done.returncode == 0, done.stderr
     assert "steps, " not in done.stderr
+    assert "is configured, but" not in done.stderr
     (run_folder,) = (again / "checkpoints").glob("short-*")
     assert f"to train anew, first `gsm8k-grpo checkpoints --remove {run_folder.name}`" in done.stderr
     assert_same_run(trained, again)

@@ -16,6 +16,7 @@ import torch
 from transformers import set_seed
 from transformers.trainer_callback import TrainerState
 
+from gsm8k_grpo.config import effects
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import Train
 from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_json, write_jsonl, write_text
@@ -155,9 +156,12 @@ def _effective_config(method: TrainingMethod[Any], trainer: ResumableMixin) -> d
 
 
 def _report_changes(variant: str, params: Params, effective: dict[str, Any]) -> None:
-    """Print the settings that a library has changed, which it may do silently."""
+    """Print the settings that a library has changed, which it may do silently.
+
+    Those for vLLM's probabilities are not compared: where they have no effect, `config.effects` says so.
+    """
     section = params.traits(variant).section
-    for key, value in params.settings_of(variant).model_dump().items():
+    for key, value in params.settings_of(variant).model_dump(exclude=set(effects.CORRECTION)).items():
         if key in effective and effective[key] != value:
             print(
                 f"train {variant}: {section}.{key} = {value} is configured, but the trainer runs with {effective[key]}",
