@@ -51,6 +51,17 @@ def test_output_that_is_read_stays_the_same():
     assert shown.stdout == shown.stderr == "line\n" * 3 + "the rest, which is written at the end\n"
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["", "PYTHONUNBUFFERED"])
+def test_an_error_line_arrives_while_the_process_goes_on(unbuffered):
+    script = SCRIPT.split("for stream")[0] + "print('waiting', file=sys.stderr)\nsys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    ) as process:  # fmt: skip
+        assert process.stderr.readline() == "waiting\n"
+        process.stdin.close()
+
+
 def test_an_error_of_another_kind_is_raised():
     script = SCRIPT.replace("sys.exit(7)", "sys.stdout.buffer.raw.write(b'more')")
     with Path("/dev/full").open("w") as full:

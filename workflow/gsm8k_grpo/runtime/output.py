@@ -39,7 +39,8 @@ def _enduring(stream: TextIO | None, descriptor: int) -> TextIO:
         _drop(descriptor)
         return open(descriptor, "w", closefd=False)
     buffer = io.BufferedWriter(EnduringFile(descriptor, "w", closefd=False))
-    by_line = getattr(stream, "line_buffering", False)
+    # PYTHONUNBUFFERED makes the original stream write through in place of by line.
+    by_line = getattr(stream, "line_buffering", False) or getattr(stream, "write_through", False)
     return io.TextIOWrapper(buffer, stream.encoding, stream.errors, line_buffering=by_line)
 
 
