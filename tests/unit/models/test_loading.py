@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from gsm8k_grpo.commands.provenance import noted
 from gsm8k_grpo.config.params import load
 from gsm8k_grpo.config.sections import Architecture
 from gsm8k_grpo.files import PipelineError, read_json, write_json, write_jsonl
@@ -205,13 +206,19 @@ def test_a_model_of_the_hub_is_checked_too(model, marker, tmp_path, monkeypatch,
 
 
 @pytest.mark.parametrize("stage", [["train", "--variant", "short"], ["evaluate", "--model", "base"]])
-def test_the_command_refuses_a_tampered_model_in_one_line_and_writes_nothing(cli, workdir, model, marker, stage):
+def test_the_command_refuses_a_tampered_model_in_one_line_and_writes_nothing(
+    cli, workdir, model, marker, stage, monkeypatch
+):
     code_for_a_known_model(model, marker)
+    monkeypatch.chdir(workdir)
+    settings = {"model": "model", "train.prompts": 40, "evaluate.sets": {}}
     row = {"id": "x-0", "prompt": [{"role": "user", "content": "q"}], "question": "q", "answer": "7", "solution": "7"}
-    for split in ("train", "test"):
-        write_jsonl(workdir / "results" / "extract" / f"{split}.jsonl", [row] * 40)
-    write_json(workdir / "results" / "base" / "base.json", {"model": "model"})
-    done = cli(*stage, "--set=model=model", "--set=train.prompts=40", "--set=evaluate.sets={}")
+    with noted("extract", load(workdir / "params.yaml", settings)):
+        for split in ("train", "test"):
+            write_jsonl(workdir / "results" / "extract" / f"{split}.jsonl", [row] * 40)
+    with noted("base", load(workdir / "params.yaml", settings)):
+        write_json(workdir / "results" / "base" / "base.json", {"model": "model"})
+    done = cli(*stage, *(f"--set={key}={value}" for key, value in settings.items()))
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: model = model: config.json has the key auto_map")
     assert "Traceback" not in done.stderr
