@@ -2,7 +2,7 @@
 
 A recipe for the CPU runs in `.venv`, which `make` sets up, and one for a GPU in `.venv-cuda`, by envs/cuda.txt.  Before
 the packages for a GPU are downloaded, which takes gigabytes, this looks for what they need: a GPU with its memory,
-NVIDIA's driver, disk space, a C compiler and Python 3.12.  What is missing is said in one line.  When the environment
+NVIDIA's driver, disk space, a C compiler and Python 3.12.  One line names what is missing.  When the environment
 is complete, `gsm8k-grpo doctor` computes the memory plan and looks at the rest.
 
 Uses the standard library alone, because nothing else is installed yet.  By hand:

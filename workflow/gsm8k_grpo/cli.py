@@ -95,7 +95,7 @@ def base(overrides: Overrides = []) -> None:
     """Record the model that training starts from; with model: scratch, make and pretrain it."""
     settings = load(overrides)
     pretrains = settings.model == "scratch"
-    with exclusive("base"), noted("base", settings), gpus.claimed() if pretrains else nullcontext():
+    with exclusive("base"), gpus.claimed() if pretrains else nullcontext(), noted("base", settings):
         from gsm8k_grpo.stages.base.stage import base as stage
 
         stage(RESULTS / "extract", RESULTS / "base", settings)
@@ -109,12 +109,12 @@ def train(
     ],
     overrides: Overrides = [],
 ) -> None:
-    """Train one variant: with GRPO, or by supervised fine-tuning if its method is sft."""
+    """Train one variant by its method: GRPO, RLOO, online DPO, PPO or supervised fine-tuning."""
     settings = load(overrides)
     require_choice("--variant", variant, [*settings.variants, *settings.further_runs])
     require_current("train", settings, variant)
     run = settings.of_run(variant)
-    with exclusive("train", variant), noted("train", settings, variant), gpus.claimed():
+    with exclusive("train", variant), gpus.claimed(), noted("train", settings, variant):
         if run.backend == "unsloth" and run.traits(variant).learns_from_rewards:
             from gsm8k_grpo.stages.train.grpo import unsloth_backend  # noqa: F401  before the libraries that it rewrites
         from gsm8k_grpo.stages.train.stage import train as stage
@@ -132,7 +132,7 @@ def evaluate(
     require_choice("--model", model, settings.model_names())
     require_current("evaluate", settings, model)
     target, run = RESULTS / "evaluate" / model, settings.of_run(model)
-    with exclusive("evaluate", model), noted("evaluate", settings, model), gpus.claimed():
+    with exclusive("evaluate", model), gpus.claimed(), noted("evaluate", settings, model):
         from gsm8k_grpo.stages.evaluate.stage import evaluate as stage
 
         stage(model, RESULTS / "extract", RESULTS / "base", RESULTS / "train", target, run)

@@ -152,12 +152,10 @@ class Params(Configuration):
                 )
             for reward in self.reward_names(name):
                 self._check_form(name, reward)
-            self._check_own_loss(name, method)
+            self._check_pairs(name, method)
 
-    def _check_own_loss(self, variant: str, method: Method) -> None:
-        """A method with a loss of this project has the backend that computes it, and batches that it can split."""
-        if METHODS[method].own_section is None:
-            return
+    def _check_pairs(self, variant: str, method: Method) -> None:
+        """The batches of online DPO hold whole groups."""
         batch, group = self.train.per_device_train_batch_size, self.train.num_generations
         if method == "online_dpo" and batch % group:
             raise ValueError(
@@ -197,9 +195,14 @@ class Params(Configuration):
         traits = self.traits(variant)
         settings: Train | Sft = getattr(self, traits.section)
         own = traits.own_section and getattr(self, traits.own_section)
-        return (
-            settings.model_copy(update={"learning_rate": own.learning_rate}) if own and own.learning_rate else settings
-        )
+        if own and own.learning_rate:
+            return settings.model_copy(update={"learning_rate": own.learning_rate})
+        return settings
+
+    def reference_weight(self, method: Method) -> float:
+        """The weight of what compares the policy with the model that it starts from; with 0 no reference is loaded."""
+        own = METHODS[method].own_section
+        return getattr(self, own).reference_weight if own else self.train.beta
 
     @property
     def further_runs(self) -> dict[str, tuple[str, int]]:

@@ -106,7 +106,7 @@ def _with_generation(params: Params, shape: Shape, prompt: int) -> Plan:
             update = _not_counted(update, "while vLLM sleeps")
     graphs = GRAPHS_GIB[params.backend] if params.engine == "vllm" else 0.0
     parts = [
-        *_model(params, shape, _reference_weight(params)),
+        *_model(params, shape, params.reference_weight(params.method)),
         *_training(params, shape, params.train.optim),
         *generation,
         *update,
@@ -114,13 +114,6 @@ def _with_generation(params: Params, shape: Shape, prompt: int) -> Plan:
         Part("CUDA", CONTEXT_GIB, "context, kernels, libraries"),
     ]
     return Plan(parts)
-
-
-def _reference_weight(params: Params) -> float:
-    """The weight of what compares the model with the one that training starts from; with 0 no reference is loaded."""
-    if params.method == "ppo":
-        return params.ppo.kl_coef
-    return params.online_dpo.beta if params.method == "online_dpo" else params.train.beta
 
 
 def _supervised(params: Params, shape: Shape, length: int) -> Plan:

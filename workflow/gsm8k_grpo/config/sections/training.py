@@ -125,6 +125,10 @@ class OnlineDpo(Section):
     learning_rate: Positive | None
     """Peak learning rate; null takes `train.learning_rate`."""
 
+    @property
+    def reference_weight(self) -> float:
+        return self.beta
+
 
 class Ppo(Section):
     """Settings that only PPO has, under the names of TRL's PPOConfig; all others are those of `train`.  `train.beta`,
@@ -146,6 +150,10 @@ class Ppo(Section):
     """Weight of the value head's loss."""
     learning_rate: Positive | None
     """Peak learning rate, also of the value head; null takes `train.learning_rate`."""
+
+    @property
+    def reference_weight(self) -> float:
+        return self.kl_coef
 
 
 class Sft(Section):

@@ -108,10 +108,7 @@ def continuation_metrics(rows: Sequence[Continuation], resamples: int, seed: int
     exact, closeness = sum(row["exact"] for row in rows), [row["rouge_l"] for row in rows]
     values = (
         (exact / len(rows), share_interval(exact, len(rows))),
-        (
-            float(np.mean(closeness)),
-            mean_interval(closeness, resamples, seed),
-        ),
+        (float(np.mean(closeness)), mean_interval(closeness, resamples, seed)),
     )
     return [
         {"metric": name, "value": value, "ci95": interval, "n": len(rows)}

@@ -41,9 +41,8 @@ class HistoryFormat:
     """Turns a trainer's log into rows.
 
     A row has the columns `step, prompts_seen, epoch`, those of `COLUMNS`, `reward_<name>` for each reward, and those of
-    the method alone.  A value
-    that the method does not log is None: `kl` without a reference model, the rewards in supervised fine-tuning,
-    and `grad_norm` of a step that the loss scaler of float16 skipped.
+    the method alone.  A value that the method does not log is None: `kl` without a reference model, the rewards in
+    supervised fine-tuning, and `grad_norm` of a step that the loss scaler of float16 skipped.
 
     Attributes:
         prompts_seen: how many prompts the steps up to a given one have trained on.

@@ -35,7 +35,7 @@ class Objective:
     needs_logps: ClassVar[bool] = True
 
     def prepare(self, trainer: ResumableGRPOTrainer) -> None:
-        """Give a new trainer what the method has beside the policy; GRPO has nothing."""
+        """Give a new trainer what the method trains besides the policy, such as a value head; GRPO has nothing."""
 
     def group_size(self, trainer: ResumableGRPOTrainer) -> int:
         """How many consecutive rows of a batch have the same prompt, where packed batches keep prompts together."""

@@ -167,8 +167,7 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         TRL looks at the standard deviation, which rounding keeps above zero, and at that of the whole batch where
         advantages are divided by it.
         """
-        _, _, rewards = self.latest
-        totals = (rewards * self.reward_weights.to(rewards.device)).sum(1).view(-1, self.num_generations)
+        totals = self.weighted_rewards().view(-1, self.num_generations)
         equal = totals.amax(1) - totals.amin(1) <= EQUAL
         return equal.float().mean().item()
 

@@ -15,9 +15,6 @@ class OnlineDPO(OwnLossMethod):
     name = "online_dpo"
     columns: ClassVar = {name: name for name in ("tied_share", "margin", "preferred_share")}
 
-    def reference_weight(self, params: Params) -> float:
-        return params.online_dpo.beta
-
     def objective(self, params: Params) -> Objective:
         from gsm8k_grpo.stages.train.online_dpo.objective import OnlineDPOObjective
 

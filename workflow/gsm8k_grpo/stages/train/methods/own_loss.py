@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gsm8k_grpo.config import effects
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.models.loading import Source
 from gsm8k_grpo.records import Example
@@ -16,25 +16,17 @@ from gsm8k_grpo.stages.train.methods.sampling import SamplingMethod
 if TYPE_CHECKING:
     from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 
-# Arguments of TRL's own loss, which has no effect here.
-OF_TRLS_LOSS = {
-    "beta", "epsilon", "epsilon_high", "loss_type", "scale_rewards", "importance_sampling_level", "delta",
-    "top_entropy_quantile", "entropy_coef", "multi_objective_aggregation", "vllm_importance_sampling_correction",
-}  # fmt: skip
+OF_TRLS_LOSS = {*effects.OF_TRLS_LOSS, *effects.NEUTRAL}  # arguments that have no effect here
 
 
 class OwnLossMethod(SamplingMethod):
-    """A method with a section of its own in the configuration, beside `train`."""
-
-    @abstractmethod
-    def reference_weight(self, params: Params) -> float:
-        """The weight of what compares the policy with its reference; with 0 no reference is loaded."""
+    """A method that has a section of its own in the configuration, in addition to `train`."""
 
     def build_trainer(
         self, rows: list[Example], variant: str, start: Source, params: Params, run_folder: Path
     ) -> ResumableGRPOTrainer:
         # TRL loads a reference if its own `beta` is above 0.
-        settings = params.settings_of(variant).model_copy(update={"beta": self.reference_weight(params)})
+        settings = params.settings_of(variant).model_copy(update={"beta": params.reference_weight(self.name)})
         return super().build_trainer(rows, variant, start, params.model_copy(update={"train": settings}), run_folder)
 
     def history_format(self, variant: str, rows: int, params: Params) -> HistoryFormat:

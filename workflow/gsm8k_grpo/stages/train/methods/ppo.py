@@ -15,9 +15,6 @@ class PPO(OwnLossMethod):
     name = "ppo"
     columns: ClassVar = {name: name for name in ("value_loss", "explained_variance", "ratio_clipped_share")}
 
-    def reference_weight(self, params: Params) -> float:
-        return params.ppo.kl_coef
-
     def objective(self, params: Params) -> Objective:
         from gsm8k_grpo.stages.train.ppo.objective import PPOObjective
 
