@@ -25,11 +25,24 @@ class Request:
     """The signal that arrived while `deferred` was in effect; `signum` is None if none did."""
 
     signum: int | None = None
+    _waits = True
 
     def note(self, signum: int) -> None:
         """Remember the first signal; a further one, after the burst of the first, interrupts at once."""
         self.signum = signum
         install()
+        if not self._waits:
+            raise Interrupted(signum)
+
+    @contextmanager
+    def obeyed_at_once(self) -> Iterator[None]:
+        """Within the block a signal raises `Interrupted` at the point where the program is."""
+        self.obey()
+        self._waits = False
+        try:
+            yield
+        finally:
+            self._waits = True
 
     def obey(self) -> None:
         """Raise `Interrupted` if a signal has arrived."""

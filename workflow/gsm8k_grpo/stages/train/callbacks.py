@@ -71,7 +71,10 @@ class CurveLogger(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """After a signal, saves a checkpoint and stops training at the end of the current step."""
+    """After a signal, saves a checkpoint and stops training at the end of the current step.
+
+    Amid a generation training stops sooner, see `ResumableMixin.stopping_at_once`.
+    """
 
     def __init__(self, request: interrupts.Request):
         self.request = request

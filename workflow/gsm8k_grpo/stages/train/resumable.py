@@ -6,7 +6,8 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from accelerate.utils import is_peft_model
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.runtime import interrupts
 from gsm8k_grpo.stages.train import checkpoints
+from gsm8k_grpo.stages.train.random_state import RandomState
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, Trainer
@@ -56,6 +59,7 @@ class ResumableMixin(Trainer):
 
     Attributes:
         savers: functions that write further files into the folder of each checkpoint.
+        request: the signal, if any, after which training has to stop.
         seconds_saving: time that checkpoints have taken in this session.
         remedies: a sentence for the error about a value that is not finite, which says what may help.
     """
@@ -71,7 +75,9 @@ class ResumableMixin(Trainer):
                 if parameter.requires_grad:
                     parameter.data = parameter.data.float()
         self.savers: list[Callable[[Path], None]] = []
+        self.request = interrupts.Request()
         self.seconds_saving = 0.0
+        self._random_after_step: RandomState | None = None  # None before the first step of this session
         self._seconds = {"seconds_generate": 0.0, "seconds_score": 0.0}
         self._step_began = 0.0
 
@@ -101,6 +107,27 @@ class ResumableMixin(Trainer):
             self._seconds = dict.fromkeys(self._seconds, 0.0)
             self._step_began = 0.0
         super().log(logs, start_time)
+        self._random_after_step = RandomState.now()
+
+    @contextmanager
+    def stopping_at_once(self) -> Iterator[None]:
+        """Within the block, which does not change the weights, a signal stops training without waiting for its end.
+
+        The state after the last step is saved, so a resumed run repeats the block with the same random numbers.
+
+        Raises:
+            Interrupted: after a signal.
+        """
+        try:
+            with self.request.obeyed_at_once():
+                yield
+        except interrupts.Interrupted:
+            saved = (self.run_folder / f"checkpoint-{self.state.global_step}").exists()
+            if self._random_after_step is not None and not saved:
+                self._random_after_step.restore()
+                self._save_checkpoint(self.model, trial=None)
+            self.callback_handler.on_train_end(self.args, self.state, self.control)
+            raise
 
     def _count_skipped_step(self, norm: float) -> Any:
         """None, which the log holds as the gradient norm of a skipped step; the first one in a run is mentioned.

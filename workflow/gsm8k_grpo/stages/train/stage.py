@@ -185,6 +185,7 @@ def _train(trainer: ResumableMixin, checkpoint: Path | None, curves: CurveLogger
     if checkpoint:
         print(f"resuming from {checkpoint}", file=sys.stderr)
     with progress, interrupts.deferred() as request, gpu.PeakMemory() as peak:
+        trainer.request = request
         trainer.savers.append(SessionRecorder(trainer, checkpoint, peak).save)
         for callback in (progress, curves, StopOnSignal(request)):
             trainer.add_callback(callback)

@@ -30,7 +30,7 @@ class Rollouts(VLLMGeneration):
 
     def __init__(self, trainer: ResumableGRPOTrainer, base: str, params: Params):
         assert params.vllm is not None  # engine vllm requires the section
-        self.base, self.params = base, params
+        self.base, self.params, self.trainer = base, params, trainer
         super().__init__(
             model=trainer.model,
             accelerator=trainer.accelerator,
@@ -52,6 +52,10 @@ class Rollouts(VLLMGeneration):
         self._llm_weights_sleeping = self.enable_sleep_mode
         if self.enable_sleep_mode:
             self.llm.sleep(level=2)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        with self.trainer.stopping_generation():
+            return super().generate(*args, **kwargs)
 
     def sync_weights(self) -> None:
         if self.enable_sleep_mode:

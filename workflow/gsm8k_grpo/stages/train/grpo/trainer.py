@@ -6,7 +6,7 @@ ends with the same bytes as an uninterrupted one.
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -127,11 +127,17 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, has_tool_images: bool = False
     ) -> tuple[list[list[int]], Any]:
-        completions, logps = super()._generate_single_turn(prompt_ids, images, multimodal_fields, has_tool_images)
-        if not self.use_vllm:
-            # TRL cuts at the tokenizer's end token only; behind other ends is the padding of the batch.
-            completions = [up_to_stop(ids, self._stop_tokens) for ids in completions]
-        return completions, logps
+        if self.use_vllm:
+            return super()._generate_single_turn(prompt_ids, images, multimodal_fields, has_tool_images)
+        with self.stopping_generation():
+            completions, logps = super()._generate_single_turn(prompt_ids, images, multimodal_fields, has_tool_images)
+        # TRL cuts at the tokenizer's end token only; behind other ends is the padding of the batch.
+        return [up_to_stop(ids, self._stop_tokens) for ids in completions], logps
+
+    def stopping_generation(self) -> AbstractContextManager[None]:
+        """`stopping_at_once`, unless a step has begun: its gradients so far would be lost."""
+        began = self._step % self.args.gradient_accumulation_steps
+        return nullcontext() if began else self.stopping_at_once()
 
     def _calculate_rewards(
         self, inputs: list[Any], prompts: list[Any], completions: list[Any], completion_ids_list: list[list[int]]
