@@ -80,10 +80,17 @@ def gsm8k() -> Path:
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory) -> Path:
-    """The folder of small_run.py after the stages before training; tests copy it."""
-    from small_run import PREPARE, run  # imports MLflow and pandas, which takes seconds; few tests need them
+    """The folder of small_run.py after the stages before training; tests copy it.
 
-    return run(tmp_path_factory.mktemp("prepared"), *PREPARE)
+    It has MLflow's empty database, whose creation takes seconds.
+    """
+    from mlflow import MlflowClient  # its import and pandas' take seconds, and few tests need them
+    from small_run import PREPARE, run
+
+    folder = run(tmp_path_factory.mktemp("prepared"), *PREPARE)
+    (folder / "tracking").mkdir()
+    MlflowClient(f"sqlite:///{folder}/tracking/mlflow.db").search_experiments()
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import mlflow
 import pandas as pd
 import yaml
@@ -53,6 +54,8 @@ def own_code(folder: Path) -> dict[str, str]:
 
 
 def stage(folder: Path, name: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+    if forked.usable() and not (folder / "workflow").exists():
+        return forked.run(command(name, **settings)[1:], folder)
     return subprocess.run(
         command(name, **settings), cwd=folder, env=own_code(folder), capture_output=True, text=True, check=False
     )

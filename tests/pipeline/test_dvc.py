@@ -182,30 +182,37 @@ def project(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def finished(project) -> Iterator[Path]:
-    """The project as it was committed; changes are undone after the test, as the documents say."""
+def same_results(project) -> Iterator[Path]:
+    """The project as it was committed, for a test that leaves its results alone; other changes are undone."""
     yield project
     done(project, "git", "checkout", "--quiet", ".")
-    done(project, "dvc", "checkout", "--force")
-    done(project, "gsm8k-grpo", "sync")
 
 
-def test_a_run_leaves_the_repository_clean_and_snakemake_nothing_to_do(finished):
-    assert done(finished, "git", "status", "--porcelain") == ""
-    assert_snakemake_runs_nothing(finished)
+@pytest.fixture
+def finished(same_results) -> Iterator[Path]:
+    """The project as it was committed; changes are undone after the test, as the documents say."""
+    yield same_results
+    done(same_results, "git", "checkout", "--quiet", ".")
+    done(same_results, "dvc", "checkout", "--force")
+    done(same_results, "gsm8k-grpo", "sync")
 
 
-def test_dvc_lists_the_stages_in_order_and_their_dependencies(finished):
-    listed = done(finished, "dvc", "stage", "list").splitlines()
+def test_a_run_leaves_the_repository_clean_and_snakemake_nothing_to_do(same_results):
+    assert done(same_results, "git", "status", "--porcelain") == ""
+    assert_snakemake_runs_nothing(same_results)
+
+
+def test_dvc_lists_the_stages_in_order_and_their_dependencies(same_results):
+    listed = done(same_results, "dvc", "stage", "list").splitlines()
     assert [line.split()[0] for line in listed] == TABLE
-    arrows = {tuple(re.findall(r'"([^"]+)"', line)) for line in done(finished, "dvc", "dag", "--dot").splitlines()}
+    arrows = {tuple(re.findall(r'"([^"]+)"', line)) for line in done(same_results, "dvc", "dag", "--dot").splitlines()}
     chain = ["download", "extract", "base", "train@full", "evaluate@full", "compare", "report"]
     assert set(itertools.pairwise(chain)) <= arrows
     assert ("train@short", "evaluate@full") not in arrows
 
 
-def test_with_nothing_changed_nothing_runs(finished):
-    output = done(finished, "dvc", "repro")
+def test_with_nothing_changed_nothing_runs(same_results):
+    output = done(same_results, "dvc", "repro")
     assert (ran(output), restored(output)) == (set(), set())
 
 
@@ -303,17 +310,17 @@ def configured(data: dict) -> tuple[str, int]:
         ("workflow/recipes/tiny.yaml", {"configure"}),
     ],
 )
-def test_a_changed_file_makes_the_stages_that_depend_on_it_stale(finished, file, stale):
-    with (finished / file).open("a") as source:
+def test_a_changed_file_makes_the_stages_that_depend_on_it_stale(same_results, file, stale):
+    with (same_results / file).open("a") as source:
         source.write("\n")
-    assert json.loads(done(finished, "dvc", "status", "--json")).keys() == stale
+    assert json.loads(done(same_results, "dvc", "status", "--json")).keys() == stale
 
 
-def test_a_clone_that_pulls_the_results_runs_nothing(finished, tmp_path):
+def test_a_clone_that_pulls_the_results_runs_nothing(same_results, tmp_path):
     store, clone = tmp_path / "store", tmp_path / "clone"
-    done(finished, "dvc", "remote", "add", "--default", "store", str(store))
-    done(finished, "dvc", "push")
-    done(finished, "git", "clone", "--quiet", ".", str(clone))
+    done(same_results, "dvc", "remote", "add", "--default", "store", str(store))
+    done(same_results, "dvc", "push")
+    done(same_results, "git", "clone", "--quiet", ".", str(clone))
     done(clone, "dvc", "remote", "add", "--default", "store", str(store))
     done(clone, "dvc", "pull")
     assert "Nothing to be done" not in done(clone, "snakemake", "-n", "report")

@@ -24,6 +24,7 @@ from gsm8k_grpo.commands.options import (
 from gsm8k_grpo.commands.provenance import mention_outdated, noted, require_current
 from gsm8k_grpo.files import PipelineError, visible
 from gsm8k_grpo.runtime import gpus, interrupts, output, workspace
+from gsm8k_grpo.runtime.quick_imports import quick_imports
 
 STAGES, COMMANDS = "Stages, in the order of the pipeline", "Other commands"
 
@@ -96,7 +97,8 @@ def base(overrides: Overrides = []) -> None:
     settings = load(overrides)
     pretrains = settings.model == "scratch"
     with exclusive("base"), gpus.claimed() if pretrains else nullcontext(), noted("base", settings):
-        from gsm8k_grpo.stages.base.stage import base as stage
+        with quick_imports():
+            from gsm8k_grpo.stages.base.stage import base as stage
 
         stage(RESULTS / "extract", RESULTS / "base", settings)
 
@@ -117,7 +119,8 @@ def train(
     with exclusive("train", variant), gpus.claimed(), noted("train", settings, variant):
         if run.backend == "unsloth" and run.traits(variant).learns_from_rewards:
             from gsm8k_grpo.stages.train.grpo import unsloth_backend  # noqa: F401  before the libraries that it rewrites
-        from gsm8k_grpo.stages.train.stage import train as stage
+        with quick_imports():
+            from gsm8k_grpo.stages.train.stage import train as stage
 
         stage(variant, RESULTS / "extract", RESULTS / "base", RESULTS / "train" / variant, run)
 
@@ -133,7 +136,8 @@ def evaluate(
     require_current("evaluate", settings, model)
     target, run = RESULTS / "evaluate" / model, settings.of_run(model)
     with exclusive("evaluate", model), gpus.claimed(), noted("evaluate", settings, model):
-        from gsm8k_grpo.stages.evaluate.stage import evaluate as stage
+        with quick_imports():
+            from gsm8k_grpo.stages.evaluate.stage import evaluate as stage
 
         stage(model, RESULTS / "extract", RESULTS / "base", RESULTS / "train", target, run)
 
@@ -313,6 +317,7 @@ def set_aside(overrides: Overrides = []) -> None:
 def main() -> None:
     """Entry point.  Shows an explained error without a traceback and exits with 1, or with 128 plus a signal."""
     output.endure_lost_readers()
+    output.filter_tracebacks()
     interrupts.install()
     try:
         workspace.require_own_code()

@@ -1,6 +1,5 @@
 """A signal amid a generation stops training at once; the same command goes on from the last step to the same bytes."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,8 +43,8 @@ finally:
 def train_signalled(folder: Path, generation: int, **settings) -> subprocess.CompletedProcess[str]:
     arguments = command(TRAIN, **settings)[1:]
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(generation), *arguments], cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, check=False,
+        [sys.executable, "-c", SCRIPT, str(generation), *arguments],
+        cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 

@@ -77,3 +77,11 @@ def test_a_command_into_a_reader_that_ends_early_succeeds(workdir, reader):
         ["bash", "-c", piped], cwd=workdir, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_traceback_shows_control_sequences_as_escapes():
+    script = "from gsm8k_grpo.runtime import output; output.filter_tracebacks(); raise ValueError('\\x1b[2J')"
+    failed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("Traceback (most recent call last):\n")
+    assert failed.stderr.endswith("ValueError: \\x1b[2J\n")

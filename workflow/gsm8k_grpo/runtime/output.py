@@ -1,13 +1,18 @@
 """Standard output and error whose reader may go away: a pipe into `head`, or a terminal that is closed.
 
-The work must not die of it, so what nobody can read any more is dropped.
+The work must not die of it, so what nobody can read any more is dropped.  Tracebacks reach the terminal without the
+control sequences that a model's answer may hold.
 """
 
 import errno
 import io
 import os
 import sys
+import traceback
+from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
+
+from gsm8k_grpo.files import visible
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -32,6 +37,15 @@ def endure_lost_readers() -> None:
     """Make `sys.stdout` and `sys.stderr` of this process survive the loss of their readers, or a start without them."""
     sys.stdout = _enduring(sys.stdout, 1)
     sys.stderr = _enduring(sys.stderr, 2)
+
+
+def filter_tracebacks() -> None:
+    """Make Python show the traceback of an unexpected error with escapes for what a terminal would obey."""
+    sys.excepthook = _show
+
+
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(visible("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _enduring(stream: TextIO | None, descriptor: int) -> TextIO:
