@@ -53,8 +53,13 @@ def own_code(folder: Path) -> dict[str, str]:
     return os.environ | code
 
 
+def may_fork(folder: Path) -> bool:
+    """Whether a fork of a process that has imported this code does; a copied project has code of its own."""
+    return forked.usable() and not (folder / "workflow").exists()
+
+
 def stage(folder: Path, name: str, **settings: Any) -> subprocess.CompletedProcess[str]:
-    if forked.usable() and not (folder / "workflow").exists():
+    if may_fork(folder):
         return forked.run(command(name, **settings)[1:], folder)
     return subprocess.run(
         command(name, **settings), cwd=folder, env=own_code(folder), capture_output=True, text=True, check=False
@@ -86,15 +91,17 @@ def take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def start(folder: Path, name: str = TRAIN, **settings: Any) -> subprocess.Popen[str]:
-    """Start a stage in a process group of its own."""
+def start(folder: Path, name: str = TRAIN, **settings: Any) -> subprocess.Popen[str] | forked.Forked:
+    """Start a stage in a process group of its own; its errors come with its output."""
+    if may_fork(folder):
+        return forked.Forked(command(name, **settings)[1:], folder, stderr="stdout")
     return subprocess.Popen(
         command(name, **settings), cwd=folder, start_new_session=True, preexec_fn=heeding_interrupts,
         env=own_code(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 
-def wait_for(happened: Callable[[], Any], process: subprocess.Popen, seconds: float = 240) -> None:
+def wait_for(happened: Callable[[], Any], process: subprocess.Popen | forked.Forked, seconds: float = 240) -> None:
     """Wait until `happened` returns something true, while the process runs."""
     end = time.monotonic() + seconds
     while not happened():
