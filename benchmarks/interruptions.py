@@ -41,7 +41,6 @@ import small_run  # noqa: E402  from the folder above
 
 COMMANDS = {"snakemake": ["snakemake", "--cores", "1", "report"], "dvc": ["dvc", "repro"]}
 MADE = ("results", "checkpoints", "dvc.lock", ".dvc/cache")  # what a new round starts without
-SHARE = 1 / 12  # the mean time between two interruptions, as a part of an undisturbed run
 BOUND = 30.0  # seconds in which every interrupted process must have ended
 PATIENCE = 20.0  # a command that takes as many times as long as an undisturbed one waits for something
 
@@ -207,8 +206,12 @@ def undisturbed(command: list[str], folder: Path) -> float:
     return float(json.loads(note.read_text(encoding="utf-8")))
 
 
-def series(command: list[str], work: Path, interruptions: int, seed: int) -> Counts:
-    """Interrupt a command that many times; the last one then runs to its end."""
+def series(command: list[str], work: Path, interruptions: int, share: float, seed: int) -> Counts:
+    """Interrupt a command that many times; the last one then runs to its end.
+
+    Args:
+        share: the mean time between two interruptions, as a part of an undisturbed run.
+    """
     whole = work / "undisturbed"
     seconds = undisturbed(command, whole)
     print(f"an undisturbed run takes {seconds:.0f} s", flush=True)
@@ -217,7 +220,7 @@ def series(command: list[str], work: Path, interruptions: int, seed: int) -> Cou
     chance.shuffle(kinds)
     run = Run(command, folder)
     while True:
-        moment = chance.expovariate(1 / (SHARE * seconds)) if kinds else PATIENCE * seconds
+        moment = chance.expovariate(1 / (share * seconds)) if kinds else PATIENCE * seconds
         status = run.wait(moment)
         if status is None and kinds:
             run = interrupt(run, kinds.pop(), chance.random() < 0.5, folder, counts)
@@ -268,6 +271,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--by", choices=COMMANDS, required=True)
     parser.add_argument("--interruptions", type=int, default=50)
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=1 / 12,
+        help="the mean time between two interruptions, as a part of an undisturbed run; few evaluations survive the "
+        "default of a twelfth, so most interruptions come in training",
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the moments and kinds")
     parser.add_argument(
         "--folder",
@@ -279,7 +289,7 @@ def main(arguments: list[str] | None = None) -> int:
     work = (options.folder or ROOT / f".work/interruptions-{options.by}").resolve()
     if (work / "disturbed").exists():
         parser.error(f"{work}/disturbed exists; remove it or give another --folder")
-    counts = series(COMMANDS[options.by], work, options.interruptions, options.seed)
+    counts = series(COMMANDS[options.by], work, options.interruptions, options.share, options.seed)
     text = json.dumps(vars(counts), indent=2)
     print(text)
     if options.out:

@@ -409,3 +409,11 @@ def test_low_signal_warnings_and_a_stop_are_on_the_first_screen_and_every_model_
     assert "stopped after step 100 of 200" in notes[2]
     assert [row[0] for row in cells(page, "signal")[1:]] == ["base", "short", "full"]
     assert re.search(r'<tr>\s*<th scope="row">base</th>\s*<td class="number" data-sort="0.05">', page)
+
+
+def test_a_curve_leaves_out_the_steps_without_a_value():
+    rows = history(10, ["int"])
+    rows.loc[3, "reward_int"] = np.nan
+    points = curves.thinned_points({"full": rows}, "reward_int", logarithmic=False)
+    assert points["step"].tolist() == [1, 2, 3, 5, 6, 7, 8, 9, 10]
+    assert points["mean"].notna().all()

@@ -25,6 +25,11 @@ def test_equal_totals_make_no_pair():
     assert pairs.tied.tolist() == [True, False]
 
 
+def test_totals_that_differ_by_rounding_alone_make_no_pair():
+    pairs = pairs_of(torch.tensor([0.1 + 0.2, 0.3, 0.3001, 0.3], dtype=torch.float64), group_size=2)
+    assert pairs.tied.tolist() == [True, False]
+
+
 def test_the_margin_is_the_difference_of_two_log_ratios_over_all_tokens_without_padding():
     logps = torch.tensor([[-1.0, -2.0, -9.0], [-3.0, -1.0, -1.0]])
     reference = torch.tensor([[-1.5, -2.5, -1.0], [-2.0, -1.0, -2.0]])

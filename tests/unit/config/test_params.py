@@ -253,3 +253,14 @@ def test_a_kl_term_of_unsloth_is_refused_where_a_variant_has_a_start(default):
     assert load(default, adapters).train.beta == 0.04
     with pytest.raises(PipelineError, match=r"train.beta = 0.04: .* start of full .*; set train.beta: 0"):
         load(default, adapters | {"variants.full.start": "short"})
+
+
+def test_vllms_probabilities_as_the_old_ones_need_packed_batches(default):
+    """Without them TRL would compute the old ones, and no correction for vLLM would be left."""
+    sampled = {
+        "engine": "vllm", "vllm": {"max_model_length": 512, "max_num_seqs": 8, "kv_cache_gib": 1, "sleep": False},
+        "train.old_log_probs": "sampled",
+    }  # fmt: skip
+    with pytest.raises(PipelineError, match=r"train\.old_log_probs = sampled: needs train\.share_prompts: true"):
+        load(default, sampled)
+    assert load(default, sampled | {"train.share_prompts": True}).train.old_log_probs == "sampled"

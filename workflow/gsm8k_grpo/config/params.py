@@ -101,6 +101,8 @@ class Params(Configuration):
             )
         if self.train.old_log_probs == "sampled" and self.engine != "vllm":
             raise ValueError("train.old_log_probs = sampled: needs engine 'vllm', which returns them; set computed")
+        if self.train.old_log_probs == "sampled" and not self.train.share_prompts:
+            raise ValueError("train.old_log_probs = sampled: needs train.share_prompts: true; set computed")
         if self.train.compile and self.engine == "transformers":
             raise ValueError(
                 "train.compile = true: needs engine 'vllm'; with engine 'transformers' the layers also generate, and "

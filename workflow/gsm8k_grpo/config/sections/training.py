@@ -70,7 +70,7 @@ class Train(PolicySection):
     kernels. Needs `engine: vllm`."""
     old_log_probs: Literal["computed", "sampled"]
     """Log-probabilities in the denominator of the ratio: computed (one more forward pass) or sampled (as vLLM returned
-    them while generating; needs `engine: vllm`)."""
+    them while generating; needs `engine: vllm` and `share_prompts: true`)."""
     save_steps: Count
     """Steps between two resumable checkpoints.  An interrupted run continues from the newest."""
     stop_without_signal: Count | None

@@ -143,8 +143,9 @@ def thinned_points(histories: Mapping[str, pd.DataFrame], column: str, logarithm
     for variant, history in histories.items():
         if column not in history or history[column].isna().all():
             continue
-        mean = moving_mean(history[column].to_numpy(), smoothing_reach(history))
-        part = history[["step", "prompts_seen"]].assign(variant=variant, value=history[column], mean=mean)
+        measured = history.dropna(subset=[column])  # a skipped step has no gradient norm
+        mean = moving_mean(measured[column].to_numpy(), smoothing_reach(history))
+        part = measured[["step", "prompts_seen"]].assign(variant=variant, value=measured[column], mean=mean)
         parts.append(part.iloc[np.unique(spacing(1, len(part), MAX_POINTS).round().astype(int)) - 1])
     return pd.concat(parts).round({"value": 5, "mean": 5})
 

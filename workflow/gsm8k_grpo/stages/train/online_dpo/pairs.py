@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from gsm8k_grpo.gsm8k.rewards import EQUAL
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -32,4 +34,4 @@ def pairs_of(totals: Tensor, group_size: int) -> Pairs:
     highest, best = groups.max(1)
     lowest, worst = groups.min(1)
     first = groups.new_tensor(range(0, len(totals), group_size)).long()
-    return Pairs(first + best, first + worst, highest == lowest)
+    return Pairs(first + best, first + worst, highest - lowest <= EQUAL)
