@@ -94,8 +94,8 @@ def needs_gpu(keys: dict[str, str]) -> bool:
 # The machine
 
 
-def require_gpu(recipe: str, vram_gib: str) -> Gpu:
-    """The largest GPU, if there is one that suits the recipe."""
+def require_gpus(recipe: str, vram_gib: str) -> list[Gpu]:
+    """The GPUs of this machine, the largest first, if that one suits the recipe."""
     without = f"recipe {recipe} needs an NVIDIA GPU, and"
     remedy = "`make report` runs the recipe tiny without one"
     if shutil.which("nvidia-smi") is None:
@@ -106,7 +106,9 @@ def require_gpu(recipe: str, vram_gib: str) -> Gpu:
     if answer.returncode or not rows:
         said = (answer.stdout + answer.stderr).strip().partition("\n")[0] or "it lists none"
         raise SetUpError(f"{without} nvidia-smi finds none ({said}); {remedy}")
-    gpu = max((Gpu(name, driver, int(mebibytes) / 1024) for name, driver, mebibytes in rows), key=lambda gpu: gpu.gib)
+    gpus = [Gpu(name, driver, int(mebibytes) / 1024) for name, driver, mebibytes in rows]
+    gpus.sort(key=lambda gpu: gpu.gib, reverse=True)
+    gpu = gpus[0]
     if int(gpu.driver.partition(".")[0]) < OLDEST_DRIVER:
         raise SetUpError(
             f"NVIDIA's driver {gpu.driver} is too old for CUDA 13, with which envs/cuda.txt is built; install driver "
@@ -117,7 +119,14 @@ def require_gpu(recipe: str, vram_gib: str) -> Gpu:
             f"recipe {recipe} is for a GPU of {vram_gib} GiB, and {gpu.name} has {gpu.gib:.1f}; choose another recipe "
             "(docs/recipes.md has their memory), or plan this one for less with CONFIG='vram_gib=GIB'"
         )
-    return gpu
+    return gpus
+
+
+def jobs_at_once(gpus: list[Gpu]) -> int:
+    """How many jobs run side by side, each on a GPU of its own: a job takes any GPU, so all must be of one kind."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    usable = len(gpus) if visible is None else min(len(gpus), len(visible.split(",")))
+    return usable if len({gpu.name for gpu in gpus}) == 1 else 1
 
 
 def require_disk() -> float:
@@ -185,9 +194,11 @@ def is_complete() -> bool:
     )
 
 
-def pipeline(environment: Path, recipe: str, overrides: list[str]) -> list[str]:
+def pipeline(environment: Path, recipe: str, overrides: list[str], jobs: int) -> list[str]:
     # Without --quiet Snakemake prints every file of every job.
-    call = ["snakemake", "--cores", "1", "report", "--quiet", "rules", "host"]
+    call = ["snakemake", "--cores", str(jobs), "report", "--quiet", "rules", "host"]
+    if jobs > 1:
+        call += ["--resources", f"gpu={jobs}"]
     return [str(environment / "bin" / call[0]), *call[1:], "--config", f"recipe={recipe}", *overrides]
 
 
@@ -214,9 +225,12 @@ class Runner:
             os.execve(command[0], command, os.environ | {"PATH": path})
 
 
-def set_up_cuda(recipe: str, keys: dict[str, str], overrides: list[str], runner: Runner) -> None:
-    gpu = require_gpu(recipe, keys["vram_gib"])
-    print(f"{gpu.name}, {gpu.gib:.1f} GiB, driver {gpu.driver}")
+def set_up_cuda(recipe: str, keys: dict[str, str], overrides: list[str], runner: Runner) -> int:
+    """Returns how many jobs run side by side."""
+    gpus = require_gpus(recipe, keys["vram_gib"])
+    jobs = jobs_at_once(gpus)
+    side_by_side = f", {jobs} jobs side by side" if jobs > 1 else ""
+    print(f"{gpus[0].name}, {gpus[0].gib:.1f} GiB, driver {gpus[0].driver}{side_by_side}")
     require_platform()
     require_compiler()
     if not is_complete():
@@ -227,6 +241,7 @@ def set_up_cuda(recipe: str, keys: dict[str, str], overrides: list[str], runner:
             (ROOT / CUDA / ".ready").touch()
     settings = [f"--set={override}" for override in (f"recipe={recipe}", *overrides)]
     runner.run([str(CUDA / "bin/gsm8k-grpo"), "doctor", *settings])
+    return jobs
 
 
 def main() -> int:
@@ -238,12 +253,12 @@ def main() -> int:
     runner = Runner(arguments.dry_run)
     try:
         keys = keys_of(arguments.recipe, arguments.overrides)
-        environment = CUDA if needs_gpu(keys) else Path(".venv")
+        environment, jobs = CUDA if needs_gpu(keys) else Path(".venv"), 1
         if environment == CUDA:
-            set_up_cuda(arguments.recipe, keys, arguments.overrides, runner)
+            jobs = set_up_cuda(arguments.recipe, keys, arguments.overrides, runner)
         else:
             runner.run(["make", "--no-print-directory", ".venv/.ready"])
-        runner.replace(pipeline(environment, arguments.recipe, arguments.overrides), environment)
+        runner.replace(pipeline(environment, arguments.recipe, arguments.overrides, jobs), environment)
     except SetUpError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -55,11 +55,11 @@ class Machine:
     def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self._run("make", "--no-print-directory", *arguments)
 
-    def dry(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self._run("python3", "envs/run_recipe.py", *arguments, "--dry-run")
+    def dry(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self._run("python3", "envs/run_recipe.py", *arguments, "--dry-run", **environment)
 
-    def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        environment = {"PATH": str(self.bin)}
+    def _run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        environment |= {"PATH": str(self.bin)}
         return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -157,6 +157,27 @@ def test_of_several_gpus_the_largest_counts(machine):
     machine.has_gpus(T4, LARGE)
     machine.has_python("True True")
     assert machine.dry("rtx4090").stdout.startswith("NVIDIA H100 80GB HBM3, 79.6 GiB, driver 580.95.05\n")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "environment", "arguments"),
+    [
+        ([LARGE, LARGE], {}, "--cores 2 report --quiet rules host --resources gpu=2 --config"),
+        (
+            [LARGE] * 4,
+            {"CUDA_VISIBLE_DEVICES": "1,3"},
+            "--cores 2 report --quiet rules host --resources gpu=2 --config",
+        ),
+        ([LARGE, LARGE], {"CUDA_VISIBLE_DEVICES": "1"}, "--cores 1 report --quiet rules host --config"),
+        ([T4, LARGE], {}, "--cores 1 report --quiet rules host --config"),
+    ],
+    ids=["two", "two of four", "one of two", "two kinds"],
+)
+def test_gpus_of_one_kind_are_used_side_by_side(machine, gpus, environment, arguments):
+    machine.has_gpus(*gpus)
+    machine.has_python("True True")
+    last = machine.dry("smollm2", **environment).stdout.splitlines()[-1]
+    assert last == f"+ .venv-cuda/bin/snakemake {arguments} recipe=smollm2"
 
 
 def test_without_a_c_compiler_it_says_what_to_install(machine):
