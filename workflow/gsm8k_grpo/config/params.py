@@ -157,12 +157,12 @@ class Params(Configuration):
             self._check_pairs(name, method)
 
     def _check_pairs(self, variant: str, method: Method) -> None:
-        """The batches of online DPO hold whole groups."""
+        """A batch holds whole groups if the method makes a pair of each."""
         batch, group = self.train.per_device_train_batch_size, self.train.num_generations
-        if method == "online_dpo" and batch % group:
+        if METHODS[method].learns_from_pairs and batch % group:
             raise ValueError(
                 f"train.per_device_train_batch_size = {batch}: must be a multiple of num_generations ({group}) for "
-                f"method online_dpo of variant {variant}, which makes a pair of each group"
+                f"method {method} of variant {variant}, which makes a pair of each group"
             )
 
     def _check_correction(self) -> None:

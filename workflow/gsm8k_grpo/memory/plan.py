@@ -226,7 +226,7 @@ def _update(params: Params, shape: Shape, prompt: int) -> list[Part]:
 
 def _values(params: Params, shape: Shape) -> list[Part]:
     """The value head of PPO, its gradient and moments, and the states that it reads in 32 bit, with their gradient."""
-    if params.method != "ppo":
+    if not METHODS[params.method].has_values:
         return []
     states = _completions(params) * params.train.max_completion_length
     size = 4 * 4 * (shape.hidden + 1) + VALUE_STATE_BYTES * states * shape.hidden
@@ -266,7 +266,7 @@ def kept(params: Params, shape: Shape, compiled: bool = False) -> float:
 def _completions(params: Params) -> int:
     """Completions of a batch that go through the model: all, or those of the pairs."""
     train = params.train
-    pairs = params.method == "online_dpo"
+    pairs = METHODS[params.method].learns_from_pairs
     return 2 * _groups(train) if pairs else train.per_device_train_batch_size
 
 
