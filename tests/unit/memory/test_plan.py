@@ -116,7 +116,8 @@ def test_a_shared_prompt_is_in_the_batch_once(params):
         return next(part.remark for part in planned.parts if part.name == "activations")
 
     assert tokens().startswith("1,300 tokens")  # 100 + 6 * 200
-    assert tokens(**{"train.share_prompts": False}).startswith("1,800 tokens")  # 6 * (100 + 200)
+    padded = {"train.share_prompts": False, "train.old_log_probs": "computed"}
+    assert tokens(**padded).startswith("1,800 tokens")  # 6 * (100 + 200)
 
 
 def test_in_32_bit_activations_are_twice_as_large_and_mixed_keeps_a_copy_of_the_weights(root):

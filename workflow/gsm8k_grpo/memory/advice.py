@@ -116,7 +116,10 @@ def _one_group_per_batch(train: Train) -> dict[str, Any]:
 
 def _unsloth(params: Params) -> dict[str, Any]:
     """Unsloth with the settings that its own loss requires; vLLM shares its weights, so it cannot release them."""
-    required = {"train.share_prompts": False, "train.compile": False, "train.gradient_checkpointing": True}
+    required = {
+        "train.share_prompts": False, "train.old_log_probs": "computed", "train.compile": False,
+        "train.gradient_checkpointing": True,
+    }  # fmt: skip
     return {"backend": "unsloth"} | required | ({"vllm.sleep": False} if params.vllm else {})
 
 
