@@ -1,6 +1,7 @@
 """`gsm8k-grpo` in a fork of a process that has imported its libraries: most of a short stage's time is their import.
 
-Everything else is as in a new process: arguments, working folder, output, signals, exit status.
+Everything else is as in a new process: arguments, working folder, output, signals, exit status.  Variables of the
+environment that a library reads at its import are those of the start of the tests.
 """
 
 import atexit
@@ -16,16 +17,11 @@ from project import COMMAND
 
 STAGES = ("base", "train", "evaluate", "compare", "card", "report")
 LIBRARIES = [*(f"gsm8k_grpo.stages.{stage}.stage" for stage in STAGES), "gsm8k_grpo.stages.train.grpo.building"]
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTEST_CURRENT_TEST"}
+# CUDA does not survive a fork.
+USABLE = not Path("/dev/nvidiactl").exists()
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(LIBRARIES)
-
-
-def usable() -> bool:
-    """Whether a fork would behave like a new process: libraries read variables of the environment at their import."""
-    changed = {key: value for key, value in os.environ.items() if key != "PYTEST_CURRENT_TEST"} != ENVIRONMENT
-    return not changed and not Path("/dev/nvidiactl").exists()  # CUDA does not survive a fork
 
 
 class Forked:
@@ -40,7 +36,7 @@ class Forked:
         self._place = tempfile.TemporaryDirectory()
         self.stdout, self.stderr = Path(self._place.name, "stdout"), Path(self._place.name, stderr)
         outputs = (str(self.stdout), str(self.stderr))
-        self._process = _processes.Process(target=_command, args=(self.args, str(folder), outputs))
+        self._process = _processes.Process(target=_command, args=(self.args, str(folder), outputs, dict(os.environ)))
         self._process.start()
 
     @property
@@ -75,8 +71,10 @@ def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(forked.args, forked.returncode, stdout, stderr)
 
 
-def _command(arguments: list[str], folder: str, outputs: tuple[str, str]) -> None:
+def _command(arguments: list[str], folder: str, outputs: tuple[str, str], environment: dict[str, str]) -> None:
     os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
     for signum in (signal.SIGINT, signal.SIGHUP):  # ignored in the background of a shell or under nohup
         signal.signal(signum, signal.SIG_DFL)
     for descriptor, file in zip((1, 2), outputs, strict=True):

@@ -55,7 +55,7 @@ def own_code(folder: Path) -> dict[str, str]:
 
 def may_fork(folder: Path) -> bool:
     """Whether a fork of a process that has imported this code does; a copied project has code of its own."""
-    return forked.usable() and not (folder / "workflow").exists()
+    return forked.USABLE and not (folder / "workflow").exists()
 
 
 def stage(folder: Path, name: str, **settings: Any) -> subprocess.CompletedProcess[str]:

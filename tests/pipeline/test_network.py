@@ -1,5 +1,6 @@
 """Neither a run on generated problems nor MLflow's interface connects to another machine."""
 
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ import pytest
 from gsm8k_grpo import TELEMETRY_OFF
 from mlflow_ui import PATIENCE, interface
 from project import serving
-from small_run import TRAIN, run, snakemake, workflow
+from small_run import TRAIN, command, snakemake, workflow
 
 PORT = 5003  # `make ui` may be using its own port
 # If one of these is set, libraries take the run for a test and send no telemetry anyway.
@@ -54,7 +55,8 @@ def test_a_run_of_the_whole_pipeline_connects_to_no_other_machine(tmp_path):
 
 def test_telemetry_of_the_libraries_can_be_turned_on(folder):
     with requested_addresses(HF_HUB_DISABLE_TELEMETRY="0", MLFLOW_DISABLE_TELEMETRY="false") as addresses:
-        run(folder, TRAIN)
+        # In a new process, as the libraries read the variables at their import.
+        subprocess.run(command(TRAIN), cwd=folder, capture_output=True, check=True)
     assert {address.partition(":")[0] for address in addresses} == {"huggingface.co", "config.mlflow-telemetry.io"}
 
 
