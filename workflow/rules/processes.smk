@@ -13,10 +13,11 @@ from snakemake.logging import ColorizingTextHandler
 from snakemake.scheduling.job_scheduler import JobScheduler
 
 # One pipeline per folder.  Snakemake's own lock, which the profile turns off, remains after a process is killed; this one
-# does not.  If another pipeline is about to end, wait for it.  A dry run needs no lock.
+# does not.  If another pipeline is about to end, wait for it.  A dry run needs no lock, and neither does a Snakemake that
+# runs one job of a pipeline on a node of a cluster.
 pipeline = locks.lock("pipeline")
 try:
-    if not locks.take(pipeline, 0) and not workflow.output_settings.dryrun:
+    if workflow.is_main_process and not locks.take(pipeline, 0) and not workflow.output_settings.dryrun:
         print("another pipeline is running in this folder; waiting for it to end", file=sys.stderr)
         locks.take(pipeline, locks.PATIENCE)
 except PipelineError as error:
@@ -24,7 +25,7 @@ except PipelineError as error:
 
 
 onstart:
-    if not pipeline.is_locked:
+    if workflow.is_main_process and not pipeline.is_locked:
         sys.exit("error: another pipeline is running in this folder; wait for it, or stop it")
 
 
@@ -38,19 +39,36 @@ JobScheduler.exit_gracefully = lambda scheduler, *arguments: stops.put(scheduler
 
 def stop_running():
     """Once stopped, ask every job to end: again at each further signal, and a job that was about to start."""
-    finish_running(stops.get())
+    scheduler = stops.get()
+    finish_running(scheduler)
+    # Where jobs run on a cluster there are two executors; children of this process are then its commands, such as squeue.
+    ask_to_end = ask_processes if scheduler._local_executor is None else ask_cluster
     asked = set()
     while True:
         while not stops.empty():  # the rest of a burst: the kernel sends a signal per thread of a parent that dies
             stops.get()
-        jobs = set(psutil.Process().children())
-        for job in jobs - asked:
-            with suppress(psutil.NoSuchProcess):
-                job.send_signal(signal.SIGTERM)
-        asked |= jobs
+        asked |= ask_to_end(scheduler, asked)
         with suppress(Empty):
             stops.get(timeout=0.1)
             asked.clear()
+
+
+def ask_processes(scheduler, asked):
+    """Send SIGTERM to the jobs that are not in `asked`; all jobs, as processes."""
+    jobs = set(psutil.Process().children())
+    for job in jobs - asked:
+        with suppress(psutil.NoSuchProcess):
+            job.send_signal(signal.SIGTERM)
+    return jobs
+
+
+def ask_cluster(scheduler, asked):
+    """Cancel the jobs that are not in `asked`; all jobs, by their id on the cluster."""
+    jobs = {job.external_jobid: job for job in list(scheduler._executor.active_jobs)}
+    new = [job for name, job in jobs.items() if name not in asked]
+    if new:
+        scheduler._executor.cancel_jobs(new)
+    return set(jobs)
 
 
 Thread(target=stop_running, daemon=True).start()
