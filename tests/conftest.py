@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import pytest
 from gsm8k_grpo.config import params
 from hypothesis import settings
@@ -53,9 +54,11 @@ def workdir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cli(workdir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs `gsm8k-grpo` in the working folder; keyword arguments become environment variables."""
+    """Runs `gsm8k-grpo` in the working folder; keyword arguments become environment variables of a new process."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        if forked.USABLE and not environment:
+            return forked.run(list(arguments), workdir)
         return subprocess.run(
             [COMMAND, *arguments],
             cwd=workdir,

@@ -49,6 +49,7 @@ OVERRIDDEN = [
     (PackedGRPOTrainer, GRPOTrainer, "_compute_loss", "model inputs"),
     (Rollouts, VLLMGeneration, "_init_vllm", ""),
     (Rollouts, VLLMGeneration, "sync_weights", ""),
+    (Rollouts, VLLMGeneration, "generate", "prompts images num_generations profiler"),
 ]  # fmt: skip
 ATTRIBUTES = [
     (GRPOTrainer, name)

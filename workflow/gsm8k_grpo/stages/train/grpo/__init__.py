@@ -10,7 +10,8 @@ them with the installed versions, so that an upgrade which changes one of them f
 Overridden in GRPOTrainer:
     `_get_train_sampler`: an order of the prompts that depends on the seed and the epoch only.
     `_generate`, `_calculate_rewards`: timings, autocast, a stop at rewards that are not finite, and `latest`.
-    `_generate_single_turn`: completions end at every stop token, not only at the tokenizer's end token.
+    `_generate_single_turn`: completions end at every stop token, not only at the tokenizer's end token; a signal ends
+        the generation.
     `_load_from_checkpoint`: loads the trained adapter where the checkpoint also has one for the reference.
     `_prepare_inputs`: keeps the completions of a prompt together (packed batches).
     `_generate_and_score_completions`, `_compute_loss`: the advantages and the loss of the method, see `objective`;
@@ -20,6 +21,7 @@ Overridden in transformers' Trainer, by `ResumableMixin` and `ResumableSFTTraine
     `training_step`, `log`, `_save_checkpoint`.
 Overridden in VLLMGeneration:
     `_init_vllm`, `sync_weights`: our engine, and weights with the adapters added on the way.
+    `generate`: a signal ends the generation.
 Called in GRPOTrainer:
     `_tokenize_prompts`, for the check of packed batches.
 Attributes of GRPOTrainer that are read or set:
