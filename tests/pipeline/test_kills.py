@@ -177,8 +177,11 @@ def kill(victim: str, process: subprocess.Popen) -> None:
     process.wait()
 
 
-def test_twenty_one_kills_at_random_moments_end_in_the_same_bytes(tmp_path):
-    """The same command runs again at once after each kill; if it gets to the end, a new round begins."""
+def test_nine_kills_at_random_moments_end_in_the_same_bytes(tmp_path):
+    """The same command runs again at once after each kill; if it gets to the end, a new round begins.
+
+    `benchmarks/interruptions.py` does so fifty times and more, with signals and closed terminals, too.
+    """
     undisturbed = snakemake(workflow(tmp_path / "undisturbed"), "report")
     began = time.monotonic()
     said = undisturbed.communicate()[0]
@@ -186,7 +189,7 @@ def test_twenty_one_kills_at_random_moments_end_in_the_same_bytes(tmp_path):
     longest = (time.monotonic() - began) / 3  # in that time some stages finish, others do not
 
     folder, moment = workflow(tmp_path / "disturbed"), random.Random(SEED)
-    victims = ["everything", "snakemake", "stage"] * 7
+    victims = ["everything", "snakemake", "stage"] * 3
     moment.shuffle(victims)
     while victims:
         process = snakemake(folder, "report")
