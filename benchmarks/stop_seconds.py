@@ -9,7 +9,6 @@ as many processes as `--busy` compute.  It prints the seconds of each try, the n
 
 import argparse
 import multiprocessing
-import os
 import random
 import shutil
 import signal
@@ -19,7 +18,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMAND = str(Path(sys.executable).with_name("gsm8k-grpo"))
+sys.path.insert(0, str(ROOT / "tests/helpers"))
+import small_run  # noqa: E402  from the folder above
+
 IMPORTS = 0.2  # the share of the tries whose signal comes before training, while libraries are imported
 LONGEST_IMPORT, LONGEST_TRAINING = 8.0, 20.0  # seconds in which the moments lie
 TARGET = 10.0
@@ -33,16 +34,15 @@ def compute() -> None:
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start `gsm8k-grpo` with the code of the folder."""
-    environment = os.environ | {"PYTHONPATH": str(folder / "workflow")}
     return subprocess.Popen(
-        [COMMAND, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+        [small_run.COMMAND, *arguments], cwd=folder, env=small_run.own_code(folder), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
 
 
 def prepare(folder: Path) -> None:
     """Make everything that training reads."""
-    shutil.copytree(ROOT / "workflow", folder / "workflow", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "params.yaml", folder)
+    small_run.checkout(folder)
     for stage in ("download", "extract", "base"):
         process = start(folder, stage)
         said = process.communicate()[0]

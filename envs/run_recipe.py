@@ -253,10 +253,10 @@ def main() -> int:
     runner = Runner(arguments.dry_run)
     try:
         keys = keys_of(arguments.recipe, arguments.overrides)
-        environment, jobs = CUDA if needs_gpu(keys) else Path(".venv"), 1
-        if environment == CUDA:
-            jobs = set_up_cuda(arguments.recipe, keys, arguments.overrides, runner)
+        if needs_gpu(keys):
+            environment, jobs = CUDA, set_up_cuda(arguments.recipe, keys, arguments.overrides, runner)
         else:
+            environment, jobs = Path(".venv"), 1
             runner.run(["make", "--no-print-directory", ".venv/.ready"])
         runner.replace(pipeline(environment, arguments.recipe, arguments.overrides, jobs), environment)
     except SetUpError as error:

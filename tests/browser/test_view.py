@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from gsm8k_grpo.commands.track import track
 from gsm8k_grpo.commands.view import NAME, TAG, state, view
 from gsm8k_grpo.config.params import Params, load
 from gsm8k_grpo.files import write_text
-from project import ROOT
+from project import ROOT, free_ports
 from sample_results import write_results
 from screenshot import CHROMEDRIVER, CHROMIUM, browser, picture, show_runs
 from selenium.webdriver.common.by import By
@@ -96,9 +95,7 @@ def server(tracked) -> Iterator[str]:
     """MLflow's interface over the folder's store."""
     if not (CHROMIUM.exists() and CHROMEDRIVER.exists()):
         pytest.skip("needs Debian's chromium and chromium-driver")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     store = f"sqlite:///{tracked}/tracking/mlflow.db"
     command = ["mlflow", "ui", "--backend-store-uri", store, "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen([sys.executable, "-m", *command], cwd=tracked, start_new_session=True)

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from project import COMMAND
+from project import COMMAND, heeding_interrupts
 
 STAGES = ("base", "train", "evaluate", "compare", "card", "report")
 LIBRARIES = [*(f"gsm8k_grpo.stages.{stage}.stage" for stage in STAGES), "gsm8k_grpo.stages.train.grpo.building"]
@@ -75,8 +75,7 @@ def _command(arguments: list[str], folder: str, outputs: tuple[str, str], enviro
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
-    for signum in (signal.SIGINT, signal.SIGHUP):  # ignored in the background of a shell or under nohup
-        signal.signal(signum, signal.SIG_DFL)
+    heeding_interrupts()
     for descriptor, file in zip((1, 2), outputs, strict=True):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     os.chdir(folder)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from project import free_ports
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "unshare")
 CONFIGURATION = """
 ClusterName=test
@@ -102,11 +104,3 @@ def wait_until_idle(cluster: Cluster) -> None:
     while "idle" not in subprocess.run(cluster.command("sinfo"), capture_output=True, text=True, check=False).stdout:
         assert time.monotonic() < end, (cluster.folder / "daemons.log").read_text()
         time.sleep(0.5)
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]

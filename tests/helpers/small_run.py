@@ -4,7 +4,6 @@ import fcntl
 import filecmp
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import termios
@@ -19,7 +18,7 @@ import pandas as pd
 import yaml
 from gsm8k_grpo.config import layers
 from gsm8k_grpo.files import read_json
-from project import COMMAND, ROOT
+from project import COMMAND, ROOT, heeding_interrupts
 
 # 8 steps per epoch and 4 per generation; the weights of step 9, within the third generation, are kept.
 FEW = {
@@ -74,15 +73,6 @@ def run(folder: Path, *stages: str, **settings: Any) -> Path:
         done = stage(folder, name, **settings)
         assert done.returncode == 0, done.stderr
     return folder
-
-
-def heeding_interrupts() -> None:
-    """Let a new process react to signals, even if the tests run in the background of a shell or under nohup.
-
-    These make their processes ignore SIGINT and SIGHUP.
-    """
-    for signum in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_DFL)
 
 
 def take_terminal() -> None:

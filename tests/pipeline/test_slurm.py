@@ -10,16 +10,7 @@ from pathlib import Path
 import pytest
 import slurm
 from project import ROOT
-from small_run import (
-    PREPARE,
-    assert_same_run,
-    logged_steps,
-    mlflow_run,
-    run,
-    wait_for,
-    whole,
-    workflow,
-)  # fmt: skip
+from small_run import PREPARE, STEPS, TRAIN, assert_same_run, logged_steps, mlflow_run, run, wait_for, whole, workflow
 
 TRAINED = "results/train/short/metrics.json"
 # Small jobs on a small node, whose end is noticed at once.
@@ -86,8 +77,8 @@ def test_a_cancelled_training_saves_and_the_same_command_ends_in_the_bytes_of_a_
     said = second.communicate()[0]
     assert second.returncode == 0, said
     assert "resuming from checkpoints/short-" in (folder / "logs/train/short.log").read_text()
-    assert_same_run(run(workflow(tmp_path / "undisturbed"), *PREPARE, "train --variant short"), folder)
-    assert logged_steps(folder) == list(range(1, 13))
+    assert_same_run(run(workflow(tmp_path / "undisturbed"), *PREPARE, TRAIN), folder)
+    assert logged_steps(folder) == STEPS
 
 
 def test_snakemake_cancels_its_jobs_when_it_is_terminated(cluster, submit, tmp_path):

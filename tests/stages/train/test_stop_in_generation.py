@@ -1,4 +1,4 @@
-"""A signal amid a generation stops training at once; the same command goes on from the last step to the same bytes."""
+"""A signal during a generation stops training at once.  The same command then resumes and ends in the same bytes."""
 
 import subprocess
 import sys
