@@ -43,7 +43,11 @@ class Rollouts(VLLMGeneration):
             top_k=trainer.top_k,
             min_p=trainer.min_p or 0.0,
             max_completion_length=trainer.max_completion_length,
-            generation_kwargs={"detokenize": False, "stop_token_ids": stop_tokens(trainer.processing_class)},
+            generation_kwargs={
+                "detokenize": False,
+                "flat_logprobs": True,
+                "stop_token_ids": stop_tokens(trainer.processing_class),
+            },
         )
 
     def _init_vllm(self) -> None:
