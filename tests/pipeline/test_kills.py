@@ -14,7 +14,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
+from gsm8k_grpo.config import layers
+from gsm8k_grpo.files import read_json
 from small_run import (
+    MODEL_FILES,
     PREPARE,
     assert_same_run,
     history,
@@ -158,6 +162,48 @@ def test_a_second_pipeline_in_the_folder_is_refused_and_the_first_is_not_disturb
     said = first.communicate()[0]
     assert first.returncode == 0, said
     assert_same_run(trained, prepared)
+
+
+def starting_from_sft(folder: Path) -> Path:
+    """The folder, in whose params.yaml short starts from a variant sft."""
+    params = folder / "params.yaml"
+    changed = layers.read(params)
+    changed["variants"] = {"sft": {"method": "sft", "max_steps": 4}, "short": {"max_steps": 12, "start": "sft"}}
+    params.write_text(yaml.safe_dump(changed | {"keep_checkpoints": []}))
+    return folder
+
+
+def state(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Time and content of every file of a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def test_a_killed_variant_goes_on_and_neither_this_nor_a_change_trains_its_start_again(prepared):
+    folder = starting_from_sft(prepared)
+    process = snakemake(folder, WEIGHTS)
+    wait_for(whole(folder, 4), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    start = state(folder / "results/train/sft")
+    again = snakemake(folder, WEIGHTS)
+    said = again.communicate()[0]
+    assert again.returncode == 0, said
+    assert "resuming from checkpoints/short-" in (folder / "logs/train/short.log").read_text()
+    weights = (folder / MODEL_FILES[0]).read_bytes()
+
+    for left in ("results/train/short", "checkpoints"):
+        shutil.rmtree(folder / left)
+    undisturbed = snakemake(folder, WEIGHTS)
+    said = undisturbed.communicate()[0]
+    assert undisturbed.returncode == 0, said
+    assert (folder / MODEL_FILES[0]).read_bytes() == weights
+
+    changed = snakemake(folder, WEIGHTS, "--config", 'variants={"short": {"max_steps": 8}}')
+    said = changed.communicate()[0]
+    assert changed.returncode == 0, said
+    assert read_json(folder / WEIGHTS)["steps"] == 8
+    assert state(folder / "results/train/sft") == start
 
 
 def assert_same_results(one: Path, other: Path) -> None:
