@@ -11,11 +11,14 @@ import pytest
 import recipes as benchmark
 import roofline
 import smollm2
+import smollm2_tables
 import speed
 from chats import chat
+from gsm8k_grpo import files
 from gsm8k_grpo.config.overrides import parse_override
 from gsm8k_grpo.config.params import load
 from gsm8k_grpo.config.recipes import read_recipe
+from gsm8k_grpo.files import read_json
 from gsm8k_grpo.gsm8k.problems import problems
 from gsm8k_grpo.memory import shapes
 from gsm8k_grpo.stages.base.corpus import Document
@@ -156,7 +159,9 @@ def test_a_key_on_the_command_line_reaches_the_configuration(script):
     assert "no_such_key: no such key" in done.stderr
 
 
-# smollm2.py
+# smollm2.py and smollm2_tables.py
+
+MEASURED = ROOT / "benchmarks/measured/smollm2.json"
 
 
 def arguments(*words):
@@ -181,17 +186,44 @@ def test_a_trial_of_smollm2_shortens_the_chosen_variants_alone(tmp_path, monkeyp
     assert settings.evaluate.questions == 4
 
 
-def test_sampled_answers_of_several_seeds_are_compared_question_by_question(monkeypatch):
-    def answers(model, file):
-        assert file == "sampled"
-        right = {"a": 1, "b": 3, "c": 3}[model]
-        return [{"flexible_correct": [True] * right + [False] * (4 - right)} for _ in range(20)]
-
-    monkeypatch.setattr(smollm2, "_answers", answers)
-    difference, p = smollm2.sampled_difference([("a", "b"), ("a", "c")])
-    assert difference == 0.5
+def test_sampled_answers_of_several_seeds_are_compared_question_by_question():
+    few, many = np.full(20, 0.25), np.full(20, 0.75)
+    difference, interval, p = smollm2_tables.sampled_difference([(few, many), (few, many)])
+    assert (difference, interval) == (0.5, [0.5, 0.5])
     assert p < 0.001
-    assert smollm2.sampled_difference([("b", "c")]) == (0.0, 1.0)
+    assert smollm2_tables.sampled_difference([(few, many), (many, few)])[0] == 0.0
+
+
+def test_a_variant_is_compared_with_base_and_with_its_start_of_the_same_seed():
+    measured = read_json(MEASURED)
+    compared = {(row.a, row.b) for row in smollm2_tables.differences(measured)}
+    assert compared == {("base", name) for name in ("sft", "sft_s43", "sft_s44", "short")} | {("sft", "short")}
+    further = smollm2_tables.differences(measured | {"short_s43": measured["short"]})
+    assert ("sft_s43", "short_s43") in {(row.a, row.b) for row in further}
+
+
+def test_outcomes_are_collected_from_a_folder_without_a_text(tmp_path):
+    evaluated = tmp_path / "results/evaluate/sft"
+    metrics = dict.fromkeys(smollm2_tables.EVALUATED, 0.5)
+    files.write_json(evaluated / "metrics.json", metrics | {"other": 1})
+    greedy = {"question": "How many?", "completion": "Two.", "strict_correct": False, "flexible_correct": True}
+    files.write_jsonl(evaluated / "answers.jsonl", [greedy, greedy | {"strict_correct": True}])
+    files.write_jsonl(
+        evaluated / "sampled.jsonl", [{"flexible_correct": [True, False]}, {"flexible_correct": [True] * 2}]
+    )
+    assert smollm2_tables.collect(tmp_path) == {
+        "sft": {
+            "evaluation": metrics, "training": None, "strict": "01", "flexible": "11", "sampled": "12", "samples": 2,
+        }
+    }  # fmt: skip
+
+
+def test_the_page_of_results_has_the_tables_of_what_was_measured(capsys):
+    smollm2_tables.print_tables(read_json(MEASURED))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) > 30
+    assert [line for line in lines if line not in page] == []
 
 
 # methods.py

@@ -1,0 +1,213 @@
+"""The tables of the recipe smollm2, from one or several working folders.
+
+    python benchmarks/smollm2_tables.py FILE --add FOLDER FOLDER    # keep the outcomes of these folders in FILE
+    python benchmarks/smollm2_tables.py benchmarks/measured/smollm2.json    # the tables of docs/results.md
+
+Seeds that were trained on several days, or on several machines, are compared from one file.  For each model it has the
+figures of its evaluation and its training and, for each test question, whether the greedy answer is right and how many
+of the sampled ones are; it has no text of a question or an answer.
+
+Variants are compared with base and with the variant that they start from, of the same seed.  The p values of greedy
+answers are those of McNemar's exact test, one for each seed.  Those of sampled answers are of a permutation test that
+flips the signs of the questions' differences, which are averaged over the seeds.  Holm's correction is over all rows.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+from gsm8k_grpo.analysis.significance import holm, mcnemar_p, mean_interval
+from gsm8k_grpo.config.recipes import read_recipe
+from gsm8k_grpo.files import read_json, read_jsonl, write_json
+from numpy.typing import NDArray
+from scipy.stats import permutation_test
+
+FLIPS = 9999  # random sign flips behind a p value of sampled answers
+RECIPE = "smollm2-controls"
+EVALUATED = (
+    "strict_accuracy", "flexible_accuracy", "format_rate", "truncation_rate", "mean_completion_tokens", "measures",
+    "signal", "n",
+)  # fmt: skip
+TRAINED = (
+    "steps", "seconds", "seconds_generate", "seconds_update", "tokens", "share_without_signal", "warnings",
+    "stopped_at",
+)  # fmt: skip
+
+
+class Outcome(TypedDict):
+    """What a model answered and how it was trained.
+
+    Attributes:
+        evaluation: figures of metrics.json of the evaluation; None if the model was trained only.
+        training: figures of metrics.json of the training; None for base.
+        strict, flexible: a character for each test question, 1 if the greedy answer is right, else 0.
+        sampled: a digit for each test question, the number of sampled answers that are flexibly right.
+        samples: sampled answers for each question, at most 9.
+    """
+
+    evaluation: dict[str, Any] | None
+    training: dict[str, Any] | None
+    strict: str
+    flexible: str
+    sampled: str
+    samples: int
+
+
+class Difference(NamedTuple):
+    """Model b minus model a on the same questions, as a share.  The interval is None for a row of one seed."""
+
+    a: str
+    b: str
+    metric: str
+    value: float
+    ci95: Sequence[float] | None
+    p: float
+
+
+def collect(folder: Path) -> dict[str, Outcome]:
+    """The outcomes of a working folder, by model."""
+    names = {
+        path.parent.name for stage in ("evaluate", "train") for path in folder.glob(f"results/{stage}/*/metrics.json")
+    }
+    return {name: _outcome(folder / "results", name) for name in sorted(names)}
+
+
+def _outcome(results: Path, name: str) -> Outcome:
+    trained, evaluated = results / "train" / name / "metrics.json", results / "evaluate" / name
+    training = read_json(trained) if trained.exists() else None
+    evaluation = read_json(evaluated / "metrics.json") if evaluated.exists() else None
+    greedy = read_jsonl(evaluated / "answers.jsonl") if evaluation else []
+    sampled = read_jsonl(evaluated / "sampled.jsonl") if evaluation else []
+    return {
+        "evaluation": evaluation and {key: evaluation[key] for key in EVALUATED},
+        "training": training and {key: training[key] for key in TRAINED},
+        "strict": "".join(str(int(row["strict_correct"])) for row in greedy),
+        "flexible": "".join(str(int(row["flexible_correct"])) for row in greedy),
+        "sampled": "".join(str(sum(row["flexible_correct"])) for row in sampled),
+        "samples": len(sampled[0]["flexible_correct"]) if sampled else 0,
+    }
+
+
+def variant_of(name: str) -> str:
+    """The variant of a run: sft for sft and for sft_s43."""
+    return name.partition("_s")[0]
+
+
+def print_models(outcomes: Mapping[str, Outcome]) -> None:
+    """Greedy and sampled accuracies, flexible mean@k and pass@k with the largest k."""
+    print("\n| model | strict | flexible | format | cut off | tokens | mean@k, flexible | pass@k, flexible |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, outcome in outcomes.items():
+        metrics = outcome["evaluation"]
+        if metrics is None:
+            continue
+        greedy = [metrics["strict_accuracy"], metrics["flexible_accuracy"], metrics["format_rate"]]
+        cells = [f"{100 * share:.1f} %" for share in [*greedy, metrics["truncation_rate"]]]
+        cells += [f"{metrics['mean_completion_tokens']:.0f}", *(_sampled(metrics, kind) for kind in ("mean", "pass"))]
+        print(f"| {name} | {' | '.join(cells)} |")
+        for row in metrics["measures"]:
+            if row["prompt"] != "trained" and row["metric"] == "strict_accuracy":
+                print(f"| {name}, {row['prompt']} | {100 * row['value']:.1f} % | | | | | | |")
+
+
+def _sampled(metrics: Mapping[str, Any], kind: str) -> str:
+    rows = [row for row in metrics["measures"] if row["metric"].startswith(f"flexible_{kind}@")]
+    return f"{100 * rows[-1]['value']:.1f} % (k = {rows[-1]['metric'].partition('@')[2]})" if rows else ""
+
+
+def print_signal(outcomes: Mapping[str, Outcome]) -> None:
+    """On what share of the prompts sampled answers differ in each reward."""
+    signals = {name: one["evaluation"]["signal"] for name, one in outcomes.items() if one["evaluation"]}
+    rewards = [row["reward"] for row in next(iter(signals.values()))]
+    print(f"\n| differing rewards | {' | '.join(rewards)} |\n|---|{'---|' * len(rewards)}")
+    for name, signal in signals.items():
+        cells = [f"{100 * row['share']:.1f} %" for row in signal]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def print_training(outcomes: Mapping[str, Outcome]) -> None:
+    print("\n| run | steps | seconds | generating | updating | tokens | without signal | warnings |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, outcome in outcomes.items():
+        run = outcome["training"]
+        if run is None:
+            continue
+        share, said = run["share_without_signal"], [f"{row['kind']} at {row['step']}" for row in run["warnings"]]
+        seconds = [f"{run[key]:.0f}" for key in ("seconds", "seconds_generate", "seconds_update")]
+        cells = [*seconds, f"{run['tokens']:,}", "" if share is None else f"{100 * share:.0f} %", ", ".join(said)]
+        print(f"| {name} | {run['steps']} | {' | '.join(cells)} |")
+
+
+def differences(outcomes: Mapping[str, Outcome]) -> list[Difference]:
+    """Each variant against base and against its start: a row per seed for greedy answers, one for sampled ones."""
+    evaluated = [name for name, outcome in outcomes.items() if outcome["evaluation"]]
+    variants = read_recipe(RECIPE)["variants"]
+    rows: list[Difference] = []
+    for variant in dict.fromkeys(map(variant_of, evaluated)):
+        runs = [name for name in evaluated if variant_of(name) == variant and name != "base"]
+        for other in dict.fromkeys(["base", variants.get(variant, {}).get("start") or "base"]):
+            pairs = [(other if other == "base" else other + run.removeprefix(variant), run) for run in runs]
+            pairs = [pair for pair in pairs if pair[0] in evaluated]
+            for metric in ("strict", "flexible"):
+                rows += [_greedy(a, b, metric, outcomes) for a, b in pairs]
+            if pairs:
+                value, ci95, p = sampled_difference([(shares(outcomes[a]), shares(outcomes[b])) for a, b in pairs])
+                metric = f"flexible mean@{outcomes[runs[0]]['samples']}, seeds: {len(pairs)}"
+                rows.append(Difference(other, variant, metric, value, ci95, p))
+    return rows
+
+
+def _greedy(a: str, b: str, metric: str, outcomes: Mapping[str, Any]) -> Difference:
+    before, after = ([answer == "1" for answer in outcomes[name][metric]] for name in (a, b))
+    return Difference(a, b, metric, float(np.mean(after) - np.mean(before)), None, mcnemar_p(before, after))
+
+
+def shares(outcome: Outcome) -> NDArray[np.float64]:
+    """For each question the share of the sampled answers that are flexibly right."""
+    return np.array([int(right) for right in outcome["sampled"]]) / outcome["samples"]
+
+
+def sampled_difference(pairs: Sequence[tuple[NDArray, NDArray]]) -> tuple[float, Sequence[float], float]:
+    """The mean difference of `shares` over pairs of runs (b minus a), its 95 % interval and its two-sided p value."""
+    change = np.mean([b - a for a, b in pairs], axis=0)
+    test = permutation_test(
+        (change,), np.mean, permutation_type="samples", n_resamples=FLIPS, rng=np.random.default_rng(0)
+    )
+    return float(change.mean()), mean_interval(change.tolist(), FLIPS, seed=0), float(test.pvalue)
+
+
+def print_differences(rows: Sequence[Difference]) -> None:
+    print("\n| a | b | metric | points | 95 % | p | p (Holm) |\n|---|---|---|---|---|---|---|")
+    for row, corrected in zip(rows, holm([row.p for row in rows]), strict=True):
+        low, high = row.ci95 or (float("nan"), float("nan"))
+        interval = f"{100 * low:+.1f} to {100 * high:+.1f}" if row.ci95 else ""
+        figures = f"{100 * row.value:+.1f} | {interval} | {row.p:.2g} | {corrected:.2g}"
+        print(f"| {row.a} | {row.b} | {row.metric} | {figures} |")
+
+
+def print_tables(outcomes: Mapping[str, Outcome]) -> None:
+    print_models(outcomes)
+    print_signal(outcomes)
+    print_training(outcomes)
+    print_differences(differences(outcomes))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, help="the file that keeps the outcomes")
+    parser.add_argument(
+        "--add", type=Path, nargs="+", default=[], help="working folders; a model's newer outcome counts"
+    )
+    options = parser.parse_args()
+    outcomes: dict[str, Outcome] = read_json(options.file) if options.file.exists() else {}
+    for folder in options.add:
+        outcomes |= collect(folder)
+    if options.add:
+        write_json(options.file, outcomes)
+    print_tables(outcomes)
+
+
+if __name__ == "__main__":
+    main()
