@@ -6,7 +6,7 @@ import pytest
 import torch
 from gsm8k_grpo.config.params import load
 from gsm8k_grpo.config.sections import Lora
-from gsm8k_grpo.files import PipelineError, read_json, read_jsonl
+from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_json
 from gsm8k_grpo.models import loading, trained
 from gsm8k_grpo.stages.train import run_folders, starts
 from gsm8k_grpo.stages.train.methods import method_of
@@ -135,6 +135,17 @@ def test_a_start_that_is_not_trained_is_named_with_the_command_that_trains_it(tm
     kept = configured(keep_checkpoints=[1], variants__short__start="sft@1")
     assert trained.place("sft@1", tmp_path) == tmp_path / "sft/checkpoints/1"
     with pytest.raises(PipelineError, match="sft/checkpoints/1: no such folder"):
+        starts.folder("short", tmp_path, kept)
+
+
+def test_a_step_that_a_stopped_run_did_not_reach_is_named_with_the_step_that_it_reached(tmp_path):
+    kept = configured(
+        keep_checkpoints=[500], variants__sft={"method": "sft", "max_steps": 900}, variants__short__start="sft@500"
+    )
+    write_json(tmp_path / "sft/metrics.json", {"steps": 12})
+    with pytest.raises(
+        PipelineError, match=r"sft/checkpoints/500: no such folder; the run of sft ended after step 12, so"
+    ):
         starts.folder("short", tmp_path, kept)
 
 

@@ -15,13 +15,21 @@ def folder(model: str, trained: Path) -> Path:
     """The folder of a variant's final weights, or of a kept checkpoint such as `short@100`.
 
     Raises:
-        PipelineError: if the folder does not exist, with the command that writes it.
+        PipelineError: if the folder does not exist, with the command that writes it, or with the step after which the
+            variant's run ended before it.
     """
     weights = place(model, trained)
-    if not weights.is_dir():
-        variant = model.partition("@")[0]
-        raise PipelineError(f"{weights}: no such folder; it is written by `gsm8k-grpo train --variant {variant}`")
-    return weights
+    if weights.is_dir():
+        return weights
+    variant, _, step = model.partition("@")
+    metrics = trained / variant / "metrics.json"
+    steps = read_json(metrics)["steps"] if metrics.exists() else None
+    if step and steps is not None and steps <= int(step):
+        raise PipelineError(
+            f"{weights}: no such folder; the run of {variant} ended after step {steps}, so name a kept step before it, "
+            f"or {variant} for its final weights"
+        )
+    raise PipelineError(f"{weights}: no such folder; it is written by `gsm8k-grpo train --variant {variant}`")
 
 
 def place(model: str, trained: Path) -> Path:
