@@ -1,10 +1,10 @@
-"""Do the documented commands survive readers that go away?  Run it in a working folder with the results of `make report`.
+"""Do the documented commands survive readers that go away?
 
-    python benchmarks/pipes.py
+    python benchmarks/pipes.py               # in a working folder with the results of `make report`
     python benchmarks/pipes.py --only dvc
 
-Every command of README and docs that ends by itself within a minute runs with `set -o pipefail`: into `head -n 0`, which
-reads nothing, into `grep -m1`, which goes after the first line, with a closed output, on a terminal of 60 columns, and
+Every command of README and docs that ends by itself within a minute runs with `set -o pipefail`: into `head -n 0`, that
+reads nothing, into `grep -m1`, that goes after the first line, with a closed output, on a terminal of 60 columns, and
 twice at once.  A row of the table has the exit status of each; a command should succeed and print no traceback.
 """
 

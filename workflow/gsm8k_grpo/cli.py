@@ -4,6 +4,7 @@ Commands import what they run only when they are called, because torch and its r
 Stages that compute on a GPU are imported after a GPU is claimed, since their libraries may start CUDA.
 """
 
+import gc
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -332,6 +333,8 @@ def main() -> None:
         if reason is None:
             raise
         sys.exit(f"error: {visible(reason)}")
+    finally:
+        gc.freeze()  # else Python looks for garbage among the million objects of the libraries as it ends, for 3 s
 
 
 if __name__ == "__main__":
