@@ -70,7 +70,7 @@ def test_the_metrics_name_the_method_and_its_settings(trained):
     expected = {"online_dpo": ("beta", 0.1, 2e-4), "ppo": ("kl_coef", 0.05, 1e-3)}[method]
     assert (effective[method][expected[0]], effective["learning_rate"]) == expected[1:]
     if method == "online_dpo":
-        assert effective[method]["loss"] == settings.get("online_dpo__loss", "sigmoid")
+        assert effective[method]["loss_of_pairs"] == settings.get("online_dpo__loss", "sigmoid")
 
 
 def test_mlflow_has_the_method_and_its_own_curves(trained):
