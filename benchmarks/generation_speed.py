@@ -11,7 +11,6 @@ generation, which warms the engine up, is not shown.
 import argparse
 import gc
 import time
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +25,6 @@ from gsm8k_grpo.models.vllm_engine import start_vllm
 
 MEAN, LIMIT, GROUP = 90, 256, 16
 LOG_PROBS = {"none": {}, "objects": {"logprobs": 0}, "flat": {"logprobs": 0, "flat_logprobs": True}}
-
-
-@contextmanager
-def without_gc():
-    """Do not search for garbage within the block."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def token_ids(settings: Params, path: Path, prompts: int) -> list[list[int]]:
@@ -79,13 +68,13 @@ def main() -> None:
                 SamplingParams(temperature=1.0, max_tokens=limit, ignore_eos=True, detokenize=False, **extra)
                 for limit in limits
             ]
-            for name, collection in {"on": nullcontext, "off": without_gc}.items():
+            for name, switch in {"on": gc.enable, "off": gc.disable}.items():
+                switch()
                 seconds = []
                 for _ in range(options.repeats + (kind == "none" and name == "on")):
-                    with collection():
-                        began = time.perf_counter()
-                        llm.generate(inputs, sampling, use_tqdm=False)
-                        seconds.append(time.perf_counter() - began)
+                    began = time.perf_counter()
+                    llm.generate(inputs, sampling, use_tqdm=False)
+                    seconds.append(time.perf_counter() - began)
                 best = min(seconds[-options.repeats :])
                 row = [len(inputs), sum(limits), kind, name, f"{best:.2f}", f"{sum(limits) / best:,.0f}"]
                 print(f"| {' | '.join(map(str, row))} |", flush=True)

@@ -26,7 +26,7 @@ from gsm8k_grpo.analysis.significance import holm, mean_interval
 from gsm8k_grpo.config import layers, overrides, params
 from gsm8k_grpo.config.methods import METHODS
 from gsm8k_grpo.files import read_json, read_jsonl, write_json
-from scipy.stats import permutation_test
+from paired import mean_change
 from scratch_gpu import pipeline
 
 FROM_REWARDS = [name for name, traits in METHODS.items() if traits.learns_from_rewards]
@@ -82,14 +82,10 @@ def differences(by_method: Mapping[str, dict[str, list[float]]]) -> list[dict[st
     rows: list[dict[str, Any]] = []
     for method in others:
         for metric, before in by_method[first].items():
-            change = np.subtract(by_method[method][metric], before)
-            test = permutation_test(
-                (change,), np.mean, permutation_type="samples", n_resamples=RESAMPLES, rng=np.random.default_rng(0)
-            )
-            interval = mean_interval(change.tolist(), RESAMPLES, seed=0)
+            change = mean_change(before, by_method[method][metric], RESAMPLES)
             rows.append({
-                "method": method, "against": first, "metric": metric, "n": len(change),
-                "difference": float(change.mean()), "ci95": interval, "p_value": float(test.pvalue),
+                "method": method, "against": first, "metric": metric, "n": len(before),
+                "difference": change.mean, "ci95": change.ci95, "p_value": change.p,
             })  # fmt: skip
     corrected = holm([row["p_value"] for row in rows]) if rows else []
     return [row | {"p_holm": p} for row, p in zip(rows, corrected, strict=True)]

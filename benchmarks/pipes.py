@@ -3,13 +3,14 @@
     python benchmarks/pipes.py               # in a working folder with the results of `make report`
     python benchmarks/pipes.py --only dvc
 
-Every command of README and docs that ends by itself within a minute runs into `head -n 0`, that reads nothing, into
-`grep -m1`, that goes after the first line, with a closed output, on a terminal of 60 columns, and twice at once.  A row
-of the table has the command's exit status of each; it should succeed and print no traceback.
+Every command of README and docs that ends by itself within a minute runs in five ways: into `head -n 0`, which reads
+nothing, into `grep -m1`, which goes after the first line, with a closed output, on a terminal of 60 columns, and twice
+at once.  A row of the table has the command's exit status of each; it should succeed and print no traceback.
 """
 
 import argparse
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -35,11 +36,11 @@ WAYS = {
 
 def outcome(command: str, way: str) -> str:
     """The exit status of the command, and what was wrong besides it."""
-    quoted = "'" + command.replace("'", "'\\''") + "'"
+    script = WAYS[way].format(command=command, quoted=shlex.quote(command))
     try:
         done = subprocess.run(
-            ["bash", "-c", WAYS[way].format(command=command, quoted=quoted)], env=os.environ | {"COLUMNS": "60"},
-            capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=SECONDS, check=False,
+            ["bash", "-c", script], env=os.environ | {"COLUMNS": "60"}, capture_output=True, text=True,
+            stdin=subprocess.DEVNULL, timeout=SECONDS, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"{SECONDS} s"

@@ -13,22 +13,22 @@ flips the signs of the questions' differences, which are averaged over the seeds
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
-from gsm8k_grpo.analysis.significance import holm, mcnemar_p, mean_interval
+from gsm8k_grpo.analysis.significance import holm, mcnemar_p
 from gsm8k_grpo.config.recipes import read_recipe
 from gsm8k_grpo.files import read_json, read_jsonl, write_json
 from numpy.typing import NDArray
-from scipy.stats import permutation_test
+from paired import Change, mean_change
 
 FLIPS = 9999  # random sign flips behind a p value of sampled answers
 RECIPE = "smollm2-controls"
 EVALUATED = (
     "strict_accuracy", "flexible_accuracy", "format_rate", "truncation_rate", "mean_completion_tokens", "measures",
-    "signal", "n",
+    "signal",
 )  # fmt: skip
 TRAINED = (
     "steps", "seconds", "seconds_generate", "seconds_update", "tokens", "share_without_signal", "warnings",
@@ -95,49 +95,53 @@ def variant_of(name: str) -> str:
     return name.partition("_s")[0]
 
 
-def print_models(outcomes: Mapping[str, Outcome]) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    print(f"\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def print_models(evaluated: Mapping[str, Mapping[str, Any]]) -> None:
     """Greedy and sampled accuracies, flexible mean@k and pass@k with the largest k."""
-    print("\n| model | strict | flexible | format | cut off | tokens | mean@k, flexible | pass@k, flexible |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name, outcome in outcomes.items():
-        metrics = outcome["evaluation"]
-        if metrics is None:
-            continue
-        greedy = [metrics["strict_accuracy"], metrics["flexible_accuracy"], metrics["format_rate"]]
-        cells = [f"{100 * share:.1f} %" for share in [*greedy, metrics["truncation_rate"]]]
-        cells += [f"{metrics['mean_completion_tokens']:.0f}", *(_sampled(metrics, kind) for kind in ("mean", "pass"))]
-        print(f"| {name} | {' | '.join(cells)} |")
+    columns = ["model", "strict", "flexible", "format", "cut off", "tokens", "mean@k, flexible", "pass@k, flexible"]
+    rows: list[list[str]] = []
+    for name, metrics in evaluated.items():
+        greedy = ("strict_accuracy", "flexible_accuracy", "format_rate", "truncation_rate")
+        cells = [*(percent(metrics[key]) for key in greedy), f"{metrics['mean_completion_tokens']:.0f}"]
+        rows.append([name, *cells, _sampled(metrics, "mean"), _sampled(metrics, "pass")])
         for row in metrics["measures"]:
             if row["prompt"] != "trained" and row["metric"] == "strict_accuracy":
-                print(f"| {name}, {row['prompt']} | {100 * row['value']:.1f} % | | | | | | |")
+                rows.append([f"{name}, {row['prompt']}", percent(row["value"]), *[""] * 6])
+    print_table(columns, rows)
 
 
 def _sampled(metrics: Mapping[str, Any], kind: str) -> str:
     rows = [row for row in metrics["measures"] if row["metric"].startswith(f"flexible_{kind}@")]
-    return f"{100 * rows[-1]['value']:.1f} % (k = {rows[-1]['metric'].partition('@')[2]})" if rows else ""
+    return f"{percent(rows[-1]['value'])} (k = {rows[-1]['metric'].partition('@')[2]})" if rows else ""
 
 
-def print_signal(outcomes: Mapping[str, Outcome]) -> None:
+def print_signal(evaluated: Mapping[str, Mapping[str, Any]]) -> None:
     """On what share of the prompts sampled answers differ in each reward."""
-    signals = {name: one["evaluation"]["signal"] for name, one in outcomes.items() if one["evaluation"]}
-    rewards = [row["reward"] for row in next(iter(signals.values()))]
-    print(f"\n| differing rewards | {' | '.join(rewards)} |\n|---|{'---|' * len(rewards)}")
-    for name, signal in signals.items():
-        cells = [f"{100 * row['share']:.1f} %" for row in signal]
-        print(f"| {name} | {' | '.join(cells)} |")
+    rewards = [row["reward"] for row in next(iter(evaluated.values()))["signal"]]
+    rows = ([name, *(percent(row["share"]) for row in metrics["signal"])] for name, metrics in evaluated.items())
+    print_table(["differing rewards", *rewards], rows)
 
 
-def print_training(outcomes: Mapping[str, Outcome]) -> None:
-    print("\n| run | steps | seconds | generating | updating | tokens | without signal | warnings |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name, outcome in outcomes.items():
-        run = outcome["training"]
-        if run is None:
-            continue
-        share, said = run["share_without_signal"], [f"{row['kind']} at {row['step']}" for row in run["warnings"]]
-        seconds = [f"{run[key]:.0f}" for key in ("seconds", "seconds_generate", "seconds_update")]
-        cells = [*seconds, f"{run['tokens']:,}", "" if share is None else f"{100 * share:.0f} %", ", ".join(said)]
-        print(f"| {name} | {run['steps']} | {' | '.join(cells)} |")
+def print_training(trained: Mapping[str, Mapping[str, Any]]) -> None:
+    columns = ["run", "steps", "seconds", "generating", "updating", "tokens", "without signal", "warnings"]
+    print_table(columns, ([name, *_training(run)] for name, run in trained.items()))
+
+
+def _training(run: Mapping[str, Any]) -> list[str]:
+    seconds = [f"{run[key]:.0f}" for key in ("seconds", "seconds_generate", "seconds_update")]
+    share = run["share_without_signal"]
+    without = "" if share is None else f"{100 * share:.0f} %"
+    warnings = ", ".join(f"{row['kind']} at {row['step']}" for row in run["warnings"])
+    return [str(run["steps"]), *seconds, f"{run['tokens']:,}", without, warnings]
 
 
 def differences(outcomes: Mapping[str, Outcome]) -> list[Difference]:
@@ -145,17 +149,17 @@ def differences(outcomes: Mapping[str, Outcome]) -> list[Difference]:
     evaluated = [name for name, outcome in outcomes.items() if outcome["evaluation"]]
     variants = read_recipe(RECIPE)["variants"]
     rows: list[Difference] = []
-    for variant in dict.fromkeys(map(variant_of, evaluated)):
-        runs = [name for name in evaluated if variant_of(name) == variant and name != "base"]
+    for variant in dict.fromkeys(variant_of(name) for name in evaluated if name != "base"):
+        runs = [name for name in evaluated if variant_of(name) == variant]
         for other in dict.fromkeys(["base", variants.get(variant, {}).get("start") or "base"]):
             pairs = [(other if other == "base" else other + run.removeprefix(variant), run) for run in runs]
             pairs = [pair for pair in pairs if pair[0] in evaluated]
             for metric in ("strict", "flexible"):
                 rows += [_greedy(a, b, metric, outcomes) for a, b in pairs]
             if pairs:
-                value, ci95, p = sampled_difference([(shares(outcomes[a]), shares(outcomes[b])) for a, b in pairs])
+                change = sampled_difference([(shares(outcomes[a]), shares(outcomes[b])) for a, b in pairs])
                 metric = f"flexible mean@{outcomes[runs[0]]['samples']}, seeds: {len(pairs)}"
-                rows.append(Difference(other, variant, metric, value, ci95, p))
+                rows.append(Difference(other, variant, metric, *change))
     return rows
 
 
@@ -169,28 +173,27 @@ def shares(outcome: Outcome) -> NDArray[np.float64]:
     return np.array([int(right) for right in outcome["sampled"]]) / outcome["samples"]
 
 
-def sampled_difference(pairs: Sequence[tuple[NDArray, NDArray]]) -> tuple[float, Sequence[float], float]:
-    """The mean difference of `shares` over pairs of runs (b minus a), its 95 % interval and its two-sided p value."""
-    change = np.mean([b - a for a, b in pairs], axis=0)
-    test = permutation_test(
-        (change,), np.mean, permutation_type="samples", n_resamples=FLIPS, rng=np.random.default_rng(0)
-    )
-    return float(change.mean()), mean_interval(change.tolist(), FLIPS, seed=0), float(test.pvalue)
+def sampled_difference(pairs: Sequence[tuple[NDArray, NDArray]]) -> Change:
+    """The change of `shares` over pairs of runs, from a to b, averaged over the pairs."""
+    return mean_change(*np.mean(pairs, axis=0), FLIPS)
 
 
 def print_differences(rows: Sequence[Difference]) -> None:
-    print("\n| a | b | metric | points | 95 % | p | p (Holm) |\n|---|---|---|---|---|---|---|")
-    for row, corrected in zip(rows, holm([row.p for row in rows]), strict=True):
-        low, high = row.ci95 or (float("nan"), float("nan"))
-        interval = f"{100 * low:+.1f} to {100 * high:+.1f}" if row.ci95 else ""
-        figures = f"{100 * row.value:+.1f} | {interval} | {row.p:.2g} | {corrected:.2g}"
-        print(f"| {row.a} | {row.b} | {row.metric} | {figures} |")
+    columns = ["a", "b", "metric", "points", "95 %", "p", "p (Holm)"]
+    corrected = holm([row.p for row in rows])
+    print_table(columns, (_difference(row, p) for row, p in zip(rows, corrected, strict=True)))
+
+
+def _difference(row: Difference, corrected: float) -> list[str]:
+    interval = " to ".join(f"{100 * bound:+.1f}" for bound in row.ci95 or ())
+    return [row.a, row.b, row.metric, f"{100 * row.value:+.1f}", interval, f"{row.p:.2g}", f"{corrected:.2g}"]
 
 
 def print_tables(outcomes: Mapping[str, Outcome]) -> None:
-    print_models(outcomes)
-    print_signal(outcomes)
-    print_training(outcomes)
+    evaluated = {name: outcome["evaluation"] for name, outcome in outcomes.items() if outcome["evaluation"]}
+    print_models(evaluated)
+    print_signal(evaluated)
+    print_training({name: outcome["training"] for name, outcome in outcomes.items() if outcome["training"]})
     print_differences(differences(outcomes))
 
 

@@ -32,6 +32,7 @@ FEW = {
 PREPARE = ("download", "extract", "base")
 TRAIN = "train --variant short"
 STEPS = list(range(1, 13))
+ADAPTERS = "{rank: 4, alpha: 8, targets: [q_proj, up_proj, down_proj]}"  # of the key lora
 WALL_CLOCK = {
     "seconds", "seconds_generate", "seconds_score", "seconds_update", "seconds_saving", "energy_kwh",
     "peak_memory_gib", "sessions", "mlflow_run_id", "mlflow_run_key",

@@ -71,6 +71,13 @@ def tree(process: subprocess.Popen) -> list[psutil.Process]:
     return [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
 
 
+def succeed(folder: Path, *arguments: str) -> None:
+    """Run Snakemake to its end."""
+    process = snakemake(folder, *arguments)
+    said = process.communicate()[0]
+    assert process.returncode == 0, said
+
+
 def ended(process: psutil.Process) -> bool:
     """Whether a process has ended; a zombie, which only waits to be collected, has ended too."""
     try:
@@ -101,9 +108,7 @@ def test_when_snakemake_ends_its_training_saves_and_ends_and_the_same_command_re
     assert all(ended(process) for process in everyone)
     assert mlflow_run(prepared).info.status == "KILLED"
 
-    again = snakemake(prepared, WEIGHTS)
-    said = again.communicate()[0]
-    assert again.returncode == 0, said
+    succeed(prepared, WEIGHTS)
     assert "resuming from checkpoints/short-" in (prepared / "logs/train/short.log").read_text()
     assert_same_run(trained, prepared)
     assert logged_steps(prepared) == list(range(1, 13))
@@ -186,22 +191,16 @@ def test_a_killed_variant_goes_on_and_neither_this_nor_a_change_trains_its_start
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     start = state(folder / "results/train/sft")
-    again = snakemake(folder, WEIGHTS)
-    said = again.communicate()[0]
-    assert again.returncode == 0, said
+    succeed(folder, WEIGHTS)
     assert "resuming from checkpoints/short-" in (folder / "logs/train/short.log").read_text()
     weights = (folder / MODEL_FILES[0]).read_bytes()
 
     for left in ("results/train/short", "checkpoints"):
         shutil.rmtree(folder / left)
-    undisturbed = snakemake(folder, WEIGHTS)
-    said = undisturbed.communicate()[0]
-    assert undisturbed.returncode == 0, said
+    succeed(folder, WEIGHTS)
     assert (folder / MODEL_FILES[0]).read_bytes() == weights
 
-    changed = snakemake(folder, WEIGHTS, "--config", 'variants={"short": {"max_steps": 8}}')
-    said = changed.communicate()[0]
-    assert changed.returncode == 0, said
+    succeed(folder, WEIGHTS, "--config", 'variants={"short": {"max_steps": 8}}')
     assert read_json(folder / WEIGHTS)["steps"] == 8
     assert state(folder / "results/train/sft") == start
 
@@ -228,10 +227,9 @@ def test_nine_kills_at_random_moments_end_in_the_same_bytes(tmp_path):
 
     `benchmarks/interruptions.py` does so fifty times and more, with signals and closed terminals, too.
     """
-    undisturbed = snakemake(workflow(tmp_path / "undisturbed"), "report")
+    undisturbed = workflow(tmp_path / "undisturbed")
     began = time.monotonic()
-    said = undisturbed.communicate()[0]
-    assert undisturbed.returncode == 0, said
+    succeed(undisturbed, "report")
     longest = (time.monotonic() - began) / 3  # in that time some stages finish, others do not
 
     folder, moment = workflow(tmp_path / "disturbed"), random.Random(SEED)
@@ -245,10 +243,8 @@ def test_nine_kills_at_random_moments_end_in_the_same_bytes(tmp_path):
             kill(victims.pop(), process)
             continue
         assert process.returncode == 0, said
-        assert_same_results(tmp_path / "undisturbed", folder)
+        assert_same_results(undisturbed, folder)
         for left in ("results", "checkpoints"):
             shutil.rmtree(folder / left)
-    last = snakemake(folder, "report")
-    said = last.communicate()[0]
-    assert last.returncode == 0, said
-    assert_same_results(tmp_path / "undisturbed", folder)
+    succeed(folder, "report")
+    assert_same_results(undisturbed, folder)

@@ -14,11 +14,10 @@ from gsm8k_grpo.stages.train.grpo.rollouts import merged_weights
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 from project import ROOT
 from safetensors.torch import load_file
-from small_run import TRAIN, history, run, start, wait_for, whole
+from small_run import ADAPTERS, TRAIN, history, run, start, wait_for, whole
 from trl import GRPOConfig
 
-LORA = "{rank: 4, alpha: 8, targets: [q_proj, up_proj, down_proj]}"
-SETTINGS = {"lora": LORA, "train__share_prompts": "true", "train__learning_rate": "1e-3"}
+SETTINGS = {"lora": ADAPTERS, "train__share_prompts": "true", "train__learning_rate": "1e-3"}
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +107,7 @@ def test_the_reference_of_the_kl_term_takes_no_more_memory_than_the_weights(prep
     assert trainer.state.log_history[0]["kl"] < 1e-3  # of the weights to themselves, as 16 bit round
 
 
-@pytest.mark.parametrize("lora", [LORA, "null"])
+@pytest.mark.parametrize("lora", [ADAPTERS, "null"])
 def test_the_kl_term_is_to_the_model_that_training_began_with(prepared, tmp_path, lora):
     """The reference is the model without its adapters, or, where all weights are trained, a copy of it."""
     settings = {"lora": lora, "train__share_prompts": "true", "train__beta": "0.01", "train__learning_rate": "1e-3"}

@@ -1,6 +1,5 @@
 """Runs of online_dpo and ppo by the real stages: what they record, what they export, and that they resume."""
 
-import filecmp
 import shutil
 
 import pandas as pd
@@ -8,27 +7,27 @@ import pytest
 from gsm8k_grpo.files import read_json
 from safetensors.torch import load_file
 from small_run import (
+    ADAPTERS,
+    STEPS,
     TRAIN,
     TRAINED_FILES,
-    history,
+    assert_same_run,
     logged_steps,
     mlflow_run,
     run,
     start,
     wait_for,
     whole,
-    without_clock,
 )  # fmt: skip
 
-LORA = {"lora": "{rank: 4, alpha: 8, targets: [q_proj, up_proj, down_proj]}"}
 # Two passes over a generation; the weights of step 9 are kept in the middle of one.
 PAIRS = {"method": "online_dpo", "train__num_iterations": 2, "train__share_prompts": "true"}
 VALUES = {"method": "ppo", "train__num_iterations": 2, "ppo__kl_coef": "0.05", "ppo__learning_rate": "1e-3"}
 RUNS = {
     "online_dpo": PAIRS,
-    "online_dpo, ipo, adapters": PAIRS | LORA | {"online_dpo__loss": "ipo"},
+    "online_dpo, ipo, adapters": PAIRS | {"lora": ADAPTERS, "online_dpo__loss": "ipo"},
     "ppo": VALUES,
-    "ppo, adapters": VALUES | LORA,
+    "ppo, adapters": VALUES | {"lora": ADAPTERS},
 }
 OWN = {
     "online_dpo": {"tied_share", "margin", "preferred_share"},
@@ -52,7 +51,7 @@ def files(settings) -> tuple[str, list[str]]:
 def test_every_step_has_its_row_with_the_columns_of_all_methods_and_its_own(trained):
     settings, folder = trained
     rows = pd.read_csv(folder / "results/train/short/history.csv")
-    assert list(rows["step"]) == list(range(1, 13))
+    assert list(rows["step"]) == STEPS
     common = {"reward", "reward_correctness", "zero_variance_share", "kl", "entropy", "completion_tokens", "grad_norm"}
     assert common | OWN[settings["method"]] <= set(rows)
     assert rows[[*common, "loss"]].notna().all(axis=None)
@@ -77,7 +76,7 @@ def test_mlflow_has_the_method_and_its_own_curves(trained):
     settings, folder = trained
     assert mlflow_run(folder).data.params["method"] == settings["method"]
     for metric in OWN[settings["method"]]:
-        assert logged_steps(folder, metric) == list(range(1, 13))
+        assert logged_steps(folder, metric) == STEPS
 
 
 def test_the_exported_model_has_no_value_head(trained):
@@ -103,9 +102,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(trained, prepared, tmp_path):
     process.communicate()
     run(killed, TRAIN, **settings)
     _, expected = files(settings)
-    assert filecmp.cmpfiles(undisturbed, killed, expected, shallow=False) == (expected, [], [])
-    assert history(undisturbed) == history(killed)
-    assert without_clock(undisturbed) == without_clock(killed)
+    assert_same_run(undisturbed, killed, expected)
     heads = [next(folder.glob("checkpoints/short-*/checkpoint-12")) for folder in (undisturbed, killed)]
     if settings["method"] == "ppo":
         head = "value_head.safetensors"
