@@ -36,6 +36,7 @@ rule evaluate:
         precision=lookup(dpath="precision", within=config),
         quantization=lookup(dpath="quantization", within=config),
         vllm=lookup(dpath="vllm", within=config),
+        graphs=lookup(dpath="graphs", within=config),
         vram_gib=lookup(dpath="vram_gib", within=config),
         threads=lookup(dpath="threads", within=config),
         seed=lookup(dpath="seed", within=config),

@@ -42,6 +42,7 @@ rule train:
         quantization=lookup(dpath="quantization", within=config),
         lora=lookup(dpath="lora", within=config),
         vllm=lookup(dpath="vllm", within=config),
+        graphs=lookup(dpath="graphs", within=config),
         vram_gib=lookup(dpath="vram_gib", within=config),
         threads=lookup(dpath="threads", within=config),
         seed=lookup(dpath="seed", within=config),

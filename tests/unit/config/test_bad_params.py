@@ -29,7 +29,7 @@ def keys(section: str) -> str:
 MISTAKES = [
     # a key that is not there
     ("train.learning_rat=1e-4", f"train.learning_rat: no such key; did you mean train.learning_rate? allowed: {keys('train')}"),
-    ("learning_rate=1e-4", "learning_rate: no such key; allowed: backend, base, chat_template_kwargs, compare, download, engine, evaluate, extract, keep_checkpoints, lora, method, model, online_dpo, path, ppo, precision, quantization, recipe, rewards, seed, seeds, sft, source, threads, tracking, train, variants, vllm, vram_gib"),
+    ("learning_rate=1e-4", "learning_rate: no such key; allowed: backend, base, chat_template_kwargs, compare, download, engine, evaluate, extract, graphs, keep_checkpoints, lora, method, model, online_dpo, path, ppo, precision, quantization, recipe, rewards, seed, seeds, sft, source, threads, tracking, train, variants, vllm, vram_gib"),
     ("seeds=43", "seeds = 43: must be a list, each a whole number, at least 0, below 4294967296"),
     ("seeds=[42]", "seeds = [42]: must hold each seed once, and not 42, the first (seed)"),
     ("seeds=[7, 7]", "seeds = [7, 7]: must hold each seed once, and not 42, the first (seed)"),
@@ -157,9 +157,11 @@ MISTAKES = [
     ("base.architecture={hidden: 100, heads: 8}", "base.architecture.hidden = 100: must be a multiple of 2 * heads (16)"),
     ("base.styles={terse: 0, plain: 0, hurried: 0, tagged: 0}", "base.styles.terse, plain, hurried, tagged = 0: at least one must be above 0"),
     ("engine=vllm", "vllm = null: engine 'vllm' needs it, for example {max_model_length: 512, max_num_seqs: 256, kv_cache_gib: 4, sleep: false}"),
-    ("engine=cuda", 'engine = "cuda": must be one of transformers, vllm'),
-    ("train.old_log_probs=sampled", "train.old_log_probs = sampled: needs engine 'vllm', which returns them; set computed"),
-    ("train.compile=true", "train.compile = true: needs engine 'vllm'; with engine 'transformers' the layers also generate, and would be compiled again for every length"),
+    ("engine=cuda", 'engine = "cuda": must be one of transformers, vllm, graphs'),
+    ("engine=graphs", "graphs = null: engine 'graphs' needs it, for example {max_num_seqs: 512, kv_cache_gib: 4, compile: true}"),
+    ("graphs={max_num_seqs: 0, kv_cache_gib: 1, compile: false}", "graphs.max_num_seqs = 0: must be a whole number, at least 1"),
+    ("train.old_log_probs=sampled", "train.old_log_probs = sampled: needs engine 'vllm' or 'graphs', which return them; set computed"),
+    ("train.compile=true", "train.compile = true: needs engine 'vllm' or 'graphs'; with engine 'transformers' the layers also generate, and would be compiled again for every length"),
     ("quantization=4bit", "quantization = 4bit: only adapters can be trained in it; set the section lora"),
     ("precision=float16", "precision = float16: only adapters can be trained in it; set the section lora"),
     ("backend=unsloth", "backend = unsloth: only trains adapters; set the section lora, or backend: trl"),

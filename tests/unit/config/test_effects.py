@@ -47,7 +47,7 @@ CASES = [
     ),
     (
         {"train.vllm_importance_sampling_correction": False},
-        ["train.vllm_importance_sampling_correction = false: without effect, because engine is not vllm"],
+        ["train.vllm_importance_sampling_correction = false: without effect, because engine is transformers"],
     ),
     (VLLM | {"train.vllm_importance_sampling_mode": "token_mask"}, []),
     (

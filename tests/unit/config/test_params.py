@@ -255,12 +255,32 @@ def test_a_kl_term_of_unsloth_is_refused_where_a_variant_has_a_start(default):
         load(default, adapters | {"variants.full.start": "short"})
 
 
-def test_vllms_probabilities_as_the_old_ones_need_packed_batches(default):
-    """Without them TRL would compute the old ones, and no correction for vLLM would be left."""
-    sampled = {
-        "engine": "vllm", "vllm": {"max_model_length": 512, "max_num_seqs": 8, "kv_cache_gib": 1, "sleep": False},
-        "train.old_log_probs": "sampled",
-    }  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("backend", "unsloth", r"backend = unsloth: generates with engine 'vllm' or 'transformers'; set one of these"),
+        ("quantization", "4bit", r"quantization = 4bit: engine 'graphs' takes weights in 16 or 32 bit; set engine: "),
+    ],
+)
+def test_the_engine_graphs_takes_the_weights_of_trl_as_they_are(default, key, value, line):
+    graphs = {"engine": "graphs", "graphs": {"max_num_seqs": 8, "kv_cache_gib": 1, "compile": False}}
+    lora = {"lora": {"rank": 8, "alpha": 8, "targets": ["q_proj"]}}
+    assert load(default, graphs | lora).engine == "graphs"
+    with pytest.raises(PipelineError, match=line):
+        load(default, graphs | lora | {key: value})
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {"vllm": {"max_model_length": 512, "max_num_seqs": 8, "kv_cache_gib": 1, "sleep": False}},
+        {"graphs": {"max_num_seqs": 8, "kv_cache_gib": 1, "compile": False}},
+    ],
+    ids=lambda engine: next(iter(engine)),
+)
+def test_the_engines_probabilities_as_the_old_ones_need_packed_batches(default, engine):
+    """Without them TRL would compute the old ones, and no correction for the engine would be left."""
+    sampled = engine | {"engine": next(iter(engine)), "train.old_log_probs": "sampled"}
     with pytest.raises(PipelineError, match=r"train\.old_log_probs = sampled: needs train\.share_prompts: true"):
         load(default, sampled)
     assert load(default, sampled | {"train.share_prompts": True}).train.old_log_probs == "sampled"

@@ -1,4 +1,4 @@
-"""The engine transformers with a small model: the order, the limits and the ends of completions, and sampling."""
+"""The engines that run on a CPU, with a small model: order, limits and ends of completions, and sampling."""
 
 import json
 import re
@@ -11,7 +11,8 @@ from families import FAMILIES, model_of, tokenizer_of
 from gsm8k_grpo.config.params import load
 from gsm8k_grpo.config.sections import Architecture
 from gsm8k_grpo.files import PipelineError
-from gsm8k_grpo.models.engine import Sampling, read_completion, stop_tokens, tokenize_prompts
+from gsm8k_grpo.models.engine import Engine, Sampling, read_completion, stop_tokens, tokenize_prompts
+from gsm8k_grpo.models.graph_engine import GraphEngine
 from gsm8k_grpo.models.loading import Source, load_tokenizer
 from gsm8k_grpo.models.transformers_engine import TransformersEngine
 from gsm8k_grpo.stages.base.corpus import Document
@@ -22,15 +23,16 @@ from project import ROOT
 PROMPTS = [chat(text, "english", False) for text in ("One?", "What is two and two and two?", "Three, please?")]
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory) -> TransformersEngine:
+@pytest.fixture(scope="module", params=[TransformersEngine, GraphEngine], ids=["transformers", "graphs"])
+def engine(request, tmp_path_factory) -> Engine:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
     shape = Architecture(vocabulary=400, hidden=32, intermediate=64, layers=1, heads=2, context=256)
     tokenizer = train_tokenizer([Document(prompt, "The answer is 4.") for prompt in PROMPTS], shape.vocabulary)
     for part in (new_model(shape, tokenizer), tokenizer):
         part.save_pretrained(folder)
-    return TransformersEngine(Source(str(folder)), load(ROOT / "params.yaml", {"evaluate.batch_size": 2}))
+    graphs = {"max_num_seqs": 2, "kv_cache_gib": 0.01, "compile": False}
+    return request.param(Source(str(folder)), load(ROOT / "params.yaml", {"evaluate.batch_size": 2, "graphs": graphs}))
 
 
 def test_answers_come_in_the_order_of_the_prompts_whatever_the_batches(engine):
@@ -70,7 +72,8 @@ def test_samples_come_in_the_order_of_the_prompts(engine):
 def test_the_models_own_generation_settings_do_not_truncate_the_distribution(engine, monkeypatch):
     before = engine.sample(PROMPTS, 12, "test", Sampling(4, 1.0, 1)), engine.complete(PROMPTS, 12, "test")
     for key, value in {"top_k": 1, "top_p": 0.1, "temperature": 0.1, "repetition_penalty": 5.0}.items():
-        monkeypatch.setattr(engine.model.generation_config, key, value)
+        model = engine.decoder.network if isinstance(engine, GraphEngine) else engine.model
+        monkeypatch.setattr(model.generation_config, key, value)
     assert (engine.sample(PROMPTS, 12, "test", Sampling(4, 1.0, 1)), engine.complete(PROMPTS, 12, "test")) == before
 
 

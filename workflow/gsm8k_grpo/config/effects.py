@@ -48,10 +48,10 @@ def _idle(variant: str, params: Params) -> Iterator[tuple[str, str]]:
         yield from ((key, "only the loss of method grpo has it") for key in changed if key in FOR_GRPO)
     elif METHODS[method].own_section:
         yield from _of_trls_loss(train, method, changed)
-    if params.engine != "vllm":
-        yield from ((key, "engine is not vllm") for key in changed if key in CORRECTION)
+    if params.engine == "transformers":
+        yield from ((key, "engine is transformers") for key in changed if key in CORRECTION)
     elif train.old_log_probs == "sampled":
-        reason = "train.old_log_probs: sampled takes the ratio to vLLM's probabilities"
+        reason = "train.old_log_probs: sampled takes the ratio to the probabilities of the sampling"
         yield from ((key, reason) for key in changed if key in CORRECTION)
     elif not train.vllm_importance_sampling_correction:
         reason = "train.vllm_importance_sampling_correction is off"

@@ -99,14 +99,18 @@ class Params(Configuration):
                 "vllm = null: engine 'vllm' needs it, for example {max_model_length: 512, max_num_seqs: 256, "
                 "kv_cache_gib: 4, sleep: false}"
             )
-        if self.train.old_log_probs == "sampled" and self.engine != "vllm":
-            raise ValueError("train.old_log_probs = sampled: needs engine 'vllm', which returns them; set computed")
+        if self.engine == "graphs":
+            self._check_graphs()
+        if self.train.old_log_probs == "sampled" and self.engine == "transformers":
+            raise ValueError(
+                "train.old_log_probs = sampled: needs engine 'vllm' or 'graphs', which return them; set computed"
+            )
         if self.train.old_log_probs == "sampled" and not self.train.share_prompts:
             raise ValueError("train.old_log_probs = sampled: needs train.share_prompts: true; set computed")
         if self.train.compile and self.engine == "transformers":
             raise ValueError(
-                "train.compile = true: needs engine 'vllm'; with engine 'transformers' the layers also generate, and "
-                "would be compiled again for every length"
+                "train.compile = true: needs engine 'vllm' or 'graphs'; with engine 'transformers' the layers also "
+                "generate, and would be compiled again for every length"
             )
         if self.quantization and self.engine == "vllm" and self.backend == "trl":
             raise ValueError(
@@ -137,6 +141,20 @@ class Params(Configuration):
             )
         if self.backend == "unsloth" and (self.train.share_prompts or self.train.compile):
             raise ValueError("backend = unsloth: has its own loss; train.share_prompts and train.compile must be false")
+
+    def _check_graphs(self) -> None:
+        if self.graphs is None:
+            raise ValueError(
+                "graphs = null: engine 'graphs' needs it, for example {max_num_seqs: 512, kv_cache_gib: 4, compile: "
+                "true}"
+            )
+        if self.backend == "unsloth":
+            raise ValueError("backend = unsloth: generates with engine 'vllm' or 'transformers'; set one of these")
+        if self.quantization:
+            raise ValueError(
+                f"quantization = {self.quantization}: engine 'graphs' takes weights in 16 or 32 bit; set engine: "
+                "transformers, or quantization: null"
+            )
 
     def _check_methods(self) -> None:
         """Variants have rewards and gold answers if their method learns from rewards, and no rewards otherwise."""
@@ -169,7 +187,7 @@ class Params(Configuration):
         """The loss vespo has no correction of whole completions for vLLM."""
         train, mode = self.train, self.train.vllm_importance_sampling_mode
         corrected = train.vllm_importance_sampling_correction and train.old_log_probs == "computed"
-        if self.engine == "vllm" and corrected and train.loss_type == "vespo" and mode.startswith("sequence"):
+        if self.engine != "transformers" and corrected and train.loss_type == "vespo" and mode.startswith("sequence"):
             raise ValueError(
                 f"train.vllm_importance_sampling_mode = {mode}: loss_type 'vespo' needs one of token_truncate, "
                 "token_mask"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
-MACHINE = ("engine", "precision", "quantization", "vllm", "vram_gib", "threads", "seed")
+MACHINE = ("engine", "precision", "quantization", "vllm", "graphs", "vram_gib", "threads", "seed")
 
 # `{name}` is the variant of the job.
 KEYS: dict[str, tuple[str, ...]] = {

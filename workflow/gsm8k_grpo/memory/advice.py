@@ -72,10 +72,10 @@ def _changes(params: Params, shape: Shape) -> list[dict[str, Any]]:
     return [
         {"train.optim": "paged_adamw_8bit"},
         {"train.share_prompts": True},
-        {"vllm.sleep": True} if params.vllm else {},
+        {"vllm.sleep": True} if params.engine == "vllm" else {},
         {"train.gradient_checkpointing": True},
         _one_group_per_batch(train) if train.per_device_train_batch_size > train.num_generations else {},
-        {"vllm.kv_cache_gib": params.vllm.kv_cache_gib / 2} if params.vllm else {},
+        _smaller_cache(params),
         {"train.beta": 0.0},
         _adapters(params, shape),
         _unsloth(params),
@@ -98,6 +98,13 @@ def _supervised_changes(params: Params, shape: Shape) -> list[dict[str, Any]]:
         {"quantization": "4bit"},
         {"sft.max_length": sft.max_length // 2},
     ]
+
+
+def _smaller_cache(params: Params) -> dict[str, Any]:
+    """Half the memory for keys and values; fewer completions are then generated at the same time."""
+    if params.engine == "graphs" and params.graphs:
+        return {"graphs.kv_cache_gib": params.graphs.kv_cache_gib / 2}
+    return {"vllm.kv_cache_gib": params.vllm.kv_cache_gib / 2} if params.vllm else {}
 
 
 def _adapters(params: Params, shape: Shape) -> dict[str, Any]:

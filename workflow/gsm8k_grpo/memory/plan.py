@@ -56,6 +56,7 @@ UNSLOTH_CHUNKS = 4  # parts into which Unsloth's loss splits a batch
 # vLLM's captured graphs and work space: with TRL as measured with rtx4090, and where vLLM shares Unsloth's weights as
 # measured with rtx4090-published, t4-chinese and phi4.
 GRAPHS_GIB = {"trl": 1.9, "unsloth": 1.5}
+GRAPHS_LOGITS = 6  # float32 tensors of the size of the logits that the engine `graphs` holds while it chooses tokens
 
 
 @dataclass(frozen=True)
@@ -98,19 +99,19 @@ def plan(params: Params, shape: Shape, longest: int | None = None) -> Plan:
 
 def _with_generation(params: Params, shape: Shape, prompt: int) -> Plan:
     generation, update = _generation(params, shape, prompt), _update(params, shape, prompt)
-    if params.vllm and params.vllm.sleep:
+    if params.engine == "vllm" and params.vllm and params.vllm.sleep:
         # The two never coexist: only the larger one counts.
         if Plan(generation).gib < Plan(update).gib:
             generation = _not_counted(generation, "released during the update")
         else:
             update = _not_counted(update, "while vLLM sleeps")
-    graphs = GRAPHS_GIB[params.backend] if params.engine == "vllm" else 0.0
+    graphs = {"vllm": GRAPHS_GIB[params.backend], "graphs": _work_space(params, shape), "transformers": 0.0}
     parts = [
         *_model(params, shape, params.reference_weight(params.method)),
         *_training(params, shape, params.train.optim),
         *generation,
         *update,
-        Part("CUDA graphs", graphs, "vLLM's, with its work space"),
+        Part("CUDA graphs", graphs[params.engine], "of the engine, with its work space"),
         Part("CUDA", CONTEXT_GIB, "context, kernels, libraries"),
     ]
     return Plan(parts)
@@ -203,11 +204,23 @@ def _generation(params: Params, shape: Shape, prompt: int) -> list[Part]:
             Part("vLLM's weights", copy / GIB, f"a separate copy in {loading.COMPUTED[params.precision]}"),
             Part("KV cache", params.vllm.kv_cache_gib, "vllm.kv_cache_gib"),
         ]
+    if params.graphs and params.engine == "graphs":
+        copy = shape.parameters * size
+        return [
+            Part("engine's weights", copy / GIB, f"a separate copy in {loading.COMPUTED[params.precision]}"),
+            Part("KV cache", params.graphs.kv_cache_gib, "graphs.kv_cache_gib"),
+        ]
     train = params.train
     sequences = train.per_device_train_batch_size * train.steps_per_generation
     length = prompt + train.max_completion_length
     cache = sequences * length * shape.layers * shape.cache_width * size
     return [Part("KV cache", cache / GIB, f"{sequences} sequences of {length} tokens")]
+
+
+def _work_space(params: Params, shape: Shape) -> float:
+    """GiB for choosing a token of each completion by the engine `graphs`: so many float32 tensors of logits."""
+    rows = params.graphs.max_num_seqs if params.graphs else 0
+    return GRAPHS_LOGITS * rows * shape.vocabulary * 4 / GIB
 
 
 def _update(params: Params, shape: Shape, prompt: int) -> list[Part]:

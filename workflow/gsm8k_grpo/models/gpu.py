@@ -39,14 +39,14 @@ def limit_memory(params: Params) -> None:
 
     Call this before anything else uses the GPU.
     """
-    if params.engine == "transformers":
-        # A KV cache that grows token by token fragments the memory; expandable segments reduce that.  With engine vllm
-        # they are off, because the memory pool of vLLM's sleep mode does not support them.
+    if params.engine != "vllm":
+        # Tensors of changing sizes fragment the memory; expandable segments reduce that.  With engine vllm they are
+        # off, because the memory pool of vLLM's sleep mode does not support them.
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     if params.vram_gib is None or not torch.cuda.is_available():
         return
     # PyTorch counts memory that a sleeping vLLM released as taken, so its limit is stricter already.
-    sleeps = params.vllm is not None and params.vllm.sleep
+    sleeps = params.engine == "vllm" and params.vllm is not None and params.vllm.sleep
     allocated = params.vram_gib - (0 if sleeps else CONTEXT_GIB)
     total = torch.cuda.get_device_properties().total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, allocated * 2**30 / total))

@@ -15,7 +15,7 @@ from gsm8k_grpo.config.sections.data import (
     QuestionSet,
 )
 from gsm8k_grpo.config.sections.evaluation import Compare, Evaluate, Tracking
-from gsm8k_grpo.config.sections.model import Architecture, Base, Lora, Styles, Vllm, vllm_rank
+from gsm8k_grpo.config.sections.model import Architecture, Base, Graphs, Lora, Styles, Vllm, vllm_rank
 from gsm8k_grpo.config.sections.section import NAME, Count, Positive, Section, Seed, Text
 from gsm8k_grpo.config.sections.training import OnlineDpo, Ppo, Rewards, Sft, Train, Variant
 from gsm8k_grpo.records import Method
@@ -32,6 +32,7 @@ __all__ = [
     "Extract",
     "Generated",
     "GeneratedSet",
+    "Graphs",
     "Hub",
     "HubSplit",
     "Local",

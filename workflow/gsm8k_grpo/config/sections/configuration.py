@@ -6,7 +6,7 @@ from pydantic import Field, WithJsonSchema
 
 from gsm8k_grpo.config.sections.data import Download, Extract
 from gsm8k_grpo.config.sections.evaluation import Compare, Evaluate, Tracking
-from gsm8k_grpo.config.sections.model import Base, Lora, Vllm
+from gsm8k_grpo.config.sections.model import Base, Graphs, Lora, Vllm
 from gsm8k_grpo.config.sections.section import NAME, Count, Positive, Section, Seed, Text
 from gsm8k_grpo.config.sections.training import OnlineDpo, Ppo, Rewards, Sft, Train, Variant
 from gsm8k_grpo.records import Method
@@ -43,9 +43,10 @@ class Configuration(Section):
     backend: Literal["trl", "unsloth"]
     """Library that loads the model and computes the loss of GRPO: trl, or unsloth, which takes less memory but only
     trains adapters.  Both run TRL's GRPOTrainer."""
-    engine: Literal["transformers", "vllm"]
-    """Library that generates completions in training and evaluation: transformers (any machine) or vllm (a GPU, several
-    times faster)."""
+    engine: Literal["transformers", "vllm", "graphs"]
+    """What generates completions in training and evaluation: transformers (any machine), vllm (a GPU, several times
+    faster), or graphs (the model with a static KV cache; on a GPU a step is one CUDA graph, which is faster than vllm
+    with small models)."""
     precision: Literal["float32", "mixed", "bfloat16", "float16"]
     """Number format of weights and computation: float32, mixed (weights in float32, computation in bfloat16), bfloat16,
     or float16 for GPUs without bfloat16."""
@@ -59,6 +60,9 @@ class Configuration(Section):
     vllm: Vllm | None
     """Settings of `engine: vllm`, for example {max_model_length: 512, max_num_seqs: 256, kv_cache_gib: 4, sleep:
     false}; null if another engine generates."""
+    graphs: Graphs | None
+    """Settings of `engine: graphs`, for example {max_num_seqs: 512, kv_cache_gib: 4, compile: true}; null if another
+    engine generates."""
     method: Method
     """Training method of the variants that name none: grpo, rloo, online_dpo, ppo, or sft (supervised fine-tuning on
     the solutions)."""

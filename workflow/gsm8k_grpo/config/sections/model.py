@@ -1,4 +1,4 @@
-"""Sections of the model: the base model made here, adapters, and vLLM."""
+"""Sections of the model: the base model made here, adapters, and the engines."""
 
 from typing import Annotated
 
@@ -107,3 +107,15 @@ class Vllm(Section):
     sleep: bool
     """Whether vLLM frees its memory while weights are updated.  True saves memory, and takes time at every
     generation."""
+
+
+class Graphs(Section):
+    """The engine `graphs`: a static KV cache, and on a GPU a CUDA graph for each step."""
+
+    max_num_seqs: Count
+    """Largest number of completions generated at the same time; memory may allow fewer."""
+    kv_cache_gib: Positive
+    """Memory for the keys and values of the completions being generated, in GiB.  Each of them takes the memory of the
+    longest prompt with the longest completion.  `gsm8k-grpo plan` says what fits."""
+    compile: bool
+    """Whether the layers are compiled, for a GPU: takes some seconds at the start, then they run as fewer kernels."""

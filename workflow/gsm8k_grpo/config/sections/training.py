@@ -67,10 +67,10 @@ class Train(PolicySection):
     right is refused before training."""
     compile: bool
     """Whether the model's layers are compiled, for a GPU: takes a minute at the start, then runs fewer and larger
-    kernels. Needs `engine: vllm`."""
+    kernels. Needs engine vllm or graphs."""
     old_log_probs: Literal["computed", "sampled"]
-    """Log-probabilities in the denominator of the ratio: computed (one more forward pass) or sampled (as vLLM returned
-    them while generating; needs `engine: vllm` and `share_prompts: true`)."""
+    """Log-probabilities in the denominator of the ratio: computed (one more forward pass) or sampled (as the
+    engine returned them while generating; needs engine vllm or graphs, and `share_prompts: true`)."""
     save_steps: Count
     """Steps between two resumable checkpoints.  An interrupted run continues from the newest."""
     stop_without_signal: Count | None

@@ -13,6 +13,7 @@ from gsm8k_grpo.files import write_jsonl
 from gsm8k_grpo.gsm8k.answer_formats import AnswerFormat
 from gsm8k_grpo.gsm8k.prompts import prompt
 from gsm8k_grpo.models.engine import Completion, Engine, Sampling
+from gsm8k_grpo.models.graph_engine import GraphEngine
 from gsm8k_grpo.models.loading import Source
 from gsm8k_grpo.models.transformers_engine import TransformersEngine
 from gsm8k_grpo.models.vllm_engine import VllmEngine
@@ -45,7 +46,12 @@ from gsm8k_grpo.stages.evaluate.tasks import CONTINUATION
 
 def load_engine(source: Source, params: Params) -> Engine:
     """The engine that the key `engine` names, with the model loaded."""
-    return (VllmEngine if params.engine == "vllm" else TransformersEngine)(source, params)
+    engines: dict[str, Callable[[Source, Params], Engine]] = {
+        "transformers": TransformersEngine,
+        "vllm": VllmEngine,
+        "graphs": GraphEngine,
+    }
+    return engines[params.engine](source, params)
 
 
 def answer(requests: Requests, engine: Engine, params: Params, model: str) -> tuple[list[GradedAnswer], float]:

@@ -24,10 +24,8 @@ from torch import Tensor, nn
 from trl import GRPOTrainer
 
 from gsm8k_grpo.files import PipelineError, first_line
+from gsm8k_grpo.models.logprobs import TOLERANCE
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
-
-TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
-"""The mean difference of a completion's log-probabilities that rounding explains, by the type of computation."""
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # What a forward pass raises on arguments that its model does not expect.

@@ -18,6 +18,7 @@ from gsm8k_grpo.models.engine import Prompt, stop_tokens, tokenize_prompts
 from gsm8k_grpo.models.loading import Source
 from gsm8k_grpo.records import Example
 from gsm8k_grpo.stages.train.grpo import agreement, packing
+from gsm8k_grpo.stages.train.grpo.graph_rollouts import GraphRollouts
 from gsm8k_grpo.stages.train.grpo.objective import GRPO, Objective
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.rollouts import Rollouts
@@ -71,8 +72,11 @@ def build_trainer(
         padding.count_positions_from_the_first_token(network, prompts[0])
         if trainer.ref_model is not None:
             padding.count_positions_from_the_first_token(trainer.ref_model, prompts[0])
-    if params.engine == "vllm" and params.backend == "trl":
-        rollouts = Rollouts(trainer, start.base or start.model, params)
+    if params.backend == "trl":
+        # Each step reads the rows of a whole generation, which takes a hundred times as long from an Arrow table.
+        trainer.train_dataset = trainer.train_dataset.to_list()  # type: ignore[union-attr]
+    if params.engine != "transformers" and params.backend == "trl":
+        rollouts = (Rollouts if params.engine == "vllm" else GraphRollouts)(trainer, start.base or start.model, params)
         train = params.train
         wanted = train.vllm_importance_sampling_correction and train.old_log_probs == "computed"
         trainer.generate_with(rollouts, corrected=wanted and objective.corrects_for_vllm)

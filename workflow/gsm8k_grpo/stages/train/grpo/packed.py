@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from trl.trainer.utils import split_tensor_dict
 
 from gsm8k_grpo.models import logprobs
+from gsm8k_grpo.models.compiling import compile_layers
 from gsm8k_grpo.stages.train.grpo import packing
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 
@@ -83,8 +84,7 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
         self.chunk = logprobs.chunk
         if compiled:
             self.chunk = torch.compile(logprobs.chunk, dynamic=True)
-            for layer in self._without_adapters(self.model).get_decoder().layers:
-                layer.compile(dynamic=True)
+            compile_layers(self._without_adapters(self.model))
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         if self._step % self.batches_per_generation == 0 or self._buffered_inputs is None:

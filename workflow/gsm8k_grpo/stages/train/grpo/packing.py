@@ -5,7 +5,6 @@ not to the other completions of the group, and have the positions that they woul
 function of the weights as for a padded batch, on about a third fewer tokens with 6 completions per prompt.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,21 +16,13 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedC
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from gsm8k_grpo.models.attention import MARKER, masks_for_layers, refuse_mask, refuse_unknown
+
 ATTENTION = "packed"  # name of the attention implementation for packed batches on a GPU
 PROMPT = -1
-FULL, SLIDING = "full_attention", "sliding_attention"  # transformers' names of layer types
-MARKER = (1, 1, 1, 1)  # shape of a placeholder mask: the kernel of packed batches needs no real one
-# Arguments that `attend` accepts: those of a packed batch, and others that do not change the attention.
-KNOWN = {
-    "keys", "query_starts", "key_starts", "width", "is_causal", "position_ids", "cache_position", "position_embeddings",
-    "use_cache", "past_key_values", "output_router_logits", "logits_to_keep",
-}  # fmt: skip
+OWN = ("keys", "query_starts", "key_starts", "width")  # arguments that a packed batch gives `attend`
 LOWEST = torch.finfo(torch.float16).min  # a score that amounts to minus infinity in every type
 WIDTH_STEP = 128  # widths are rounded up to a multiple of this, so that the kernel is compiled for few of them
-
-
-class UnknownAttentionError(ValueError):
-    """A model's attention differs from the one that packed batches have."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +58,10 @@ class Packed:
         """The arguments of a decoder with this configuration."""
         common = {"input_ids": self.ids, "position_ids": self.positions, "use_cache": False}
         if config._attn_implementation != ATTENTION:
-            return common | {"attention_mask": _for_layers(config, partial(self.mask, config))}
+            return common | {"attention_mask": masks_for_layers(config, partial(self.mask, config))}
         sequences = {"query_starts": self.query_starts, "key_starts": self.key_starts}
         marker = self.ids.new_ones(MARKER, dtype=torch.bool)
-        masks = {"attention_mask": _for_layers(config, lambda window: marker)}
+        masks = {"attention_mask": masks_for_layers(config, lambda window: marker)}
         return common | sequences | {"keys": self.keys, "width": self.width} | masks
 
     def mask(self, config: PreTrainedConfig, window: int | None) -> Tensor:
@@ -86,14 +77,6 @@ class Packed:
         if config._attn_implementation != "eager":
             return seen[None, None]
         return torch.zeros(seen.shape, device=seen.device).masked_fill(~seen, LOWEST)[None, None]
-
-
-def _for_layers(config: PreTrainedConfig, mask: Callable[[int | None], Tensor]) -> Tensor | dict[str, Tensor]:
-    """The mask that all layers of a decoder share, or one for each kind of attention that its layers have."""
-    window = getattr(config, "sliding_window", None)
-    if window is not None and SLIDING in (getattr(config, "layer_types", None) or []):
-        return {FULL: mask(None), SLIDING: mask(window)}
-    return mask(window)
 
 
 def pack(ids: Tensor, mask: Tensor, completion_length: int, group_size: int) -> Packed:
@@ -166,21 +149,12 @@ def attend(
     Raises:
         UnknownAttentionError: if the module asks for something that neither of the two computes.
     """
-    unknown = [name for name, given in kwargs.items() if name not in KNOWN and given is not None and given is not False]
-    if unknown:
-        raise UnknownAttentionError(
-            f"{type(module).__name__} gives the attention {', '.join(unknown)}, which it would ignore"
-        )
+    refuse_unknown(module, kwargs, OWN, dropout=dropout if "keys" in kwargs else 0.0)
     if "keys" not in kwargs:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, is_causal=kwargs.get("is_causal")
         )
-    if dropout:
-        raise UnknownAttentionError(
-            f"{type(module).__name__} drops attention weights (dropout {dropout}), which it would not"
-        )
-    if attention_mask is None or attention_mask.shape != MARKER or kwargs.get("is_causal") is False:
-        raise UnknownAttentionError(f"{type(module).__name__} has a mask of its own, which it would ignore")
+    refuse_mask(module, attention_mask, kwargs.get("is_causal"))
     # Rotary embeddings return float32 if the weights are in float32, even under autocast to 16 bit.
     query, key, value = (states.squeeze(0).transpose(0, 1).to(value.dtype) for states in (query, key, value))
     attended = varlen_attn(

@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
-from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import RepeatSampler
 
 from gsm8k_grpo.gsm8k.rewards import EQUAL, SUFFIX
@@ -84,11 +83,13 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         """Training batches that one generation serves, over all its iterations."""
         return self.batches * self.num_iterations
 
-    def generate_with(self, rollouts: VLLMGeneration, corrected: bool) -> None:
-        """Generate with vLLM.
+    def generate_with(self, rollouts: Any, corrected: bool) -> None:
+        """Generate with another engine than transformers.
 
         Args:
-            corrected: multiply the loss by TRL's importance ratio between the trainer's and vLLM's probabilities.
+            rollouts: TRL's VLLMGeneration, or what generates in its place.
+            corrected: multiply the loss by TRL's importance ratio between the trainer's probabilities and those of the
+                sampling.
         """
         self.use_vllm, self.vllm_generation, self._last_loaded_step = True, rollouts, -1
         self.vllm_importance_sampling_correction = corrected and self.objective.needs_logps

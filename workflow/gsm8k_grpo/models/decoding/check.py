@@ -1,0 +1,59 @@
+"""Whether decoding with the static cache is right for a model: a few greedy tokens against whole forward passes.
+
+Layers that keep another state than keys and values, such as recurrent ones, would generate from nothing but the last
+token, and positions or masks of a model's own would be ignored.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel
+
+from gsm8k_grpo.files import first_line
+from gsm8k_grpo.models.decoding.batch import Generated
+from gsm8k_grpo.models.decoding.decoder import Decoder, refusal
+from gsm8k_grpo.models.decoding.sampling import Sampler
+from gsm8k_grpo.models.logprobs import TOLERANCE, Logits
+
+TOKENS = 12  # more than the steps between two looks, so that a captured graph is checked too
+# What a forward pass raises on arguments that its model does not expect, or where it can't be captured.
+UNFIT = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
+
+
+def require(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> None:
+    """Require that the log-probabilities of decoded tokens are those of a forward pass over the whole sequence.
+
+    Args:
+        decoder: the decoder, with the weights of the model.
+        prompts: the tokens of prompts; the shortest and the longest are decoded together.
+
+    Raises:
+        PipelineError: if they are not, or the model can't be decoded like this, with the reason.
+    """
+    pair = [min(prompts, key=len), max(prompts, key=len)]
+    try:
+        decoded = list(decoder.generate(pair, 1, TOKENS, Sampler(temperature=0)))
+        apart = max(_apart(decoder.network, pair[index], generated) for index, generated in decoded)
+    except torch.OutOfMemoryError:
+        raise
+    except UNFIT as error:
+        raise refusal(decoder.network, f"its forward pass refuses it ({first_line(error)})") from error
+    tolerance = TOLERANCE[decoder.network.dtype]
+    if not apart <= tolerance:  # NaN too
+        raise refusal(
+            decoder.network,
+            f"the log-probabilities of its tokens are {apart:.2g} from those of whole sequences on average, and "
+            f"rounding explains {tolerance}",
+        )
+
+
+@torch.no_grad()
+@torch.compiler.set_stance("force_eager")
+def _apart(network: PreTrainedModel, prompt: Sequence[int], generated: Generated) -> float:
+    """The mean difference between a completion's log-probabilities and those of a pass over prompt and completion."""
+    ids = torch.tensor([[*prompt, *generated.ids]], device=network.device)
+    decoder = network.get_decoder()
+    states = decoder(input_ids=ids, use_cache=False).last_hidden_state[0, len(prompt) - 1 : -1]
+    logits = Logits.of(decoder.config).of_output(network.get_output_embeddings()(states))
+    whole = logits.log_softmax(-1).gather(-1, ids[0, len(prompt) :, None]).squeeze(-1)
+    return (whole - torch.tensor(generated.logps, device=network.device)).abs().mean().item()

@@ -1,0 +1,88 @@
+"""The engine `graphs`: generation by transformers' model with a static KV cache, on a GPU by CUDA graphs."""
+
+import sys
+from collections import defaultdict
+
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.config.sections import Graphs
+from gsm8k_grpo.models import loading
+from gsm8k_grpo.models.decoding import check
+from gsm8k_grpo.models.decoding.attention import ATTENTION
+from gsm8k_grpo.models.decoding.decoder import Decoder
+from gsm8k_grpo.models.decoding.sampling import Sampler
+from gsm8k_grpo.models.engine import Completion, Prompt, Sampling, read_completion, tokenize_prompts
+from gsm8k_grpo.runtime.progress import ProgressBar
+
+
+class GraphEngine:
+    """Decodes all prompts together, as many at a time as the section `graphs` allows."""
+
+    decoder: Decoder
+
+    def __init__(self, source: loading.Source, params: Params):
+        self.params = params
+        self._load(source)
+
+    def use(self, source: loading.Source) -> None:
+        del self.decoder  # keeps only one model in memory
+        self._load(source)
+
+    def _load(self, source: loading.Source) -> None:
+        network, self.tokenizer = load_network(source, self.params)
+        self.context = getattr(network.config.get_text_config(), "max_position_embeddings", sys.maxsize)
+        self.decoder = Decoder(network, self.tokenizer, settings_of(self.params))
+        self._checked = False
+
+    def complete(
+        self, prompts: list[Prompt], max_completion_length: int, progress: str, stop: str | None = None
+    ) -> list[Completion]:
+        completions = self._complete(prompts, 1, max_completion_length, progress, Sampler(temperature=0), stop)
+        return [completion for (completion,) in completions]
+
+    def sample(
+        self, prompts: list[Prompt], max_completion_length: int, progress: str, sampling: Sampling
+    ) -> list[list[Completion]]:
+        set_seed(sampling.seed)
+        sampler = Sampler(sampling.temperature)
+        return self._complete(prompts, sampling.samples, max_completion_length, progress, sampler, None)
+
+    def _complete(
+        self, prompts: list[Prompt], samples: int, limit: int, progress: str, sampler: Sampler, stop: str | None
+    ) -> list[list[Completion]]:
+        """`samples` completions per prompt, each in the order in which they end."""
+        ids = tokenize_prompts(prompts, self.tokenizer, self.params.chat_template_kwargs)
+        if not self._checked:
+            check.require(self.decoder, ids)
+            self._checked = True
+
+        def ends(so_far: list[int]) -> bool:
+            return not read_completion(so_far, self.tokenizer, stop).truncated
+
+        completions: defaultdict[int, list[Completion]] = defaultdict(list)
+        order = sorted(range(len(ids)), key=lambda index: len(ids[index]))  # similar lengths in one pass over prompts
+        in_order = [ids[index] for index in order]
+        with ProgressBar(total=len(ids), desc=progress, unit="question") as bar:
+            for position, generated in self.decoder.generate(in_order, samples, limit, sampler, ends if stop else None):
+                own = completions[order[position]]
+                own.append(read_completion(generated.ids, self.tokenizer, stop))
+                bar.update(len(own) // samples)
+        return [completions[index] for index in range(len(ids))]
+
+
+def settings_of(params: Params) -> Graphs:
+    """The section `graphs`, which the configuration requires for engine graphs."""
+    assert params.graphs is not None
+    return params.graphs
+
+
+def load_network(source: loading.Source, params: Params) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model in the type of computation, with its adapter added to the weights, and its tokenizer."""
+    computed = params.model_copy(update={"precision": loading.COMPUTED[params.precision]})
+    network, tokenizer = loading.load(source, computed, ATTENTION)
+    if isinstance(network, PeftModel):
+        network = network.merge_and_unload()
+    network.set_attn_implementation(ATTENTION)
+    return network, tokenizer

@@ -1,0 +1,72 @@
+"""Completions for training by the engine `graphs`, in the place of TRL's VLLMGeneration.
+
+The decoder has its own copy of the weights, in the type of computation and with the adapters added.  It is replaced by
+the trainer's weights before the first generation after an update.
+"""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.files import PipelineError
+from gsm8k_grpo.models import loading
+from gsm8k_grpo.models.decoding import check
+from gsm8k_grpo.models.decoding.decoder import Decoder
+from gsm8k_grpo.models.decoding.sampling import Sampler
+from gsm8k_grpo.models.graph_engine import load_network, settings_of
+from gsm8k_grpo.stages.train.grpo.rollouts import merged_weights
+from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
+
+
+class GraphRollouts:
+    """Generates for a trainer, see `ResumableGRPOTrainer.generate_with`.
+
+    Args:
+        trainer: the trainer.
+        base: the base model, which has the shape of the trained one.
+        params: the configuration.
+
+    Raises:
+        PipelineError: if a weight of the base model is not trained, or its decoding is not right.
+    """
+
+    def __init__(self, trainer: ResumableGRPOTrainer, base: str, params: Params):
+        self.trainer = trainer
+        network, tokenizer = load_network(loading.Source(base), params)
+        self.decoder = Decoder(network, tokenizer, settings_of(params))
+        self.sampler = Sampler(trainer.temperature, trainer.top_k or 0, trainer.top_p, trainer.min_p or 0.0)
+        self._checked = False
+
+    @torch.no_grad()
+    def sync_weights(self) -> None:
+        own = dict(self.decoder.network.named_parameters())
+        for name, weight in merged_weights(self.trainer.model):
+            own.pop(name).copy_(weight)
+        if own:
+            raise PipelineError(f"engine = graphs: no weights arrive for {len(own)} tensors, such as {next(iter(own))}")
+
+    def generate(
+        self, prompts: list[list[int]], images: None, num_generations: int, profiler: AbstractContextManager[Any]
+    ) -> tuple[list[list[int]], list[list[int]], list[list[list[float]]], None]:
+        """As TRL's: prompts, completions, a list with the log-probability of each token, and None.
+
+        Args:
+            prompts: tokens, each prompt so often as it has completions.
+            images: none.
+            num_generations: completions of each prompt.
+            profiler: TRL's, for the time that this takes.
+        """
+        with self.trainer.stopping_generation(), profiler:
+            distinct = prompts[::num_generations]
+            if not self._checked:
+                check.require(self.decoder, distinct)
+                self._checked = True
+            groups: list[list[Any]] = [[] for _ in distinct]
+            limit = self.trainer.max_completion_length
+            for index, generated in self.decoder.generate(distinct, num_generations, limit, self.sampler):
+                groups[index].append(generated)
+        completions = [generated for group in groups for generated in group]
+        logps = [[[logp] for logp in generated.logps] for generated in completions]
+        return prompts, [generated.ids for generated in completions], logps, None
