@@ -195,9 +195,9 @@ def test_sampled_answers_of_several_seeds_are_compared_question_by_question():
 
 
 def test_a_variant_is_compared_with_base_and_with_its_start_of_the_same_seed():
-    measured = read_json(MEASURED)
+    measured = {name: one for name, one in read_json(MEASURED).items() if name in ("base", "sft", "sft_s43", "short")}
     compared = {(row.a, row.b) for row in smollm2_tables.differences(measured)}
-    assert compared == {("base", name) for name in ("sft", "sft_s43", "sft_s44", "short")} | {("sft", "short")}
+    assert compared == {("base", "sft"), ("base", "sft_s43"), ("base", "short"), ("sft", "short")}
     further = smollm2_tables.differences(measured | {"short_s43": measured["short"]})
     assert ("sft_s43", "short_s43") in {(row.a, row.b) for row in further}
 

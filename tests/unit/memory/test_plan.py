@@ -224,7 +224,8 @@ def test_a_vllm_that_sleeps_and_the_update_take_turns(params):
 def test_the_engine_graphs_has_a_copy_of_the_weights_a_cache_and_the_logits_of_all_completions(params):
     """Nothing is released during the update, whatever the section `vllm` of the recipe says."""
     graphs = {"engine": "graphs", "graphs": {"max_num_seqs": 512, "kv_cache_gib": 3.0, "compile": True}}
-    found = {part.name: part for part in plan.plan(params(**graphs, **{"vllm.sleep": True, "lora.targets": ["up_proj"]}), SHAPE).parts}
+    changed = params(**graphs, **{"vllm.sleep": True, "lora.targets": ["up_proj"]})
+    found = {part.name: part for part in plan.plan(changed, SHAPE).parts}
     assert all(part.counted for part in found.values())
     assert found["engine's weights"].gib == pytest.approx(SHAPE.parameters * 2 / 2**30)
     assert found["KV cache"].gib == 3.0

@@ -1,4 +1,4 @@
-"""Models: load them safely, generate with transformers or vLLM, compute log-probabilities, and watch the GPU.
+"""Models: load them, generate with transformers, vLLM or CUDA graphs, compute log-probabilities, watch the GPU.
 
 May import `config`, `gsm8k`, `runtime`, `files` and `records`.
 """
