@@ -82,7 +82,7 @@ def graphs_rows(settings: Params, options: argparse.Namespace) -> Iterator[list[
             began = time.perf_counter()
             completions = list(decoder.generate(ids, options.group, LIMIT, Sampler(temperature=1.0)))
             seconds = time.perf_counter() - began
-            tokens = sum(len(generated.ids) for _, generated in completions)
+            tokens = sum(len(generated.ids) for *_, generated in completions)
             if repeat:
                 rate = f"{tokens / seconds:,.0f}"
                 yield ["graphs", f"repeat {repeat}", len(completions), tokens, f"{seconds:.2f}", rate]

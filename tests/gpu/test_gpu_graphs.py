@@ -41,10 +41,10 @@ def test_graphs_of_all_sizes_give_the_tokens_of_single_rows():
     """Many prompts in 40 rows go through several sizes of graphs as rows end, and rows move."""
     many, single = decoder_of("llama", torch.float32, False, rows=40), decoder_of("llama", torch.float32, False, rows=1)
     single.network.load_state_dict(many.network.state_dict())
-    found = dict(many.generate(prompts(60), 1, 48, GREEDY))
-    assert [found[index].ids for index in range(60)] == [
-        generated.ids for _, generated in sorted(single.generate(prompts(60), 1, 48, GREEDY))
-    ]
+    found, alone = (
+        {index: one.ids for index, _, one in of.generate(prompts(60), 1, 48, GREEDY)} for of in (many, single)
+    )
+    assert found == alone
     assert len(next(iter(many._batches.values()))._graphs) >= 3
 
 
@@ -55,7 +55,7 @@ def test_samples_follow_the_seed_and_the_distribution():
 
     def sample(seed: int) -> list[int]:
         torch.manual_seed(seed)
-        return [generated.ids[0] for _, generated in of.generate(prompt, 20_000, 1, Sampler(1.0))]
+        return [generated.ids[0] for *_, generated in of.generate(prompt, 20_000, 1, Sampler(1.0))]
 
     drawn = sample(1)
     assert drawn == sample(1) != sample(2)
@@ -68,12 +68,12 @@ def test_samples_follow_the_seed_and_the_distribution():
 def test_new_weights_change_what_is_generated():
     """Graphs read the weights where they are, so replacing them in place needs no new capture."""
     of = decoder_of("llama", torch.float32, False)
-    before = [generated.ids for _, generated in of.generate(prompts(), 1, 24, GREEDY)]
+    before = [generated.ids for *_, generated in of.generate(prompts(), 1, 24, GREEDY)]
     kind, keys = ACCEPTED["llama"]
     torch.manual_seed(5)
     other = build(kind, ATTENTION, **keys | WIDE)
     for own, new in zip(of.network.parameters(), other.parameters(), strict=True):
         own.data.copy_(torch.randn_like(new) * 0.1)
-    after = [generated.ids for _, generated in of.generate(prompts(), 1, 24, GREEDY)]
+    after = [generated.ids for *_, generated in of.generate(prompts(), 1, 24, GREEDY)]
     assert before != after
     check.require(of, prompts())

@@ -1,7 +1,6 @@
 """The engine `graphs`: generation by transformers' model with a static KV cache, on a GPU by CUDA graphs."""
 
 import sys
-from collections import defaultdict
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
@@ -52,7 +51,10 @@ class GraphEngine:
     def _complete(
         self, prompts: list[Prompt], samples: int, limit: int, progress: str, sampler: Sampler, stop: str | None
     ) -> list[list[Completion]]:
-        """`samples` completions per prompt, each in the order in which they end."""
+        """`samples` completions per prompt.
+
+        Their order is not that in which they end, since a metric of the first sample would be one of the shortest.
+        """
         ids = tokenize_prompts(prompts, self.tokenizer, self.params.chat_template_kwargs)
         if not self._checked:
             check.require(self.decoder, ids)
@@ -61,15 +63,16 @@ class GraphEngine:
         def ends(so_far: list[int]) -> bool:
             return not read_completion(so_far, self.tokenizer, stop).truncated
 
-        completions: defaultdict[int, list[Completion]] = defaultdict(list)
+        completions: dict[int, dict[int, Completion]] = {index: {} for index in range(len(ids))}
         order = sorted(range(len(ids)), key=lambda index: len(ids[index]))  # similar lengths in one pass over prompts
         in_order = [ids[index] for index in order]
         with ProgressBar(total=len(ids), desc=progress, unit="question") as bar:
-            for position, generated in self.decoder.generate(in_order, samples, limit, sampler, ends if stop else None):
+            generated = self.decoder.generate(in_order, samples, limit, sampler, ends if stop else None)
+            for position, copy, one in generated:
                 own = completions[order[position]]
-                own.append(read_completion(generated.ids, self.tokenizer, stop))
+                own[copy] = read_completion(one.ids, self.tokenizer, stop)
                 bar.update(len(own) // samples)
-        return [completions[index] for index in range(len(ids))]
+        return [[own[copy] for copy in range(samples)] for own in completions.values()]
 
 
 def settings_of(params: Params) -> Graphs:

@@ -17,11 +17,11 @@ from gsm8k_grpo.models.attention import refuse_mask, refuse_unknown
 
 ATTENTION = "static_cache"
 KEYS, VALUES = "cached_keys", "cached_values"  # names of the buffers
-OWN = ("row_length", "capacity", "first_row", "prompt_of_row", "slots", "lengths")
+OWN = ("row_length", "capacity", "first_row", "prompt_of_row", "slots", "lengths", "flash")
 
 
 def attend(
-    module: nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -47,6 +47,7 @@ def attend(
             For a step of decoding:
             slots: (completions,) where each token goes in the cache.
             lengths: (completions,) int32, the tokens of each row, with the new one.
+            flash: whether PyTorch's flash attention computes the step, see `has_flash`.
 
     Raises:
         UnknownAttentionError: if the module asks for something that is not computed here.
@@ -61,13 +62,19 @@ def attend(
     # Rotary embeddings return float32 if the weights are in float32.
     query, key = query.to(value.dtype), key.to(value.dtype)
     if "slots" in kwargs:
-        return _decode(module, query, key, value, scaling, sliding_window, row_length, **_taken(kwargs)), None
+        slots, lengths = kwargs["slots"], kwargs["lengths"]
+        keys, values = module.cached_keys, module.cached_values
+        keys[slots] = key.squeeze(2)
+        values[slots] = value.squeeze(2)
+        decode = _decode_by_flash if kwargs["flash"] else _decode
+        return decode(query, keys, values, scaling, sliding_window, row_length, lengths), None
     _keep_prompts(module, key, value, row_length, kwargs["capacity"], kwargs["first_row"], kwargs["prompt_of_row"])
     return _attend_prompts(query, key, value, scaling, sliding_window), None
 
 
-def _taken(kwargs: dict[str, Any]) -> dict[str, Tensor]:
-    return {"slots": kwargs["slots"], "lengths": kwargs["lengths"]}
+def has_flash(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether PyTorch has flash attention for this GPU (Ampere or later) and type."""
+    return device.type == "cuda" and dtype.itemsize == 2 and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _keep_prompts(
@@ -102,22 +109,15 @@ def _attend_prompts(query: Tensor, key: Tensor, value: Tensor, scaling: float | 
 
 
 def _decode(
-    module: Any,
     query: Tensor,
-    key: Tensor,
-    value: Tensor,
+    keys: Tensor,
+    values: Tensor,
     scaling: float | None,
     window: int | None,
     row_length: int,
-    slots: Tensor,
     lengths: Tensor,
 ) -> Tensor:
     """(completions, 1, heads, width) of one more token of each completion."""
-    keys, values = module.cached_keys, module.cached_values
-    keys[slots] = key.squeeze(2)
-    values[slots] = value.squeeze(2)
-    if query.is_cuda and query.dtype != torch.float32:
-        return _flash(query, keys, values, scaling, window, row_length, lengths)
     completions, heads, _, size = query.shape
     rows = slice(0, completions * row_length)
     shape = (completions, row_length, *keys.shape[1:])
@@ -132,7 +132,7 @@ def _decode(
     return attended.reshape(completions, 1, heads, -1)
 
 
-def _flash(
+def _decode_by_flash(
     query: Tensor,
     keys: Tensor,
     values: Tensor,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from gsm8k_grpo.models.attention import MARKER, masks_for_layers
-from gsm8k_grpo.models.decoding.attention import KEYS, VALUES, rows_of
+from gsm8k_grpo.models.decoding.attention import KEYS, VALUES, has_flash, rows_of
 from gsm8k_grpo.models.decoding.sampling import Sampler
 from gsm8k_grpo.models.logprobs import Logits
 
@@ -68,6 +68,7 @@ class Batch:
         self._ids = torch.zeros(rows, limit + 1, dtype=torch.long, device=device)
         self._logps = torch.zeros(rows, limit + 1, device=device)
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._flash = has_flash(device, network.dtype)
         self._head = network.get_output_embeddings()
         self._decoder = network.get_decoder()
         self._transform = Logits.of(self._decoder.config)
@@ -130,6 +131,7 @@ class Batch:
             position_ids=cached[:, None],
             slots=self._index[:size] * self.row_length + cached,
             lengths=(cached + 1).int(),
+            flash=self._flash,
             **self._common,
         ).last_hidden_state[:, 0]
         cached += ~self._ended[:size]

@@ -33,7 +33,7 @@ def require(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> None:
     pair = [min(prompts, key=len), max(prompts, key=len)]
     try:
         decoded = list(decoder.generate(pair, 1, TOKENS, Sampler(temperature=0)))
-        apart = max(_apart(decoder.network, pair[index], generated) for index, generated in decoded)
+        apart = max(_apart(decoder.network, pair[index], generated) for index, _, generated in decoded)
     except torch.OutOfMemoryError:
         raise
     except UNFIT as error:

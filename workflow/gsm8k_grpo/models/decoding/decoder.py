@@ -42,8 +42,8 @@ class Decoder:
     @torch.no_grad()
     def generate(
         self, prompts: Sequence[Sequence[int]], copies: int, limit: int, sampler: Sampler, ends: Ends | None = None
-    ) -> Iterator[tuple[int, Generated]]:
-        """Complete prompts; a completion is yielded with the index of its prompt when it has ended.
+    ) -> Iterator[tuple[int, int, Generated]]:
+        """Complete prompts; a completion is yielded when it has ended, with the indices of its prompt and its copy.
 
         Args:
             prompts: their tokens.
@@ -57,17 +57,18 @@ class Decoder:
         """
         batch = self._batch(max(map(len, prompts)) + limit, limit, sampler)
         batch.release(range(batch.active))  # of a generation that was interrupted
-        waiting = deque(index for index in range(len(prompts)) for _ in range(copies))
-        owners: list[int] = []  # the prompt of each row
+        waiting = deque((index, copy) for index in range(len(prompts)) for copy in range(copies))
+        owners: list[tuple[int, int]] = []  # prompt and copy of each row
         while waiting or owners:
             free = batch.rows - len(owners)
             if waiting and (not owners or free >= min(len(waiting), batch.rows // ADMITTED_SHARE)):
                 new = [waiting.popleft() for _ in range(min(free, len(waiting)))]
-                batch.admit([prompts[index] for index in new])
+                batch.admit([prompts[index] for index, _ in new])
                 owners += new
             batch.step(STEPS)
             ended = self._ended(batch, ends)
-            yield from zip((owners[row] for row in ended), batch.read(ended), strict=True)
+            for row, generated in zip(ended, batch.read(ended), strict=True):
+                yield *owners[row], generated
             for source, target in batch.release(ended):
                 owners[target] = owners[source]
             del owners[batch.active :]

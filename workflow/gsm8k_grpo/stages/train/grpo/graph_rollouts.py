@@ -63,10 +63,8 @@ class GraphRollouts:
             if not self._checked:
                 check.require(self.decoder, distinct)
                 self._checked = True
-            groups: list[list[Any]] = [[] for _ in distinct]
             limit = self.trainer.max_completion_length
-            for index, generated in self.decoder.generate(distinct, num_generations, limit, self.sampler):
-                groups[index].append(generated)
-        completions = [generated for group in groups for generated in group]
+            ended = list(self.decoder.generate(distinct, num_generations, limit, self.sampler))
+        completions = [generated for _, _, generated in sorted(ended, key=lambda one: one[:2])]
         logps = [[[logp] for logp in generated.logps] for generated in completions]
         return prompts, [generated.ids for generated in completions], logps, None
