@@ -1,5 +1,7 @@
 """The engine `graphs`: tokens, log-probabilities and ends of completions are those of transformers' `generate`."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from gsm8k_grpo.config.sections import Graphs
@@ -34,10 +36,14 @@ def prompts() -> list[list[int]]:
     return [torch.randint(1, 250, (length,), generator=drawn).tolist() for length in LENGTHS]
 
 
-def decoder_of(name: str = "llama", rows: int = 3, gib: float = 0.01, **keys) -> Decoder:
-    kind, own = (ACCEPTED | REFUSED)[name][:2]
-    network = build(kind, ATTENTION, **own | keys)
-    return Decoder(network, tokenizer(), Graphs(max_num_seqs=rows, kv_cache_gib=gib, compile=False))
+def decoder_of(
+    name: str = "llama", rows: int = 3, gib: float = 0.01, ends: Sequence[int] = (), compiled: bool = False
+) -> Decoder:
+    kind, keys = (ACCEPTED | REFUSED)[name][:2]
+    of_bytes = tokenizer()
+    of_bytes.stop_tokens += ends
+    settings = Graphs(max_num_seqs=rows, kv_cache_gib=gib, compile=compiled)
+    return Decoder(build(kind, ATTENTION, **keys), of_bytes, settings)
 
 
 def generate(of: Decoder, copies: int = 1, limit: int = LIMIT, sampler: Sampler = GREEDY, **options):
@@ -54,7 +60,7 @@ def by_transformers(of: Decoder, ids: list[int], limit: int = LIMIT) -> list[int
     for _ in range(limit):
         logits = network(input_ids=torch.tensor([sequence]), use_cache=False).logits[0, -1]
         sequence.append(logits.argmax().item())
-        if sequence[-1] in of._stop_tokens:
+        if sequence[-1] in of._setup.stop_tokens:
             break
     return sequence[len(ids) :]
 
@@ -78,9 +84,8 @@ def test_a_limit_and_a_stop_token_end_a_completion_and_count():
     of = decoder_of()
     whole = generate(of, limit=9)
     assert [len(generated.ids) for (generated,) in whole] == [9] * len(LENGTHS)
-    of._stop_tokens = torch.tensor([whole[0][0].ids[4]])
-    of._batches.clear()
-    expected = [up_to(generated.ids, of._stop_tokens.item()) for (generated,) in whole]
+    of = decoder_of(ends=[whole[0][0].ids[4]])
+    expected = [up_to(generated.ids, whole[0][0].ids[4]) for (generated,) in whole]
     assert [generated.ids for (generated,) in generate(of, limit=9)] == expected
     assert len(expected[0]) <= 5
 
@@ -124,10 +129,8 @@ def test_the_same_seed_gives_the_same_samples_after_an_interrupted_generation():
 def test_compiled_layers_and_choices_give_the_same_tokens():
     """gpt2, whose layers have another name."""
     expected = generate(decoder_of("gpt2"))
-    kind, keys = ACCEPTED["gpt2"]
-    network = build(kind, ATTENTION, **keys)
-    compiled = Decoder(network, tokenizer(), Graphs(max_num_seqs=3, kv_cache_gib=0.01, compile=True))
-    assert [one.ids for (one,) in generate(compiled)] == [one.ids for (one,) in expected]
+    compiled = generate(decoder_of("gpt2", compiled=True))
+    assert [one.ids for (one,) in compiled] == [one.ids for (one,) in expected]
 
 
 def test_prompts_are_computed_once_and_in_passes_of_limited_size(monkeypatch):
@@ -149,8 +152,7 @@ def test_a_cache_that_holds_no_completion_is_refused():
 
 def test_the_order_of_a_prompts_completions_is_not_that_in_which_they_end():
     """Otherwise the first of them would be the shortest, and so would be the first of several with the best reward."""
-    of = decoder_of(rows=40)
-    of._stop_tokens = torch.arange(0, 250, 10)  # a tenth of the tokens, so that lengths differ
+    of = decoder_of(rows=40, ends=range(0, 250, 10))  # a tenth of the tokens, so that lengths differ
     torch.manual_seed(1)
     found = generate(of, copies=20, sampler=Sampler(temperature=1.0))
     lengths = torch.tensor([[len(generated.ids) for generated in group] for group in found]).float()

@@ -26,43 +26,43 @@ class Generated:
     logps: list[float]
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What all batches of a decoder have in common.
+
+    Attributes:
+        network: the model, with the attention `decoding.attention.ATTENTION`.
+        capacity: the tokens that the cache has place for.
+        stop_tokens: (stop tokens,) that end a completion.
+        pool: the memory pool of the CUDA graphs; None on a CPU.
+        compiled: whether the choice of tokens is compiled.
+    """
+
+    network: PreTrainedModel
+    capacity: int
+    stop_tokens: Tensor
+    pool: Any
+    compiled: bool
+
+
 class Batch:
     """Rows of completions, of which the first `active` are in use.
 
     Args:
-        network: the model, with the attention `decoding.attention.ATTENTION`.
-        capacity: the tokens that the cache has place for.
+        setup: the model and its cache.
         rows: the completions at the same time.
         row_length: the tokens of a prompt with its completion.
         limit: the tokens of a completion.
         sampler: how tokens are chosen.
-        stop_tokens: (stop tokens,) that end a completion.
-        pool: the memory pool of the CUDA graphs.
-        compiled: whether the choice of tokens is compiled.
     """
 
-    def __init__(
-        self,
-        network: PreTrainedModel,
-        capacity: int,
-        rows: int,
-        row_length: int,
-        limit: int,
-        sampler: Sampler,
-        stop_tokens: Tensor,
-        pool: Any,
-        compiled: bool,
-    ):
-        device = stop_tokens.device
-        self.network, self.capacity, self.rows, self.row_length = network, capacity, rows, row_length
-        self.limit, self.sampler, self.stop_tokens, self.pool = limit, sampler, stop_tokens, pool
+    def __init__(self, setup: Setup, rows: int, row_length: int, limit: int, sampler: Sampler):
+        device, network = setup.stop_tokens.device, setup.network
+        self.setup, self.rows, self.row_length, self.limit, self.sampler = setup, rows, row_length, limit, sampler
         self.active = 0
         self._index = torch.arange(rows, device=device)
-        self._current = torch.zeros(
-            rows, dtype=torch.long, device=device
-        )  # the last token, which is not yet in the cache
-        self._cached = torch.zeros(rows, dtype=torch.long, device=device)  # tokens in the cache
-        self._count = torch.zeros(rows, dtype=torch.long, device=device)  # tokens of the completion
+        # Of each row: the last token, which is not yet in the cache; the tokens in the cache; those of the completion.
+        self._current, self._cached, self._count = torch.zeros(3, rows, dtype=torch.long, device=device)
         self._ended = torch.ones(rows, dtype=torch.bool, device=device)
         # An ended row writes into the column behind its tokens, and the last column is for those of full length.
         self._ids = torch.zeros(rows, limit + 1, dtype=torch.long, device=device)
@@ -72,7 +72,7 @@ class Batch:
         self._head = network.get_output_embeddings()
         self._decoder = network.get_decoder()
         self._transform = Logits.of(self._decoder.config)
-        self._choose = torch.compile(self._chosen, dynamic=True) if compiled else self._chosen
+        self._choose = torch.compile(self._chosen, dynamic=True) if setup.compiled else self._chosen
         marker = torch.ones(MARKER, dtype=torch.bool, device=device)
         self._common = {
             "attention_mask": masks_for_layers(self._decoder.config, lambda window: marker),
@@ -98,7 +98,7 @@ class Batch:
         padded = nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in distinct], batch_first=True).to(device)
         of_row = torch.tensor(prompt_of_row, device=device)
         positions = torch.arange(padded.shape[1], device=device).expand_as(padded)
-        own = {"capacity": self.capacity, "first_row": self.active, "prompt_of_row": of_row}
+        own = {"capacity": self.setup.capacity, "first_row": self.active, "prompt_of_row": of_row}
         states = self._decoder(input_ids=padded, position_ids=positions, **self._common, **own).last_hidden_state
         new = slice(self.active, self.active + len(prompts))
         self._cached[new] = lengths[of_row]
@@ -119,7 +119,7 @@ class Batch:
             self._step(size)  # what a first call compiles or allocates can't be captured
             times -= 1
             self._graphs[size] = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graphs[size], pool=self.pool):
+            with torch.cuda.graph(self._graphs[size], pool=self.setup.pool):
                 self._step(size)
         for _ in range(times):
             self._graphs[size].replay()
@@ -145,7 +145,7 @@ class Batch:
         self._logps[self._index[rows], count] = logps
         self._current[rows] = tokens
         count += ~ended
-        ended |= (tokens[:, None] == self.stop_tokens).any(1) | (count >= self.limit)
+        ended |= (tokens[:, None] == self.setup.stop_tokens).any(1) | (count >= self.limit)
 
     def _chosen(self, output: Tensor) -> tuple[Tensor, Tensor]:
         """The (rows,) next tokens and their log-probabilities, by the (rows, vocabulary) output of the head."""

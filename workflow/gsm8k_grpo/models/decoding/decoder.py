@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from gsm8k_grpo.config.sections import Graphs
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.models.compiling import compile_layers
-from gsm8k_grpo.models.decoding.batch import Batch, Generated
+from gsm8k_grpo.models.decoding.batch import Batch, Generated, Setup
 from gsm8k_grpo.models.decoding.sampling import Sampler
 from gsm8k_grpo.models.engine import stop_tokens
 
@@ -32,10 +32,14 @@ class Decoder:
 
     def __init__(self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Graphs):
         self.network, self.settings = network.eval().requires_grad_(False), settings
-        self.capacity = int(settings.kv_cache_gib * 2**30) // _bytes_per_token(network)
-        self._stop_tokens = torch.tensor(stop_tokens(tokenizer), device=network.device)
+        self._setup = Setup(
+            network=network,
+            capacity=int(settings.kv_cache_gib * 2**30) // _bytes_per_token(network),
+            stop_tokens=torch.tensor(stop_tokens(tokenizer), device=network.device),
+            pool=torch.cuda.graph_pool_handle() if network.device.type == "cuda" else None,
+            compiled=settings.compile,
+        )
         self._batches: dict[tuple[int, int, Sampler], Batch] = {}
-        self._pool = torch.cuda.graph_pool_handle() if network.device.type == "cuda" else None
         if settings.compile:
             compile_layers(network)
 
@@ -83,25 +87,15 @@ class Decoder:
     def _batch(self, tokens: int, limit: int, sampler: Sampler) -> Batch:
         """The rows for prompts that have with their completions so many tokens."""
         row_length = -(-tokens // ROW_STEP) * ROW_STEP
-        rows = min(self.settings.max_num_seqs, self.capacity // row_length)
+        rows = min(self.settings.max_num_seqs, self._setup.capacity // row_length)
         if rows == 0:
             raise PipelineError(
-                f"graphs.kv_cache_gib = {self.settings.kv_cache_gib:g}: holds {self.capacity:,} tokens, and the "
+                f"graphs.kv_cache_gib = {self.settings.kv_cache_gib:g}: holds {self._setup.capacity:,} tokens, and the "
                 f"longest prompt with its completion has up to {tokens:,}; raise it"
             )
         key = (row_length, limit, sampler)
         if key not in self._batches:
-            self._batches[key] = Batch(
-                self.network,
-                self.capacity,
-                rows,
-                row_length,
-                limit,
-                sampler,
-                self._stop_tokens,
-                self._pool,
-                self.settings.compile,
-            )
+            self._batches[key] = Batch(self._setup, rows, row_length, limit, sampler)
         return self._batches[key]
 
 

@@ -53,7 +53,7 @@ class GraphRollouts:
         """As TRL's: prompts, completions, a list with the log-probability of each token, and None.
 
         Args:
-            prompts: tokens, each prompt so often as it has completions.
+            prompts: tokens, each prompt as often as it has completions.
             images: none.
             num_generations: completions of each prompt.
             profiler: TRL's, for the time that this takes.
