@@ -217,9 +217,18 @@ def kill(victim: str, process: subprocess.Popen) -> None:
     elif victim == "snakemake":
         process.kill()
     else:
-        wait_for(lambda: stage_of(process), process)
-        stage_of(process).kill()
+        wait_for(lambda: killed(stage_of(process)), process)
     process.wait()
+
+
+def killed(stage: psutil.Process | None) -> bool:
+    """Whether there was a stage, and it has not ended before it was killed."""
+    if stage is None:
+        return False
+    with suppress(psutil.NoSuchProcess):
+        stage.kill()
+        return True
+    return False
 
 
 def test_nine_kills_at_random_moments_end_in_the_same_bytes(tmp_path):

@@ -8,6 +8,7 @@ from datasets import Dataset
 from gsm8k_grpo.config.sections import Lora
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.models import loading, logprobs
+from gsm8k_grpo.models.attention import UnknownAttentionError
 from gsm8k_grpo.stages.train.grpo import agreement, packing
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
@@ -190,11 +191,11 @@ SEQUENCES = {"keys": torch.arange(3), "query_starts": None, "key_starts": None, 
 @pytest.mark.parametrize("sequences", [{}, SEQUENCES], ids=["padded", "packed"])
 @pytest.mark.parametrize("argument", ["softcap", "s_aux", "position_bias", "indices"])
 def test_an_unknown_argument_of_the_attention_is_refused(argument, sequences):
-    with pytest.raises(packing.UnknownAttentionError, match=f"Module gives the attention {argument}"):
+    with pytest.raises(UnknownAttentionError, match=f"Module gives the attention {argument}"):
         packing.attend(nn.Module(), STATES, STATES, STATES, None, **{argument: torch.ones(1)}, **sequences)
 
 
 @pytest.mark.parametrize("mask", [None, torch.zeros(1, 1, 3, 3)], ids=["none", "of the model"])
 def test_a_mask_that_is_not_that_of_a_packed_batch_is_refused(mask):
-    with pytest.raises(packing.UnknownAttentionError, match="a mask of its own"):
+    with pytest.raises(UnknownAttentionError, match="a mask of its own"):
         packing.attend(nn.Module(), STATES, STATES, STATES, mask, **SEQUENCES)
