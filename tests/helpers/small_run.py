@@ -4,6 +4,7 @@ import fcntl
 import filecmp
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import termios
@@ -104,6 +105,17 @@ def wait_for(happened: Callable[[], Any], process: subprocess.Popen | forked.For
 def whole(folder: Path, step: int) -> Callable[[], bool]:
     """A function that returns whether the checkpoint of a step is complete."""
     return lambda: any(folder.glob(f"checkpoints/short-*/checkpoint-{step}/manifest.json"))
+
+
+def killed_and_resumed(folder: Path, step: int, **settings: Any) -> None:
+    """Kill a training when the checkpoint of a step is complete.  The same command must then resume and succeed."""
+    process = start(folder, TRAIN, **settings)
+    wait_for(whole(folder, step), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    done = stage(folder, TRAIN, **settings)
+    assert done.returncode == 0, done.stderr
+    assert "resuming from checkpoints/short-" in done.stderr
 
 
 def without_clock(folder: Path) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """Training whose completions come from the engine `graphs`, and an evaluation by it."""
 
-import os
 import shutil
-import signal
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -15,11 +14,17 @@ from gsm8k_grpo.stages.train.grpo.graph_rollouts import GraphRollouts
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 from packed_update import settings
 from project import ROOT
-from small_run import ADAPTERS, TRAIN, assert_same_run, run, stage, start, wait_for, whole
+from small_run import (
+    ADAPTERS,
+    TRAIN,
+    assert_same_run,
+    killed_and_resumed,
+    run,
+    stage,
+)
 
 GRAPHS = "{max_num_seqs: 10, kv_cache_gib: 0.01, compile: false}"
 RUN = {"engine": "graphs", "graphs": GRAPHS, "train.share_prompts": "true", "train.old_log_probs": "sampled"}
-EVALUATE = "evaluate --model base"
 
 
 @pytest.fixture(scope="module")
@@ -28,20 +33,14 @@ def trained(prepared, tmp_path_factory):
 
 
 def test_a_killed_run_resumes_and_ends_in_the_same_bytes(trained, folder):
-    process = start(folder, TRAIN, **RUN)
-    wait_for(whole(folder, 4), process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    done = stage(folder, TRAIN, **RUN)
-    assert done.returncode == 0, done.stderr
-    assert "resuming from checkpoints/short-" in done.stderr
+    killed_and_resumed(folder, 4, **RUN)
     assert_same_run(trained, folder)
 
 
 def test_an_evaluation_has_the_greedy_answers_of_transformers(folder):
     answers = {}
     for engine in ("graphs", "transformers"):
-        run(folder, EVALUATE, engine=engine, graphs=GRAPHS)
+        run(folder, "evaluate --model base", engine=engine, graphs=GRAPHS)
         answers[engine] = read_jsonl(folder / "results/evaluate/base/answers.jsonl")
     assert answers["graphs"] == answers["transformers"]
     assert len(answers["graphs"]) == 10
@@ -59,6 +58,11 @@ def test_other_methods_and_adapters_are_trained(folder, method, options):
     assert read_json(folder / "results/train/short/metrics.json")["effective_config"]["use_vllm"] is True
 
 
+def rollouts_of(trainer: ResumableGRPOTrainer, prepared: Path) -> GraphRollouts:
+    graphs = {"engine": "graphs", "graphs": {"max_num_seqs": 3, "kv_cache_gib": 0.01, "compile": False}}
+    return GraphRollouts(trainer, str(prepared / "results/base/model"), load(ROOT / "params.yaml", graphs))
+
+
 @pytest.mark.parametrize("adapters", [None, Lora(rank=4, alpha=8, targets=["q_proj", "up_proj"])])
 def test_log_probabilities_are_those_of_the_trainers_present_weights(prepared, tmp_path, adapters):
     """Also after an update, since the decoder gets the new weights before it generates again."""
@@ -66,8 +70,7 @@ def test_log_probabilities_are_those_of_the_trainers_present_weights(prepared, t
     if adapters:
         common["model"] = loading.adapt(common["model"], adapters)
     trainer = ResumableGRPOTrainer(**common)
-    graphs = {"engine": "graphs", "graphs": {"max_num_seqs": 3, "kv_cache_gib": 0.01, "compile": False}}
-    rollouts = GraphRollouts(trainer, str(prepared / "results/base/model"), load(ROOT / "params.yaml", graphs))
+    rollouts = rollouts_of(trainer, prepared)
     trainer.generate_with(rollouts, corrected=True)
     rows = [row for row in list(common["train_dataset"])[:3] for _ in range(2)]
     trainer.model.train()
@@ -82,10 +85,9 @@ def test_log_probabilities_are_those_of_the_trainers_present_weights(prepared, t
     assert max(differences) < 1e-4
 
 
-def test_a_weight_that_does_not_arrive_is_named(prepared, tmp_path, monkeypatch):
+def test_a_weight_that_does_not_arrive_is_named(prepared, tmp_path):
     trainer = ResumableGRPOTrainer(**settings(prepared, tmp_path))
-    graphs = {"engine": "graphs", "graphs": {"max_num_seqs": 3, "kv_cache_gib": 0.01, "compile": False}}
-    rollouts = GraphRollouts(trainer, str(prepared / "results/base/model"), load(ROOT / "params.yaml", graphs))
+    rollouts = rollouts_of(trainer, prepared)
     del trainer.model.model.norm.weight
     with pytest.raises(PipelineError, match=r"^engine = graphs: no weights arrive for 1 .*model\.norm\.weight$"):
         rollouts.sync_weights()

@@ -12,13 +12,11 @@ from small_run import (
     TRAIN,
     TRAINED_FILES,
     assert_same_run,
+    killed_and_resumed,
     logged_steps,
     mlflow_run,
     run,
-    start,
-    wait_for,
-    whole,
-)  # fmt: skip
+)
 
 # Two passes over a generation; the weights of step 9 are kept in the middle of one.
 PAIRS = {"method": "online_dpo", "train__num_iterations": 2, "train__share_prompts": "true"}
@@ -96,11 +94,7 @@ def test_the_exported_model_has_no_value_head(trained):
 def test_a_killed_run_resumes_to_the_same_bytes(trained, prepared, tmp_path):
     settings, undisturbed = trained
     killed = shutil.copytree(prepared, tmp_path / "killed")
-    process = start(killed, **settings)
-    wait_for(whole(killed, 4), process)
-    process.kill()
-    process.communicate()
-    run(killed, TRAIN, **settings)
+    killed_and_resumed(killed, 4, **settings)
     _, expected = files(settings)
     assert_same_run(undisturbed, killed, expected)
     heads = [next(folder.glob("checkpoints/short-*/checkpoint-12")) for folder in (undisturbed, killed)]

@@ -1,8 +1,6 @@
 """RLOO: the same numbers as TRL's RLOOTrainer, and whole runs of the method."""
 
-import os
 import shutil
-import signal
 
 import pandas as pd
 import pytest
@@ -12,7 +10,15 @@ from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.rloo import RLOOObjective, leave_one_out
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 from packed_update import LORA, gradients, settings, with_fixed_completions
-from small_run import TRAIN, assert_same_run, logged_steps, mlflow_run, run, stage, start, wait_for, whole
+from small_run import (
+    TRAIN,
+    assert_same_run,
+    killed_and_resumed,
+    logged_steps,
+    mlflow_run,
+    run,
+    stage,
+)
 from trl import RLOOConfig, RLOOTrainer
 
 RUN = {"variants.short.method": "rloo", "train.beta": 0.02}
@@ -89,13 +95,7 @@ def test_mlflow_has_its_method_and_its_own_curve(trained):
 
 
 def test_a_killed_run_resumes_and_ends_in_the_same_bytes(trained, folder):
-    process = start(folder, TRAIN, **RUN)
-    wait_for(whole(folder, 4), process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    done = stage(folder, TRAIN, **RUN)
-    assert done.returncode == 0, done.stderr
-    assert "resuming from checkpoints/short-" in done.stderr
+    killed_and_resumed(folder, 4, **RUN)
     assert_same_run(trained, folder)
 
 

@@ -1,7 +1,6 @@
 """Supervised fine-tuning: the tokens that are learned, and real runs of a few steps, interrupted and resumed."""
 
 import filecmp
-import os
 import shutil
 import signal
 
@@ -12,7 +11,18 @@ from gsm8k_grpo.files import PipelineError, read_json, read_jsonl
 from gsm8k_grpo.models.loading import load_tokenizer
 from gsm8k_grpo.stages.train import sft
 from safetensors.torch import load_file
-from small_run import MODEL_FILES, TRAIN, assert_same_run, logged_steps, mlflow_run, run, stage, start, wait_for, whole
+from small_run import (
+    MODEL_FILES,
+    TRAIN,
+    assert_same_run,
+    killed_and_resumed,
+    logged_steps,
+    mlflow_run,
+    run,
+    stage,
+    start,
+    wait_for,
+)
 from transformers import AutoModelForCausalLM
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
@@ -157,13 +167,7 @@ def test_mlflow_has_its_curves_and_settings(trained):
 
 
 def test_a_killed_run_resumes_and_ends_in_the_same_bytes(trained, folder):
-    process = start(folder, TRAIN, **SFT)
-    wait_for(whole(folder, 4), process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    done = stage(folder, TRAIN, **SFT)
-    assert done.returncode == 0, done.stderr
-    assert "resuming from checkpoints/short-" in done.stderr
+    killed_and_resumed(folder, 4, **SFT)
     assert_same_run(trained, folder)
     assert logged_steps(folder, "loss") == list(range(1, 13))
     assert read_json(folder / "results/train/short/metrics.json")["sessions"] == 2

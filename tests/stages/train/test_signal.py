@@ -1,8 +1,6 @@
 """What keeps a run from learning: the warnings and the stop, from rows of history and in runs with the real trainer."""
 
-import os
 import shutil
-import signal as signals
 import subprocess
 
 import pandas as pd
@@ -11,7 +9,13 @@ from gsm8k_grpo.config import params
 from gsm8k_grpo.files import read_json
 from gsm8k_grpo.stages.train.signal import SignalWatch, share_without_signal, watch
 from project import ROOT
-from small_run import TRAIN, assert_same_run, run, stage, start, wait_for, whole
+from small_run import (
+    TRAIN,
+    assert_same_run,
+    killed_and_resumed,
+    run,
+    stage,
+)
 
 HEALTHY = {
     "zero_variance_share": 0.25, "clipped_share": 0.1, "entropy": 0.3, "reward": 1.0, "reward_std": 1.2,
@@ -202,14 +206,7 @@ def test_a_stopped_run_is_complete_and_not_started_again(stopped, tmp_path):
 
 def test_a_run_that_is_killed_comes_to_the_same_warnings_and_the_same_end(prepared, stopped, tmp_path):
     folder = shutil.copytree(prepared, tmp_path / "p")
-    settings = failing(train__stop_without_signal=14)
-    process = start(folder, TRAIN, **settings)
-    wait_for(whole(folder, 8), process)
-    os.killpg(process.pid, signals.SIGKILL)
-    process.communicate()
-    resumed = stage(folder, TRAIN, **settings)
-    assert resumed.returncode == 0, resumed.stderr
-    assert "resuming from" in resumed.stderr
+    killed_and_resumed(folder, 8, **failing(train__stop_without_signal=14))
     assert notes(folder) == notes(stopped[0])
 
 

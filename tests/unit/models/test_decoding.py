@@ -15,7 +15,7 @@ from tiny_models import ACCEPTED, REFUSED, build, tokenizer
 GREEDY = Sampler(temperature=0)
 LENGTHS = (3, 50, 20, 1, 33, 8, 27)  # tokens of the prompts, some more than a sliding window
 LIMIT = 24
-# What the layers of these keep beside keys and values, or a mask of their own, is not decoded.
+# Their layers keep a state other than keys and values, or have a mask of their own.
 REFUSED_HERE = ("gemma2", "stablelm")
 UNDECODABLE = (
     *REFUSED_HERE,

@@ -119,14 +119,12 @@ def _decode(
 ) -> Tensor:
     """(completions, 1, heads, width) of one more token of each completion."""
     completions, heads, _, size = query.shape
-    rows = slice(0, completions * row_length)
-    shape = (completions, row_length, *keys.shape[1:])
-    keys, values = keys[rows].view(shape).transpose(1, 2), values[rows].view(*shape[:3], -1).transpose(1, 2)
+    keys, values = (rows_of(cache, row_length)[:completions].transpose(1, 2) for cache in (keys, values))
     index = torch.arange(row_length, device=query.device)
     seen = index < lengths[:, None]
     if window is not None:
         seen &= index >= lengths[:, None] - window
-    # The heads that share keys stand in the place of tokens, so that keys and values need not be repeated.
+    # Query heads that share a key head are treated as tokens of one sequence, so that keys need not be repeated.
     grouped = query.view(completions, keys.shape[1], -1, size)
     attended = scaled_dot_product_attention(grouped, keys, values, attn_mask=seen[:, None, None], scale=scaling)
     return attended.reshape(completions, 1, heads, -1)
@@ -144,7 +142,8 @@ def _decode_by_flash(
     """The same by PyTorch's flash attention, which reads of each row only the tokens that it has."""
     completions, heads, _, size = query.shape
     shared = heads // keys.shape[1] if window is None else 1
-    # Without a window, heads that share keys stand in the place of tokens, so that keys are read once for all of them.
+    # Without a window, query heads that share a key head are treated as tokens of one sequence, so that the GPU reads
+    # each key once for all of them.
     grouped = query.view(completions, -1, shared, size).transpose(1, 2).reshape(completions * shared, -1, size)
     index = torch.arange(completions + 1, dtype=torch.int32, device=query.device)
     attended = torch.ops.aten._flash_attention_forward(

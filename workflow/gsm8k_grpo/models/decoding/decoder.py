@@ -18,7 +18,7 @@ ROW_STEP = 64  # lengths of rows are rounded up to a multiple of this, so that g
 ADMITTED_SHARE = 8  # new completions begin when a share of 1 / 8 of the rows is free
 
 Ends = Callable[[list[int]], bool]
-"""Whether the tokens of a completion so far end it, beside stop tokens."""
+"""Whether a completion with these tokens has ended, even without a stop token."""
 
 
 class Decoder:
