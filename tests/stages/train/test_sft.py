@@ -183,8 +183,9 @@ def test_a_signal_during_an_epoch_saves_and_the_run_ends_in_the_same_bytes(train
     assert_same_run(trained, folder)
 
 
-def test_chunks_of_the_loss_change_nothing_but_rounding(trained, folder):
-    run(folder, TRAIN, **SFT, sft__loss_type="chunked_nll")
+@pytest.mark.parametrize("setting", [{"sft.loss_type": "chunked_nll"}, {"sft.compile": "true"}], ids=str)
+def test_a_faster_or_smaller_way_to_compute_the_loss_changes_nothing_but_rounding(trained, folder, setting):
+    run(folder, TRAIN, **SFT, **setting)
     losses = [pd.read_csv(one / "results/train/short/history.csv")["loss"] for one in (trained, folder)]
     assert losses[1].to_numpy() == pytest.approx(losses[0].to_numpy(), rel=1e-4)
 

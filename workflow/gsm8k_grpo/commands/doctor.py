@@ -149,7 +149,8 @@ def _packages(settings: Params) -> Iterator[tuple[str, str, str]]:
 def _compiles(settings: Params) -> bool:
     """Whether Triton compiles kernels, and with them their launchers in C."""
     graphs = settings.engine == "graphs" and settings.graphs is not None and settings.graphs.compile
-    return settings.engine == "vllm" or settings.backend == "unsloth" or settings.train.compile or graphs
+    layers = settings.train.compile or settings.sft.compile
+    return settings.engine == "vllm" or settings.backend == "unsloth" or layers or graphs
 
 
 def _not_cached(settings: Params) -> list[str]:

@@ -186,6 +186,9 @@ class Sft(Section):
     """Gradients with a larger norm are scaled down to this norm."""
     gradient_checkpointing: bool
     """Whether activations are computed again in the backward pass: less memory, a third more arithmetic."""
+    compile: bool
+    """Whether the model's layers are compiled, for a GPU: takes a minute at the start, then runs fewer and larger
+    kernels."""
     save_steps: Count
     """Steps between two resumable checkpoints.  An interrupted run continues from the newest."""
 

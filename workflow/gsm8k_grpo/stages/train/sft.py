@@ -17,6 +17,7 @@ from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError, write_jsonl
 from gsm8k_grpo.gsm8k.solutions import formatted_solution, work_of
 from gsm8k_grpo.models import engine, loading
+from gsm8k_grpo.models.compiling import compile_layers
 from gsm8k_grpo.records import Example
 from gsm8k_grpo.stages.train.resumable import ResumableMixin, arguments
 
@@ -71,6 +72,8 @@ def build_trainer(
         train_dataset=Dataset.from_list(solutions),
     )
     trainer.remove_callback(PrinterCallback)  # the progress bar shows the log instead
+    if params.sft.compile:
+        compile_layers(network)
     return trainer
 
 
@@ -134,7 +137,7 @@ def _continue_from(prompt: str, answer: str) -> str:
 def _config(variant: str, params: Params, run_folder: Path) -> SFTConfig:
     """TRL's configuration: the section `sft`, whose keys are TRL's, and the arguments of every method."""
     return SFTConfig(
-        **params.sft.model_dump(exclude={"warmup_ratio"}),
+        **params.sft.model_dump(exclude={"warmup_ratio", "compile"}),
         **arguments(variant, params, run_folder, params.sft.warmup_ratio),
         include_num_input_tokens_seen="non_padding",
     )
