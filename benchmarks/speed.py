@@ -39,11 +39,13 @@ WIDE = {
     "vram_gib": None, "vllm": {"kv_cache_gib": 16, "max_num_seqs": 384, "sleep": False},
     "train.per_device_train_batch_size": 24, "train.steps_per_generation": 16,
 }  # fmt: skip
+GRAPHS = {"engine": "graphs", "vllm": None, "graphs": {"kv_cache_gib": 4, "max_num_seqs": 282, "compile": True}}
 # name: recipe, changes to it, optimizer steps, and how many of them are left out at the beginning
 RUNS = {
     "published": ("rtx4090-published", {}, 14, 4),
     "plain TRL": ("rtx4090-published", PLAIN, 14, 4),
     "rtx4090": ("rtx4090", {}, 188, 94),
+    "rtx4090, graphs": ("rtx4090", GRAPHS, 188, 94),
     "rtx4090, 4 prompts per step": ("rtx4090", WIDE, 64, 16),
 }  # fmt: skip
 
@@ -96,9 +98,8 @@ def work(settings: params.Params, shape: shapes.Shape, prompt: float, completion
     """The work for one prompt of these lengths in tokens."""
     train = settings.train
     sequences = train.per_device_train_batch_size * train.steps_per_generation
-    return Work(
-        shape, prompt, completion, train.num_generations, train.share_prompts, sequences, settings.vllm.max_num_seqs
-    )
+    engine = settings.graphs if settings.engine == "graphs" else settings.vllm
+    return Work(shape, prompt, completion, train.num_generations, train.share_prompts, sequences, engine.max_num_seqs)
 
 
 def main() -> None:
