@@ -40,6 +40,8 @@ WIDE = {
     "train.per_device_train_batch_size": 24, "train.steps_per_generation": 16,
 }  # fmt: skip
 GRAPHS = {"engine": "graphs", "vllm": None, "graphs": {"kv_cache_gib": 4, "max_num_seqs": 282, "compile": True}}
+GRAPHS_WIDE = WIDE | GRAPHS | {"graphs": {"kv_cache_gib": 16, "max_num_seqs": 384, "compile": True}}
+TWO_GPUS = {"gpus": 2, "train.per_device_train_batch_size": 48}
 # name: recipe, changes to it, optimizer steps, and how many of them are left out at the beginning
 RUNS = {
     "published": ("rtx4090-published", {}, 14, 4),
@@ -47,6 +49,9 @@ RUNS = {
     "rtx4090": ("rtx4090", {}, 188, 94),
     "rtx4090, graphs": ("rtx4090", GRAPHS, 188, 94),
     "rtx4090, 4 prompts per step": ("rtx4090", WIDE, 64, 16),
+    "rtx4090, graphs, 4 prompts per step": ("rtx4090", GRAPHS_WIDE, 64, 16),
+    "rtx4090, 4 prompts per step on each of 2 GPUs": ("rtx4090", WIDE | TWO_GPUS, 64, 16),
+    "rtx4090, graphs, 4 prompts per step on each of 2 GPUs": ("rtx4090", GRAPHS_WIDE | TWO_GPUS, 64, 16),
 }  # fmt: skip
 
 
@@ -88,7 +93,7 @@ def measured(name: str, folder: Path, left_out: int, settings: params.Params, li
     figures = {
         "name": name, "steps": len(history), "prompts_per_s": 1 / sum(seconds.values()), **seconds,
         "completion_tokens_per_s": settings.train.num_generations * completion / sum(seconds.values()),
-        **roofline.utilisation(per_prompt, limits, seconds["generate"], seconds["update"]),
+        **roofline.utilisation(per_prompt, limits, *(settings.gpus * seconds[key] for key in ("generate", "update"))),
         "peak_memory_gib": metrics["peak_memory_gib"], "grad_norm": history["grad_norm"].mean(),
     }  # fmt: skip
     return {key: round(value, 4) if isinstance(value, float) else value for key, value in figures.items()}
@@ -96,7 +101,7 @@ def measured(name: str, folder: Path, left_out: int, settings: params.Params, li
 
 def work(settings: params.Params, shape: shapes.Shape, prompt: float, completion: float) -> Work:
     """The work for one prompt of these lengths in tokens."""
-    train = settings.train
+    train = settings.train.of_one_gpu(settings.gpus)
     sequences = train.per_device_train_batch_size * train.steps_per_generation
     engine = settings.graphs if settings.engine == "graphs" else settings.vllm
     return Work(shape, prompt, completion, train.num_generations, train.share_prompts, sequences, engine.max_num_seqs)

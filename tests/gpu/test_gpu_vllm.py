@@ -33,7 +33,9 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="there is no vLLM"),
 ]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-VLLM = {
+# Attention heads of a size that every kernel supports.
+SHAPE = {"base__architecture__hidden": "256", "base__architecture__heads": "4", "base__steps": "200"}
+VLLM = SHAPE | {
     "engine": "vllm", "precision": "bfloat16",
     "vllm": "{max_model_length: 512, max_num_seqs: 64, kv_cache_gib: 1, sleep: true}",
     "lora": f"{{rank: 8, alpha: 16, targets: [{', '.join(TARGETS)}]}}", "train__share_prompts": "true",
@@ -51,10 +53,8 @@ def one_engine_at_a_time():
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """A base model with attention heads of a size that every kernel supports, which learned to end its answers."""
-    folder = tmp_path_factory.mktemp("base")
-    shape = {"base__architecture__hidden": 256, "base__architecture__heads": 4, "base__steps": 200}
-    return run(folder, "download", "extract", "base", **shape)
+    """A base model that learned to end its answers."""
+    return run(tmp_path_factory.mktemp("base"), "download", "extract", "base", **SHAPE)
 
 
 def settings(**further) -> Params:

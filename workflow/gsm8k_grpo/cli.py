@@ -6,7 +6,7 @@ Stages that compute on a GPU are imported after a GPU is claimed, since their li
 
 import gc
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +24,7 @@ from gsm8k_grpo.commands.options import (
 )
 from gsm8k_grpo.commands.provenance import mention_outdated, noted, require_current
 from gsm8k_grpo.files import PipelineError, visible
-from gsm8k_grpo.runtime import gpus, interrupts, output, workspace
+from gsm8k_grpo.runtime import gpus, interrupts, output, ranks, workspace
 from gsm8k_grpo.runtime.quick_imports import quick_imports
 
 STAGES, COMMANDS = "Stages, in the order of the pipeline", "Other commands"
@@ -117,7 +117,18 @@ def train(
     require_choice("--variant", variant, [*settings.variants, *settings.further_runs])
     require_current("train", settings, variant)
     run = settings.of_run(variant)
-    with exclusive("train", variant), gpus.claimed(), noted("train", settings, variant):
+    count = run.gpus_of(variant)
+    with ExitStack() as held:
+        if ranks.inside():
+            # Ranks end a little later than the process that started them, if that is killed.
+            held.enter_context(exclusive("train", f"{variant}-rank-{ranks.rank()}"))
+        else:
+            held.enter_context(exclusive("train", variant))
+            held.enter_context(gpus.claimed(count))
+            held.enter_context(noted("train", settings, variant))
+        if count > 1 and not ranks.inside():
+            ranks.run(count)
+            return
         if run.backend == "unsloth" and run.traits(variant).learns_from_rewards:
             from gsm8k_grpo.stages.train.grpo import unsloth_backend  # noqa: F401  before the libraries that it rewrites
         with quick_imports():

@@ -52,6 +52,11 @@ def local_sets(wildcards):
     return [wanted["path"] for wanted in config["evaluate"]["sets"].values() if wanted["path"]]
 
 
+def gpus(wildcards):
+    """How many GPUs train a variant together."""
+    return config["variants"][wildcards.variant]["gpus"] or config["gpus"]
+
+
 def start(wildcards):
     """The folder with the weights that a variant's training starts from; none if it starts from base."""
     section = config["variants"].get(wildcards.variant)

@@ -23,7 +23,7 @@ rule train:
     log:
         "logs/train/{variant}.log",
     resources:
-        gpu=1,
+        gpu=gpus,
     params:
         variant=lookup(dpath="variants/{variant}", within=config),
         keep_checkpoints=lookup(dpath="keep_checkpoints", within=config),
@@ -41,6 +41,7 @@ rule train:
         precision=lookup(dpath="precision", within=config),
         quantization=lookup(dpath="quantization", within=config),
         lora=lookup(dpath="lora", within=config),
+        gpus=lookup(dpath="gpus", within=config),
         vllm=lookup(dpath="vllm", within=config),
         graphs=lookup(dpath="graphs", within=config),
         vram_gib=lookup(dpath="vram_gib", within=config),

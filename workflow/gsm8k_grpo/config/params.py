@@ -43,6 +43,7 @@ class Params(Configuration):
         self._check_generated_rows()
         self._check_chat_template()
         self._check_machine()
+        self._check_gpus()
         self._check_methods()
         self._check_correction()
         starts.require(self.variants, self._kept_models())
@@ -156,6 +157,25 @@ class Params(Configuration):
                 "transformers, or quantization: null"
             )
 
+    def _check_gpus(self) -> None:
+        """The GPUs of each variant can share its optimizer steps."""
+        for variant in self.variants:
+            gpus = self.gpus_of(variant)
+            if gpus > 1 and self.backend == "unsloth" and self.traits(variant).learns_from_rewards:
+                raise ValueError(f"gpus = {gpus}: backend 'unsloth' trains on one; set backend: trl, or gpus: 1")
+            settings = self.settings_of(variant)
+            if isinstance(settings, Train):
+                unit, keys, parts = "prompts", " / num_generations", settings.prompts_per_step
+            else:
+                batches = settings.gradient_accumulation_steps
+                unit, keys, parts = "rows", "", settings.per_device_train_batch_size * batches
+            if parts % gpus:
+                raise ValueError(
+                    f"gpus = {gpus}: variant {variant} has {parts} {unit} in an optimizer step "
+                    f"(per_device_train_batch_size * gradient_accumulation_steps{keys}), which {gpus} GPUs can't share "
+                    f"evenly; choose a number that divides {parts}"
+                )
+
     def _check_methods(self) -> None:
         """Variants have rewards and gold answers if their method learns from rewards, and no rewards otherwise."""
         for name, variant in self.variants.items():
@@ -205,6 +225,10 @@ class Params(Configuration):
 
     def variant_method(self, variant: str) -> Method:
         return self.variants[variant].method or self.method
+
+    def gpus_of(self, variant: str) -> int:
+        """The GPUs that train a variant together."""
+        return self.variants[variant].gpus or self.gpus
 
     def traits(self, variant: str) -> MethodTraits:
         """What other rooms need to know of a variant's method."""

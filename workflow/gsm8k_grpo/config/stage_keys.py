@@ -19,7 +19,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "base": ("model", "base", "extract.answer_form", "threads", "seed"),
     "train": (
         "variants.{name}", "keep_checkpoints", "method", "extract.answers", "extract.answer_form", "train", "sft",
-        "online_dpo", "ppo", "rewards", "chat_template_kwargs", "backend", "lora", *MACHINE,
+        "online_dpo", "ppo", "rewards", "chat_template_kwargs", "backend", "lora", "gpus", *MACHINE,
     ),
     "evaluate": (
         "evaluate", "keep_checkpoints", "extract", "rewards", "compare.resamples", "chat_template_kwargs", *MACHINE,

@@ -54,6 +54,9 @@ class Configuration(Section):
     """4bit loads the weights of the model quantised, which needs `lora`; null loads them in `precision`."""
     vram_gib: Positive | None
     """GPU memory that a run may take, in GiB, so that a large GPU shows what a small one can do; null sets no limit."""
+    gpus: Count
+    """GPUs that train one variant together, each with a copy of the weights and a part of every batch; without GPUs, as
+    many processes on the CPU.  The optimizer steps are the same for any number."""
     lora: Lora | None
     """Low-rank adapters to train instead of all weights, for example {rank: 32, alpha: 32, targets: [q_proj, v_proj]};
     null trains all weights."""

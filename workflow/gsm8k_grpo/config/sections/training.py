@@ -2,6 +2,7 @@
 
 import json
 from inspect import signature
+from math import gcd
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -106,6 +107,21 @@ class Train(PolicySection):
             )
         return self
 
+    def of_one_gpu(self, gpus: int) -> "Train":
+        """The settings by which each of so many GPUs does its part of the same optimizer steps."""
+        fewer, smaller = _shares(self.gradient_accumulation_steps, gpus)
+        changed = {
+            "per_device_train_batch_size": self.per_device_train_batch_size // smaller,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps // fewer,
+            "steps_per_generation": self.steps_per_generation // fewer,
+        }
+        return self.model_copy(update=changed)
+
+    @property
+    def prompts_per_step(self) -> int:
+        """Prompts of an optimizer step."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps // self.num_generations
+
     @property
     def optimizer_steps_per_generation(self) -> int:
         return self.steps_per_generation * self.num_iterations // self.gradient_accumulation_steps
@@ -192,6 +208,24 @@ class Sft(Section):
     save_steps: Count
     """Steps between two resumable checkpoints.  An interrupted run continues from the newest."""
 
+    def of_one_gpu(self, gpus: int) -> "Sft":
+        """The settings by which each of so many GPUs does its part of the same optimizer steps."""
+        fewer, smaller = _shares(self.gradient_accumulation_steps, gpus)
+        changed = {
+            "per_device_train_batch_size": self.per_device_train_batch_size // smaller,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps // fewer,
+        }
+        return self.model_copy(update=changed)
+
+
+def _shares(batches: int, gpus: int) -> tuple[int, int]:
+    """By how much the batches of a step become fewer and by how much smaller, so that GPUs share it.
+
+    Fewer batches come first, because a batch of the same size takes the same memory and is computed as well.
+    """
+    fewer = gcd(batches, gpus)
+    return fewer, gpus // fewer
+
 
 class Rewards(Section):
     """A set of reward functions, and the weight of each function that is used."""
@@ -234,6 +268,8 @@ class Variant(Section):
     `sft@500` (see `keep_checkpoints`).  Null means base.  A KL term (`train.beta`) measures the distance from this
     model.  With `lora`, training continues with this model's adapter.  A run with a further seed starts from the run of
     the other variant that has the same seed."""
+    gpus: Count | None = None
+    """GPUs that train this variant together; null takes the key `gpus` outside of the section."""
     max_steps: Count | None = None
     """Length in optimizer steps.  Set exactly one of `max_steps` and `epochs`."""
     epochs: Positive | None = None

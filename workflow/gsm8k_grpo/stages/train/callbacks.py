@@ -6,8 +6,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.records import HistoryRow
-from gsm8k_grpo.runtime import interrupts
-from gsm8k_grpo.stages.train import checkpoints
+from gsm8k_grpo.runtime import interrupts, ranks
+from gsm8k_grpo.stages.train import checkpoints, parallel
 from gsm8k_grpo.stages.train.history import HistoryFormat
 from gsm8k_grpo.stages.train.resumable import ResumableMixin
 from gsm8k_grpo.tracking import mlflow_runs
@@ -32,7 +32,7 @@ class WeightKeeper(TrainerCallback):
             )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.global_step in self.steps:
+        if state.global_step in self.steps and ranks.rank() == 0:
             size = self.trainer.weights_size()
             checkpoints.keep(self.trainer.run_folder, state.global_step, self.trainer.save_weights, size)
 
@@ -71,7 +71,7 @@ class CurveLogger(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """After a signal, saves a checkpoint and stops training at the end of the current step.
+    """After a signal to any rank, saves a checkpoint and stops training at the end of the current step.
 
     Amid a generation training stops sooner, see `ResumableMixin.stopping_at_once`.
     """
@@ -80,5 +80,5 @@ class StopOnSignal(TrainerCallback):
         self.request = request
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self.request.signum is not None:
+        if parallel.anywhere(self.request.signum is not None):
             control.should_save = control.should_training_stop = True

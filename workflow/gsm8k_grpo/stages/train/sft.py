@@ -19,6 +19,7 @@ from gsm8k_grpo.gsm8k.solutions import formatted_solution, work_of
 from gsm8k_grpo.models import engine, loading
 from gsm8k_grpo.models.compiling import compile_layers
 from gsm8k_grpo.records import Example
+from gsm8k_grpo.stages.train import parallel
 from gsm8k_grpo.stages.train.resumable import ResumableMixin, arguments
 
 IGNORED = -100  # PyTorch's label of a token without a loss
@@ -51,7 +52,8 @@ class ResumableSFTTrainer(ResumableMixin, SFTTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self._solutions:
-            logs["completions/mean_length"] = float(self._solution_tokens / self._solutions)
+            tokens = parallel.total(float(self._solution_tokens))
+            logs["completions/mean_length"] = tokens / parallel.total(self._solutions)
             # TRL starts to count anew in a resumed run.
             self._metrics["train"]["num_tokens"] = [self.state.num_input_tokens_seen]
             self._solutions, self._solution_tokens = 0, torch.tensor(0)
@@ -137,7 +139,7 @@ def _continue_from(prompt: str, answer: str) -> str:
 def _config(variant: str, params: Params, run_folder: Path) -> SFTConfig:
     """TRL's configuration: the section `sft`, whose keys are TRL's, and the arguments of every method."""
     return SFTConfig(
-        **params.sft.model_dump(exclude={"warmup_ratio", "compile"}),
+        **params.sft.of_one_gpu(params.gpus_of(variant)).model_dump(exclude={"warmup_ratio", "compile"}),
         **arguments(variant, params, run_folder, params.sft.warmup_ratio),
         include_num_input_tokens_seen="non_padding",
     )

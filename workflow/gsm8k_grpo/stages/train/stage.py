@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import torch
 from transformers import set_seed
-from transformers.trainer_callback import TrainerState
+from transformers.trainer_callback import TrainerCallback, TrainerState
 
 from gsm8k_grpo.config import effects
 from gsm8k_grpo.config.params import Params
@@ -23,9 +23,9 @@ from gsm8k_grpo.files import PipelineError, read_json, read_jsonl, write_json, w
 from gsm8k_grpo.memory import advice, suitability
 from gsm8k_grpo.models import gpu
 from gsm8k_grpo.records import Example, HistoryRow, Session, TrainingMetrics
-from gsm8k_grpo.runtime import interrupts
+from gsm8k_grpo.runtime import interrupts, ranks
 from gsm8k_grpo.runtime.trainer_progress import TrainerProgress
-from gsm8k_grpo.stages.train import checkpoints, history, run_folders, signal, starts
+from gsm8k_grpo.stages.train import checkpoints, history, parallel, run_folders, signal, starts
 from gsm8k_grpo.stages.train.callbacks import CurveLogger, StopOnSignal, WeightKeeper
 from gsm8k_grpo.stages.train.history import HistoryFormat
 from gsm8k_grpo.stages.train.methods import TrainingMethod, method_of
@@ -65,7 +65,12 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
     _report_changes(variant, params, _effective_config(method, trainer))
 
     history_format = method.history_format(variant, len(rows), params)
-    checkpoint = checkpoints.newest(run_folder)
+    watcher = SignalWatcher(variant, history_format, params)
+    checkpoint = _newest(run_folder)
+    if ranks.rank():  # rank 0 writes everything
+        if not (checkpoint and _complete(checkpoints.state(checkpoint), history_format, params)):
+            _train(trainer, checkpoint, watcher)
+        return
     with mlflow_runs.running(_mlflow_run(variant, params, run_folder, resumed=checkpoint is not None)) as run:
         write_json(run_folder / run_folders.MLFLOW_RUN, {"id": run.id})
         run.log_params(method.mlflow_params(variant, params))
@@ -77,9 +82,9 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
                 file=sys.stderr,
             )
         else:
-            trainer.add_callback(SignalWatcher(variant, history_format, params))
             curves = CurveLogger(run, history_format)
-            _train(trainer, checkpoint, curves, TrainerProgress(f"train {variant}", method.progress))
+            with TrainerProgress(f"train {variant}", method.progress) as progress:
+                _train(trainer, checkpoint, watcher, progress, curves)
             checkpoint = checkpoints.newest(run_folder)
         assert checkpoint is not None  # transformers saves one at the last step
 
@@ -152,6 +157,7 @@ def _effective_config(method: TrainingMethod[Any], trainer: ResumableMixin) -> d
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,
         "threads": torch.get_num_threads(),
+        "gpus": ranks.count(),
     }
 
 
@@ -161,7 +167,8 @@ def _report_changes(variant: str, params: Params, effective: dict[str, Any]) -> 
     Those for vLLM's probabilities are not compared: where they have no effect, `config.effects` says so.
     """
     section = params.traits(variant).section
-    for key, value in params.settings_of(variant).model_dump(exclude=set(effects.CORRECTION)).items():
+    settings = params.settings_of(variant).of_one_gpu(ranks.count())
+    for key, value in settings.model_dump(exclude=set(effects.CORRECTION)).items():
         if key in effective and effective[key] != value:
             print(
                 f"train {variant}: {section}.{key} = {value} is configured, but the trainer runs with {effective[key]}",
@@ -176,7 +183,17 @@ def _mlflow_run(variant: str, params: Params, run_folder: Path, resumed: bool) -
     return mlflow_runs.Run(params, variant, run_folder.name, known, fresh=not (known or resumed))
 
 
-def _train(trainer: ResumableMixin, checkpoint: Path | None, curves: CurveLogger, progress: TrainerProgress) -> None:
+def _newest(run_folder: Path) -> Path | None:
+    """The newest intact checkpoint; rank 0 looks first, since looking removes damaged ones."""
+    if ranks.rank():
+        parallel.wait()
+    found = checkpoints.newest(run_folder)
+    if not ranks.rank():
+        parallel.wait()
+    return found
+
+
+def _train(trainer: ResumableMixin, checkpoint: Path | None, *callbacks: TrainerCallback) -> None:
     """Train from the checkpoint, or from the start, to the end.
 
     Raises:
@@ -184,10 +201,10 @@ def _train(trainer: ResumableMixin, checkpoint: Path | None, curves: CurveLogger
     """
     if checkpoint:
         print(f"resuming from {checkpoint}", file=sys.stderr)
-    with progress, interrupts.deferred() as request, gpu.PeakMemory() as peak:
+    with parallel.together(), interrupts.deferred() as request, gpu.PeakMemory() as peak:
         trainer.request = request
-        trainer.savers.append(SessionRecorder(trainer, checkpoint, peak).save)
-        for callback in (progress, curves, StopOnSignal(request)):
+        trainer.rank_savers.append(SessionRecorder(trainer, checkpoint, peak).save)
+        for callback in (*callbacks, StopOnSignal(request)):
             trainer.add_callback(callback)
         trainer.train_from(checkpoint)
     request.obey()

@@ -148,7 +148,7 @@ def _config(variant: str, stop_tokens: list[int], params: Params, run_folder: Pa
     """TRL's configuration: the section `train`, most of whose keys are TRL's, and the arguments of every method."""
     vllm_of_unsloth = params.backend == "unsloth" and params.engine == "vllm"
     return GRPOConfig(
-        **params.train.model_dump(exclude=OWN_KEYS),
+        **params.train.of_one_gpu(params.gpus_of(variant)).model_dump(exclude=OWN_KEYS),
         **arguments(variant, params, run_folder, params.train.warmup_ratio),
         reward_weights=list(params.variant_rewards(variant).weights.values()),
         # Backend trl uses the engine of rollouts.py.  Unsloth has its own, which TRL's settings start.

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from gsm8k_grpo.stages.train import parallel
+
 if TYPE_CHECKING:
     from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 
@@ -107,5 +109,6 @@ def joined(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> float:
-    """The mean over the tokens of all completions of a batch, for the log."""
-    return ((values * mask).sum() / mask.sum().clamp(min=1)).item()
+    """The mean over the tokens of all completions of a batch of each rank, for the log."""
+    tokens = parallel.total(mask.sum().item())
+    return parallel.total((values * mask).sum().item()) / max(tokens, 1)

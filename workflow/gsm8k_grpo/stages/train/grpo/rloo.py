@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
+from gsm8k_grpo.stages.train import parallel
 from gsm8k_grpo.stages.train.grpo.objective import Objective, completion_logps, masked_mean, share_of_step
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class RLOOObjective(Objective):
 
         metrics = trainer._metrics["train"]
         outside = ((ratio < lowest) & (advantages < 0)) | ((ratio > highest) & (advantages > 0))
-        metrics["clip_ratio/region_mean"].append(outside.float().mean().item())
+        metrics["clip_ratio/region_mean"].append(parallel.mean(outside.float().mean().item()))
         metrics["entropy"].append(masked_mean(entropies, mask))
         if trainer.beta:
             metrics["kl"].append(masked_mean(old - inputs["ref_per_token_logps"], mask))

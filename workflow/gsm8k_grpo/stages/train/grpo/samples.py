@@ -42,7 +42,7 @@ class SampleRecorder(TrainerCallback):
             return
         prompts, completions, rewards = self.trainer.latest
         group_size = self.trainer.num_generations
-        for index in range(0, self.prompts * group_size, group_size):
+        for index in range(0, min(self.prompts * group_size, len(completions)), group_size):
             self.rows.append(
                 {
                     "step": state.global_step,

@@ -19,11 +19,11 @@ from trl.trainer.utils import RepeatSampler
 
 from gsm8k_grpo.gsm8k.rewards import EQUAL, SUFFIX
 from gsm8k_grpo.models.engine import stop_tokens, up_to_stop
-from gsm8k_grpo.stages.train import checkpoints
+from gsm8k_grpo.runtime import ranks
+from gsm8k_grpo.stages.train import checkpoints, parallel
 from gsm8k_grpo.stages.train.grpo.objective import GRPO, Objective
 from gsm8k_grpo.stages.train.resumable import ResumableMixin
 
-GENERATION = "generation.safetensors"
 TRAINED = "default"  # peft's name of the adapter that is trained
 
 
@@ -31,9 +31,27 @@ class EpochSampler(RepeatSampler):
     """TRL's sampler, with an order of the prompts that depends on the seed and the number of the epoch only.
 
     TRL draws the order of each epoch from one generator, so a resumed run would repeat the order of the first epoch.
+    accelerate gives the ranks consecutive parts of a generation, so its prompts are ordered by the ranks: each gets its
+    share of the first optimizer step, then of the second, and so on.  A step then has the same prompts for any number
+    of ranks.
+
+    Args:
+        steps: optimizer steps that a generation serves, iterations apart.
     """
 
     seed: int
+
+    def __init__(self, *args: Any, steps: int, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.steps = steps
+
+    def __iter__(self) -> Iterator[int]:
+        count = self.num_samples
+        order = torch.randperm(count, generator=self.generator) if self.shuffle else torch.arange(count)
+        for prompts in order.split(self.batch_size):
+            if len(prompts) == self.batch_size:
+                by_rank = prompts.view(self.steps, ranks.count(), -1).transpose(0, 1).flatten()
+                yield from by_rank.repeat_interleave(self.mini_repeat_count).repeat(self.repeat_count).tolist()
 
     def set_epoch(self, epoch: int) -> None:
         self.generator.manual_seed(self.seed)
@@ -69,7 +87,7 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
             # TRL loads the reference in 32 bit, which takes twice the memory where the trained weights are in 16 bit.
             self.ref_model.to(self.model.dtype)  # type: ignore[arg-type]  # transformers wraps Module.to
         self.mask_truncated_completions = False  # TRL knows the tokenizer's end token only; `generated` masks
-        self.savers.append(self._save_generation)
+        self.rank_savers.append(self._save_generation)
         self._stop_tokens = stop_tokens(self.processing_class)
         self.objective.prepare(self)
 
@@ -112,7 +130,13 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
             repeat_count=sampler.repeat_count,
             shuffle=sampler.shuffle,
             seed=sampler.seed,
+            steps=self.batches // self.args.gradient_accumulation_steps,
         )
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, ...]:
+        # TRL renders a prompt anew for each of its completions.
+        ids, images, fields = super()._tokenize_prompts(prompts[:: self.num_generations])
+        return [one for one in ids for _ in range(self.num_generations)], images, fields
 
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
         # TRL lets transformers generate without the autocast of the update.  Adapters in 32 bit on weights in 16 bit
@@ -122,7 +146,7 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
             generated = super()._generate(prompts)
         # TRL counts a completion as cut off if it ends with another token than the tokenizer's end or padding token.
         self._cut_off = torch.tensor([ids[-1] not in self._stop_tokens for ids in generated[1]])
-        self._metrics["train"]["completions/clipped_ratio"][-1] = self._cut_off.float().mean().item()
+        self._metrics["train"]["completions/clipped_ratio"][-1] = parallel.mean(self._cut_off.float().mean().item())
         return generated
 
     def _generate_single_turn(
@@ -136,9 +160,11 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         return [up_to_stop(ids, self._stop_tokens) for ids in completions], logps
 
     def stopping_generation(self) -> AbstractContextManager[None]:
-        """`stopping_at_once`, unless a step has begun: its gradients so far would be lost."""
+        """`stopping_at_once`, unless a step has begun, whose gradients so far would be lost, or other ranks take part,
+        which would wait for this one.
+        """
         began = self._step % self.args.gradient_accumulation_steps
-        return nullcontext() if began else self.stopping_at_once()
+        return nullcontext() if began or ranks.count() > 1 else self.stopping_at_once()
 
     def _calculate_rewards(
         self, inputs: list[Any], prompts: list[Any], completions: list[Any], completion_ids_list: list[list[int]]
@@ -151,7 +177,9 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
                 value = column[~column.isfinite()][0].item()
                 what = f"reward {name.removesuffix(SUFFIX)} times its weight"
                 raise self.not_finite(self.state.global_step + 1, what, value)
-        self.latest = (prompts, completions, rewards)
+        # TRL returns the rewards of all ranks, each with as many completions, in the order of the ranks.
+        of_this_rank = rewards[len(completions) * ranks.rank() :][: len(completions)]
+        self.latest = (prompts, completions, of_this_rank)
         return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -164,7 +192,7 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         self._leaves_out_logps = False
         if self.args.mask_truncated_completions:
             mask = generated["completion_mask"] * ~self._cut_off.to(generated["completion_mask"].device)[:, None]
-            generated |= {"completion_mask": mask, "num_items_in_batch": mask.sum()}
+            generated |= {"completion_mask": mask, "num_items_in_batch": parallel.total_of(mask.sum())}
         self._metrics["train"]["frac_reward_zero_std"][-1] = self._equal_groups()
         return generated
 
@@ -176,7 +204,7 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         """
         totals = self.weighted_rewards().view(-1, self.num_generations)
         equal = totals.amax(1) - totals.amin(1) <= EQUAL
-        return equal.float().mean().item()
+        return parallel.mean(equal.float().mean().item())
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
         if self._leaves_out_logps:
@@ -201,16 +229,17 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         if self._step % self.batches_per_generation and self._buffered_inputs is not None:
             batches = enumerate(self._buffered_inputs)
             tensors = {f"{i}.{key}": value for i, batch in batches for key, value in batch.items() if value is not None}
-            save_file({name: tensor.clone() for name, tensor in tensors.items()}, checkpoint / GENERATION)
+            save_file({name: tensor.clone() for name, tensor in tensors.items()}, checkpoint / _generation_file())
 
     def _load_generation(self, checkpoint: Path) -> None:
         self._step = checkpoints.step_of(checkpoint) * self.args.gradient_accumulation_steps
-        if not (checkpoint / GENERATION).exists():
+        file = checkpoint / _generation_file()
+        if not file.exists():
             return
         batches: list[dict[str, Tensor]] = [{} for _ in range(self.batches)]
-        for name, tensor in load_file(checkpoint / GENERATION, device=str(self.accelerator.device)).items():
+        for name, tensor in load_file(file).items():
             index, key = name.split(".", 1)
-            batches[int(index)][key] = tensor
+            batches[int(index)][key] = tensor.to(self.accelerator.device)
         self._buffered_inputs = batches
 
     @contextmanager
@@ -218,3 +247,8 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         began = time.perf_counter()
         yield
         self._seconds[name] += time.perf_counter() - began
+
+
+def _generation_file() -> str:
+    """The file in a checkpoint that holds the generation of this rank."""
+    return f"generation_{ranks.rank()}.safetensors" if ranks.rank() else "generation.safetensors"

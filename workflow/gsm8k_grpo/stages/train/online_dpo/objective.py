@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from gsm8k_grpo.stages.train import parallel
 from gsm8k_grpo.stages.train.grpo.objective import COMPLETION, Objective, completion_logps, masked_mean, share_of_step
 from gsm8k_grpo.stages.train.grpo.references import reference_logps
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
@@ -73,10 +74,12 @@ class OnlineDPOObjective(Objective):
         figures = {
             "entropy": masked_mean(entropies, mask),
             "kl": masked_mean((-ratios).exp() + ratios - 1, mask),
-            "tied_share": tied.float().mean().item(),
+            "tied_share": parallel.mean(tied.float().mean().item()),
         }
         of_pairs = preference[~tied]
-        if len(of_pairs):
-            figures |= {"margin": of_pairs.mean().item(), "preferred_share": (of_pairs > 0).float().mean().item()}
+        pairs = parallel.total(len(of_pairs))
+        margin, preferred = parallel.total(of_pairs.sum().item()), parallel.total((of_pairs > 0).sum().item())
+        if pairs:
+            figures |= {"margin": margin / pairs, "preferred_share": preferred / pairs}
         for name, figure in figures.items():
             trainer._metrics["train"][name].append(figure)

@@ -3,8 +3,12 @@
 All tensors are (rows, length), a completion per row, padded on the right; a mask has 1 for tokens and 0 for padding.
 """
 
+import math
+
 import torch
 from torch import Tensor
+
+from gsm8k_grpo.stages.train import parallel
 
 
 def token_rewards(totals: Tensor, logps: Tensor, reference: Tensor | None, mask: Tensor, kl_coef: float) -> Tensor:
@@ -48,6 +52,14 @@ def generalised_advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma:
 
 
 def whitened(advantages: Tensor, mask: Tensor) -> Tensor:
-    """The advantages with mean 0 and standard deviation 1 over all tokens, as in Ziegler et al. (2019)."""
-    tokens = advantages[mask.bool()]
-    return (advantages - tokens.mean()) / (tokens.std(correction=0) + 1e-8) * mask
+    """The advantages with mean 0 and standard deviation 1 over the tokens of all ranks, as in Ziegler et al. (2019)."""
+    mean, deviation = mean_and_deviation(advantages[mask.bool()])
+    return (advantages - mean) / (deviation + 1e-8) * mask
+
+
+def mean_and_deviation(values: Tensor) -> tuple[float, float]:
+    """The mean and the standard deviation of the values of all ranks."""
+    values = values.double()
+    count = parallel.total(len(values))
+    mean = parallel.total(values.sum().item()) / count
+    return mean, math.sqrt(parallel.total((values - mean).square().sum().item()) / count)

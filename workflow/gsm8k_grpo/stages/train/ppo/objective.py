@@ -9,11 +9,18 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from gsm8k_grpo.runtime import ranks
+from gsm8k_grpo.stages.train import parallel
 from gsm8k_grpo.stages.train.grpo.objective import COMPLETION, Objective, masked_mean, share_of_step
 from gsm8k_grpo.stages.train.grpo.references import reference_logps, without_gradients
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 from gsm8k_grpo.stages.train.ppo import value_head
-from gsm8k_grpo.stages.train.ppo.advantages import generalised_advantages, token_rewards, whitened
+from gsm8k_grpo.stages.train.ppo.advantages import (
+    generalised_advantages,
+    mean_and_deviation,
+    token_rewards,
+    whitened,
+)
 from gsm8k_grpo.stages.train.ppo.loss import policy_losses, value_losses
 from gsm8k_grpo.stages.train.ppo.values import logps_entropies_values
 
@@ -54,7 +61,7 @@ class PPOObjective(Objective):
         mask, totals, head = rows["completion_mask"], trainer.weighted_rewards(), value_head.of(trainer)
         if trainer._step == 0:
             # The head begins with the mean total as the value of everything, so that the first returns are near it.
-            head.linear.bias.data.fill_(totals.mean().item())
+            head.linear.bias.data.fill_(parallel.mean(totals.mean().item()))
         with without_gradients(trainer):
             old, _, values, _ = logps_entropies_values(trainer, trainer.model, rows, head)
         sampling = generated.get("sampling_per_token_logps")
@@ -89,7 +96,7 @@ class PPOObjective(Objective):
         for name, figure in figures.items():
             logged[name].append(masked_mean(figure.detach().float(), mask))
         logged["explained_variance"].append(_explained_variance(values.detach(), returns, mask))
-        tokens_per_batch = inputs["num_items_in_batch"].clamp(min=1) / trainer.batches
+        tokens_per_batch = inputs["num_items_in_batch"].clamp(min=1) / ranks.count() / trainer.batches
         loss = ((of_policy + self.vf_coef * of_values) * mask).sum() / tokens_per_batch
         return share_of_step(trainer, loss, balance)
 
@@ -101,5 +108,6 @@ def _importance(trainer: ResumableGRPOTrainer, old: Tensor, sampling: Tensor) ->
 
 def _explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
     """The share of the returns' variance that the values explain: 1 for equal ones, 0 for a constant."""
-    of_tokens, errors = returns[mask.bool()], (returns - values)[mask.bool()]
-    return (1 - errors.var(correction=0) / of_tokens.var(correction=0).clamp(min=1e-8)).item()
+    _, of_errors = mean_and_deviation((returns - values)[mask.bool()])
+    _, of_returns = mean_and_deviation(returns[mask.bool()])
+    return 1 - of_errors**2 / max(of_returns**2, 1e-8)

@@ -1,0 +1,140 @@
+"""Several ranks train together: their steps are those of one process, and they start, save and end as one."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from gsm8k_grpo.files import read_json
+from project import ROOT
+from safetensors.torch import load_file
+from shared_steps import RUNS
+from small_run import (
+    STEPS,
+    TRAIN,
+    assert_same_run,
+    history,
+    killed_and_resumed,
+    logged_steps,
+    run,
+    stage,
+    start,
+    wait_for,
+    whole,
+)
+
+TWO = {"gpus": 2}
+SCRIPT = ROOT / "tests/helpers/shared_steps.py"
+CLOSE = {"rel": 2e-4, "abs": 1e-6}
+
+
+def trained_by(count: int, results, out):
+    """The folder with what so many processes write that each run `shared_steps.py`."""
+    out.mkdir()
+    place = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29571", "LOCAL_RANK": "0"}
+    code = {"PYTHONPATH": f"{ROOT / 'workflow'}:{SCRIPT.parent}", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, SCRIPT, results, out], cwd=out, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, env=os.environ | code | (place | {"RANK": str(rank)} if count > 1 else {}),
+        )
+        for rank in range(count)
+    ]  # fmt: skip
+    said = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * count, said
+    return out
+
+
+@pytest.fixture(scope="module")
+def alone(prepared, tmp_path_factory):
+    return trained_by(1, prepared / "results", tmp_path_factory.mktemp("ranks") / "alone")
+
+
+@pytest.fixture(scope="module")
+def together(prepared, tmp_path_factory):
+    return trained_by(2, prepared / "results", tmp_path_factory.mktemp("ranks") / "together")
+
+
+# A mean over the tokens of each batch depends on what a batch is, and the sign of a margin of zero is rounding.
+DIFFERENT = {"grpo-batches": {"kl", "entropy"}, "online_dpo": {"preferred_share"}}
+
+
+def of_steps(log, name) -> list[dict[str, float]]:
+    """The rows of a log, without measured times and what else is different."""
+    left_out = DIFFERENT.get(name, set())
+    kept = re.compile(r"(?!.*(second|time))")
+    return [{key: row[key] for key in row if kept.match(key) and key not in left_out} for row in log]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_ranks_take_the_steps_of_one_process(name, alone, together):
+    one, two = (json.loads((folder / f"{name}.json").read_text()) for folder in (alone, together))
+    assert len(one) == 4
+    for expected, found in zip(of_steps(one, name), of_steps(two, name), strict=True):
+        assert found == pytest.approx(expected, **CLOSE)
+    assert max(entry["grad_norm"] for entry in one) > 0.01
+    weights = [load_file(folder / f"{name}.safetensors") for folder in (alone, together)]
+    for key, value in weights[0].items():
+        assert weights[1][key].numpy() == pytest.approx(value.numpy(), rel=0, abs=1e-6), key
+
+
+@pytest.fixture(scope="module")
+def trained(prepared, tmp_path_factory):
+    return run(shutil.copytree(prepared, tmp_path_factory.mktemp("trained") / "p"), TRAIN, **TWO)
+
+
+def ranks_of(process) -> list[psutil.Process]:
+    """The ranks that a training has started, in order."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    ranks = {one.environ().get("RANK"): one for one in children if "train" in one.cmdline()}
+    return [ranks[number] for number in sorted(filter(None, ranks))]
+
+
+def test_a_run_of_two_ranks_writes_what_a_run_of_one_does(trained):
+    rows = history(trained).splitlines()
+    assert len(rows) == 1 + len(STEPS)
+    assert logged_steps(trained) == STEPS
+    metrics = read_json(trained / "results/train/short/metrics.json")
+    assert (metrics["steps"], metrics["prompts_seen"], metrics["effective_config"]["gpus"]) == (12, 48, 2)
+    assert metrics["effective_config"]["per_device_train_batch_size"] == 16
+
+
+def test_killed_ranks_resume_and_end_in_the_same_bytes(trained, folder):
+    killed_and_resumed(folder, 4, **TWO)
+    assert_same_run(trained, folder)
+
+
+def test_after_a_signal_all_ranks_save_and_end_and_the_run_ends_in_the_same_bytes(trained, folder):
+    process = start(folder, TRAIN, **TWO)
+    wait_for(lambda: any(folder.glob("checkpoints/short-*/kept/9")), process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    run(folder, TRAIN, **TWO)
+    assert_same_run(trained, folder)
+
+
+def test_a_rank_that_dies_ends_the_others_within_a_minute_and_is_named(folder):
+    process = start(folder, TRAIN, **TWO)
+    wait_for(whole(folder, 4), process)
+    killed = time.monotonic()
+    ranks = ranks_of(process)
+    ranks[1].kill()
+    said = process.communicate()[0]
+    assert time.monotonic() - killed < 60
+    assert process.returncode == 1
+    assert "error: rank 1 of 2 was ended by SIGKILL, so the others were stopped" in said.splitlines()[-1]
+    assert not ranks[0].is_running()
+
+
+def test_an_error_of_the_configuration_of_a_rank_is_said_once(folder):
+    done = stage(folder, TRAIN, **TWO | {"train.learning_rate": 1e30})
+    assert done.returncode == 1
+    assert done.stderr.count("error: ") == 1
+    assert "rank" not in done.stderr.splitlines()[-1]

@@ -1,0 +1,109 @@
+"""What the ranks of one training do together: sums over all ranks, gradients, files, and the decision to stop.
+
+Each rank computes its part of every optimizer step on its own copy of the weights.  Gradients are averaged once a step,
+after the last batch, so that all copies stay the same.  A process that trains alone is the only rank, and nothing here
+costs it anything.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from accelerate.utils import gather, reduce
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from gsm8k_grpo.runtime import ranks
+
+BUCKET = 2**26  # numbers that are sent together: 256 MiB in 32 bit, beside the gradients themselves
+
+
+def total(value: float) -> float:
+    """The sum of a number over all ranks."""
+    return _reduced(value, "sum")
+
+
+def mean(value: float) -> float:
+    """The mean of a number over all ranks."""
+    return _reduced(value, "mean")
+
+
+def maximum(value: float) -> float:
+    """The largest of a number over all ranks."""
+    return value if ranks.count() == 1 else float(gather(_on_device(value)).max())
+
+
+def total_of(values: Tensor) -> Tensor:
+    """The elementwise sum of a tensor over all ranks."""
+    return reduce(values, "sum") if ranks.count() > 1 else values
+
+
+def anywhere(condition: bool) -> bool:
+    """Whether a condition holds in any rank."""
+    return total(float(condition)) > 0
+
+
+def wait() -> None:
+    """Wait until every rank is here."""
+    if ranks.count() > 1:
+        PartialState().wait_for_everyone()
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Wrap what the ranks do together: a rank that waits for one that has ended ends, too.
+
+    Raises:
+        SystemExit: with `ranks.LEFT_ALONE`, without a word, since the process that started the ranks says which ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise SystemExit(ranks.LEFT_ALONE) from error
+        raise
+
+
+def average_gradients(weights: Iterable[nn.Parameter]) -> None:
+    """Replace each gradient by its mean over all ranks.
+
+    DistributedDataParallel would do so within the model's `forward`, which packed batches do not call, and would wait
+    for gradients of weights that no group of a rank's batch uses.  A weight that has a gradient in some ranks has one
+    of zero in the others; a weight that has none in any rank keeps none, as in a process that trains alone.
+    """
+    if ranks.count() == 1:
+        return
+    trained = [weight for weight in weights if weight.requires_grad]
+    device = trained[0].device
+    present = total_of(torch.tensor([weight.grad is not None for weight in trained], dtype=torch.float, device=device))
+    used = [weight for weight, times in zip(trained, present.tolist(), strict=True) if times]
+    for weight in used:
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+    for bucket in _buckets([weight.grad for weight in used if weight.grad is not None]):
+        numbers = parameters_to_vector(bucket)
+        dist.all_reduce(numbers)
+        vector_to_parameters(numbers / ranks.count(), bucket)
+
+
+def _buckets(tensors: list[Tensor]) -> Iterable[list[Tensor]]:
+    """The tensors in order, in lists of one type with at most `BUCKET` numbers, or a single larger tensor."""
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        size = sum(one.numel() for one in bucket) + tensor.numel()
+        if bucket and (size > BUCKET or tensor.dtype != bucket[0].dtype):
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket
+
+
+def _reduced(value: float, how: str) -> float:
+    return value if ranks.count() == 1 else float(reduce(_on_device(value), how))
+
+
+def _on_device(value: float) -> Tensor:
+    return torch.tensor([value], dtype=torch.float64, device=PartialState().device)
