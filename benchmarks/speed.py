@@ -48,6 +48,8 @@ RUNS = {
     "plain TRL": ("rtx4090-published", PLAIN, 14, 4),
     "rtx4090": ("rtx4090", {}, 188, 94),
     "rtx4090, graphs": ("rtx4090", GRAPHS, 188, 94),
+    "rtx4090, graphs, rloo": ("rtx4090", GRAPHS | {"method": "rloo"}, 188, 94),
+    "rtx4090, graphs, ppo": ("rtx4090", GRAPHS | {"method": "ppo", "vram_gib": None}, 188, 94),
     "rtx4090, 4 prompts per step": ("rtx4090", WIDE, 64, 16),
     "rtx4090, graphs, 4 prompts per step": ("rtx4090", GRAPHS_WIDE, 64, 16),
     "rtx4090, 4 prompts per step on each of 2 GPUs": ("rtx4090", WIDE | TWO_GPUS, 64, 16),
