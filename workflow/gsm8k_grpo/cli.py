@@ -256,13 +256,17 @@ def plan(
         float | None,
         typer.Option(metavar="GIB", help="GPU memory.  The default is vram_gib, or the memory of this machine's GPU."),
     ] = None,
+    gpus: Annotated[
+        int | None, typer.Option(metavar="N", help="GPUs that train together.  The default is gpus.")
+    ] = None,
     card: Annotated[float | None, typer.Option(hidden=True)] = None,
     overrides: Overrides = [],
 ) -> None:
     """Show the memory that training needs, part by part, whether it fits a GPU, and what to change if it does not."""
     if card is not None:
         raise PipelineError(f"--card is called --gpu-gib now: gsm8k-grpo plan --gpu-gib {card:g}")
-    settings = load(["path=.", *overrides])  # the plan does not depend on the data, whose path may not be set yet
+    together = [f"gpus={gpus}"] if gpus else []
+    settings = load(["path=.", *overrides, *together])  # the plan does not depend on the data, which may not be set yet
     from gsm8k_grpo.commands.plan import plan as memory_plan
 
     typer.echo(memory_plan(settings, gpu_gib))

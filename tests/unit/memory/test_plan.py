@@ -10,6 +10,7 @@ from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.memory import advice, plan, shapes
 from gsm8k_grpo.memory.shapes import Projection, Shape
 from gsm8k_grpo.models import loading
+from gsm8k_grpo.stages.train import parallel
 from transformers import AutoConfig, AutoModelForCausalLM
 
 GIB = 2**30
@@ -57,6 +58,20 @@ GROUPS = {
     "train.per_device_train_batch_size": 32, "train.num_generations": 8, "train.max_completion_length": 50,
     "lora.targets": ["up_proj"],
 }  # fmt: skip
+
+
+def test_each_of_several_gpus_computes_its_share_of_a_batch_and_keeps_all_weights(params):
+    one, two = (parts(params(gpus=gpus, **GROUPS)) for gpus in (1, 2))
+    assert two.pop("averaging") == one["gradients"]
+    assert one.pop("averaging") == 0
+    assert two.pop("activations") == one.pop("activations") / 2
+    assert two.pop("logits") == one.pop("logits") * 800 / 1024  # 16 completions of 50 tokens, of at most 1024 at once
+    assert two == one
+
+
+def test_a_large_tensor_of_gradients_is_averaged_whole_and_many_small_ones_in_parts():
+    values = [torch.zeros(2**24) for _ in range(6)] + [torch.zeros(2**24 * 5), torch.zeros(1)]
+    assert [len(bucket) for bucket in parallel._buckets(values)] == [4, 2, 1, 1]
 
 
 def test_online_dpo_computes_two_completions_of_each_prompt(params):

@@ -22,8 +22,8 @@ def gpu_gib(params: Params) -> float | None:
     return min((size for size in (params.vram_gib, total) if size is not None), default=None)
 
 
-def require_fit(params: Params, method: Method) -> None:
-    """Require that training by a method fits the GPU; without a GPU and `vram_gib` nothing is required.
+def require_fit(params: Params, method: Method, gpus: int = 1) -> None:
+    """Require that training by a method fits each GPU; without a GPU and `vram_gib` nothing is required.
 
     Raises:
         PipelineError: if it does not fit, with the memory plan and what to change.
@@ -32,7 +32,7 @@ def require_fit(params: Params, method: Method) -> None:
     if size is None:
         return
     shape = shapes.shape_of(params)
-    params = params.model_copy(update={"method": method})
+    params = params.model_copy(update={"method": method, "gpus": gpus})
     if plan(params, shape).gib > size:
         raise PipelineError(f"the GPU is too small for this training:\n{report(params, shape, size)}")
 
@@ -40,13 +40,14 @@ def require_fit(params: Params, method: Method) -> None:
 def report(params: Params, shape: Shape, size: float | None) -> str:
     """The memory plan of the recipe's method, whether it fits `size` GiB, and what to change if it does not."""
     planned = plan(params, shape)
-    head = f"recipe {params.recipe}, model {params.model}{'' if size is None else f', {size:g} GiB'}"
+    each = f" on each of {params.gpus} GPUs" if params.gpus > 1 else ""
+    head = f"recipe {params.recipe}, model {params.model}{'' if size is None else f', {size:g} GiB{each}'}"
     if size is None:
         verdict = "To see whether it fits, give the memory of a GPU (vram_gib or --gpu-gib); this machine has no GPU."
     elif planned.gib <= size:
-        verdict = f"It fits; {size - planned.gib:.2f} GiB remain free."
+        verdict = f"It fits; {size - planned.gib:.2f} GiB remain free{each}."
     else:
-        verdict = f"It does not fit: {planned.gib - size:.2f} GiB are missing.\n{_advice(params, shape, size)}"
+        verdict = f"It does not fit: {planned.gib - size:.2f} GiB are missing{each}.\n{_advice(params, shape, size)}"
     return f"{head}\n\n{planned.table()}\n\n{verdict}"
 
 

@@ -56,6 +56,8 @@ UNSLOTH_CHUNKS = 4  # parts into which Unsloth's loss splits a batch
 # vLLM's captured graphs and work space: with TRL as measured with rtx4090, and where vLLM shares Unsloth's weights as
 # measured with rtx4090-published, t4-chinese and phi4.
 GRAPHS_GIB = {"trl": 1.9, "unsloth": 1.5}
+# Gradients that GPUs which train together send at once: 256 MiB in 32 bit.
+BUCKET = 2**26
 GRAPHS_LOGITS = 6  # float32 tensors of the size of the logits that the engine `graphs` holds while it chooses tokens
 
 
@@ -87,11 +89,13 @@ class Plan:
 
 
 def plan(params: Params, shape: Shape, longest: int | None = None) -> Plan:
-    """The memory that training by the recipe's method takes at its peak.
+    """The memory that training by the recipe's method takes at its peak, on each GPU.
 
     `longest` is the number of tokens of the longest prompt, for method sft together with its answer.  The default is
     PROMPT_TOKENS, for sft `sft.max_length`.
     """
+    shared = {"train": params.train.of_one_gpu(params.gpus), "sft": params.sft.of_one_gpu(params.gpus)}
+    params = params.model_copy(update=shared)
     if METHODS[params.method].learns_from_rewards:
         return _with_generation(params, shape, longest or PROMPT_TOKENS)
     return _supervised(params, shape, longest or params.sft.max_length)
@@ -183,7 +187,13 @@ def _training(params: Params, shape: Shape, optim: str) -> list[Part]:
         Part("adapter", trained * size / GIB if params.lora else 0.0, f"{trained:,} in float32"),
         Part("gradients", (trained + head) * size / GIB, f"of {trained:,} weights{', the head twice' * bool(head)}"),
         _optimizer(optim, trained, head, size),
+        Part("averaging", _bucket(params, trained) * size / GIB, f"gradients on their way between {params.gpus} GPUs"),
     ]
+
+
+def _bucket(params: Params, trained: int) -> int:
+    """Gradients that are copied at once to be averaged; a tensor that is larger than a bucket is not divided."""
+    return min(trained, BUCKET) if params.gpus > 1 else 0
 
 
 def _optimizer(optim: str, trained: int, embeddings: int, size: int) -> Part:

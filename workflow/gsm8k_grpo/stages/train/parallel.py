@@ -15,9 +15,8 @@ from accelerate.utils import gather, reduce
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from gsm8k_grpo.memory.plan import BUCKET
 from gsm8k_grpo.runtime import ranks
-
-BUCKET = 2**26  # numbers that are sent together: 256 MiB in 32 bit, beside the gradients themselves
 
 
 def total(value: float) -> float:
@@ -85,7 +84,8 @@ def average_gradients(weights: Iterable[nn.Parameter]) -> None:
     for bucket in _buckets([weight.grad for weight in used if weight.grad is not None]):
         numbers = parameters_to_vector(bucket)
         dist.all_reduce(numbers)
-        vector_to_parameters(numbers / ranks.count(), bucket)
+        numbers /= ranks.count()
+        vector_to_parameters(numbers, bucket)
 
 
 def _buckets(tensors: list[Tensor]) -> Iterable[list[Tensor]]:

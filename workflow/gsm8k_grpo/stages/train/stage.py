@@ -48,7 +48,7 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
     gpu.require_gpu(params)
     gpu.limit_memory(params)
     suitability.require_suitable(params)
-    advice.require_fit(params, params.variant_method(variant))
+    advice.require_fit(params, params.variant_method(variant), params.gpus_of(variant))
     set_seed(params.seed)
 
     data = extracted / "train.jsonl"
