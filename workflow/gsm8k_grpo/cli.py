@@ -6,12 +6,13 @@ Stages that compute on a GPU are imported after a GPU is claimed, since their li
 
 import gc
 import sys
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gsm8k_grpo.commands.jobs import on_gpus
 from gsm8k_grpo.commands.options import (
     RESULTS,
     Overrides,
@@ -24,7 +25,7 @@ from gsm8k_grpo.commands.options import (
 )
 from gsm8k_grpo.commands.provenance import mention_outdated, noted, require_current
 from gsm8k_grpo.files import PipelineError, visible
-from gsm8k_grpo.runtime import gpus, interrupts, output, ranks, workspace
+from gsm8k_grpo.runtime import gpus, interrupts, output, workspace
 from gsm8k_grpo.runtime.quick_imports import quick_imports
 
 STAGES, COMMANDS = "Stages, in the order of the pipeline", "Other commands"
@@ -117,24 +118,16 @@ def train(
     require_choice("--variant", variant, [*settings.variants, *settings.further_runs])
     require_current("train", settings, variant)
     run = settings.of_run(variant)
-    count = run.gpus_of(variant)
-    with ExitStack() as held:
-        if ranks.inside():
-            # Ranks end a little later than the process that started them, if that is killed.
-            held.enter_context(exclusive("train", f"{variant}-rank-{ranks.rank()}"))
-        else:
-            held.enter_context(exclusive("train", variant))
-            held.enter_context(gpus.claimed(count))
-            held.enter_context(noted("train", settings, variant))
-        if count > 1 and not ranks.inside():
-            ranks.run(count)
-            return
+
+    def work() -> None:
         if run.backend == "unsloth" and run.traits(variant).learns_from_rewards:
             from gsm8k_grpo.stages.train.grpo import unsloth_backend  # noqa: F401  before the libraries that it rewrites
         with quick_imports():
             from gsm8k_grpo.stages.train.stage import train as stage
 
         stage(variant, RESULTS / "extract", RESULTS / "base", RESULTS / "train" / variant, run)
+
+    on_gpus("train", variant, settings, run.gpus_of(variant), work)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -147,11 +140,14 @@ def evaluate(
     require_choice("--model", model, settings.model_names())
     require_current("evaluate", settings, model)
     target, run = RESULTS / "evaluate" / model, settings.of_run(model)
-    with exclusive("evaluate", model), gpus.claimed(), noted("evaluate", settings, model):
+
+    def work() -> None:
         with quick_imports():
             from gsm8k_grpo.stages.evaluate.stage import evaluate as stage
 
         stage(model, RESULTS / "extract", RESULTS / "base", RESULTS / "train", target, run)
+
+    on_gpus("evaluate", model, settings, run.gpus, work)
 
 
 @app.command(rich_help_panel=STAGES)

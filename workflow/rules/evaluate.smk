@@ -24,7 +24,7 @@ rule evaluate:
     wildcard_constraints:
         model="[^@/]+",
     resources:
-        gpu=1,
+        gpu=config["gpus"],
     params:
         evaluate=lookup(dpath="evaluate", within=config),
         keep_checkpoints=lookup(dpath="keep_checkpoints", within=config),
@@ -35,6 +35,7 @@ rule evaluate:
         engine=lookup(dpath="engine", within=config),
         precision=lookup(dpath="precision", within=config),
         quantization=lookup(dpath="quantization", within=config),
+        gpus=lookup(dpath="gpus", within=config),
         vllm=lookup(dpath="vllm", within=config),
         graphs=lookup(dpath="graphs", within=config),
         vram_gib=lookup(dpath="vram_gib", within=config),

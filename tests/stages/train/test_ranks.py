@@ -20,7 +20,6 @@ from small_run import (
     TRAIN,
     assert_same_run,
     history,
-    killed_and_resumed,
     logged_steps,
     run,
     stage,
@@ -86,7 +85,8 @@ def test_two_ranks_take_the_steps_of_one_process(name, alone, together):
 
 @pytest.fixture(scope="module")
 def trained(prepared, tmp_path_factory):
-    return run(shutil.copytree(prepared, tmp_path_factory.mktemp("trained") / "p"), TRAIN, **TWO)
+    folder = shutil.copytree(prepared, tmp_path_factory.mktemp("trained") / "p")
+    return run(folder, TRAIN, "evaluate --model short", **TWO)
 
 
 def ranks_of(process) -> list[psutil.Process]:
@@ -105,22 +105,23 @@ def test_a_run_of_two_ranks_writes_what_a_run_of_one_does(trained):
     assert metrics["effective_config"]["per_device_train_batch_size"] == 16
 
 
-def test_killed_ranks_resume_and_end_in_the_same_bytes(trained, folder):
-    killed_and_resumed(folder, 4, **TWO)
-    assert_same_run(trained, folder)
+def test_what_two_ranks_answer_is_what_one_process_answers(trained, tmp_path):
+    """Greedy answers, in the order of the questions; samples depend on the number of ranks."""
+    alone = shutil.copytree(trained, tmp_path / "p")
+    evaluated = stage(alone, "evaluate --model short", **{"evaluate.samples": 0, **TWO, "gpus": 1})
+    assert "was made with gpus = 2" in evaluated.stderr  # nothing is mixed that was made in two ways
+    for made_with in alone.glob("results/*/**/configuration.json"):
+        made_with.write_text(made_with.read_text().replace('"gpus": 2', '"gpus": 1'))
+    run(alone, "evaluate --model short", gpus=1)
+    for file in ("answers.jsonl", "sets/longer.jsonl", "checkpoints.jsonl", "probes.jsonl"):
+        one, two = (folder / "results/evaluate/short" / file for folder in (alone, trained))
+        assert one.read_text() == two.read_text()
+    samples = [json.loads(line) for line in (trained / "results/evaluate/short/sampled.jsonl").open()]
+    assert [row["id"] for row in samples] == [f"test-{index}" for index in range(10)]
 
 
-def test_after_a_signal_all_ranks_save_and_end_and_the_run_ends_in_the_same_bytes(trained, folder):
-    process = start(folder, TRAIN, **TWO)
-    wait_for(lambda: any(folder.glob("checkpoints/short-*/kept/9")), process)
-    process.send_signal(signal.SIGTERM)
-    process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM
-    run(folder, TRAIN, **TWO)
-    assert_same_run(trained, folder)
-
-
-def test_a_rank_that_dies_ends_the_others_within_a_minute_and_is_named(folder):
+def test_a_rank_that_dies_ends_the_others_within_a_minute_and_the_run_resumes(trained, folder):
+    """It is named.  The run then resumes, a signal ends all ranks with a checkpoint, and it resumes again."""
     process = start(folder, TRAIN, **TWO)
     wait_for(whole(folder, 4), process)
     killed = time.monotonic()
@@ -131,6 +132,23 @@ def test_a_rank_that_dies_ends_the_others_within_a_minute_and_is_named(folder):
     assert process.returncode == 1
     assert "error: rank 1 of 2 was ended by SIGKILL, so the others were stopped" in said.splitlines()[-1]
     assert not ranks[0].is_running()
+
+    process = start(folder, TRAIN, **TWO)
+    wait_for(lambda: any(folder.glob("checkpoints/short-*/kept/9")), process)
+    process.send_signal(signal.SIGTERM)
+    assert "resuming from checkpoints/short-" in process.communicate()[0]
+    assert process.returncode == 128 + signal.SIGTERM
+    run(folder, TRAIN, **TWO)
+    assert_same_run(trained, folder)
+
+
+def test_ranks_end_with_the_process_that_started_them(folder):
+    process = start(folder, TRAIN, **TWO)
+    wait_for(whole(folder, 4), process)
+    ranks = ranks_of(process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert psutil.wait_procs(ranks, timeout=60)[1] == []
 
 
 def test_an_error_of_the_configuration_of_a_rank_is_said_once(folder):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
-MACHINE = ("engine", "precision", "quantization", "vllm", "graphs", "vram_gib", "threads", "seed")
+MACHINE = ("engine", "precision", "quantization", "gpus", "vllm", "graphs", "vram_gib", "threads", "seed")
 
 # `{name}` is the variant of the job.
 KEYS: dict[str, tuple[str, ...]] = {
@@ -19,7 +19,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "base": ("model", "base", "extract.answer_form", "threads", "seed"),
     "train": (
         "variants.{name}", "keep_checkpoints", "method", "extract.answers", "extract.answer_form", "train", "sft",
-        "online_dpo", "ppo", "rewards", "chat_template_kwargs", "backend", "lora", "gpus", *MACHINE,
+        "online_dpo", "ppo", "rewards", "chat_template_kwargs", "backend", "lora", *MACHINE,
     ),
     "evaluate": (
         "evaluate", "keep_checkpoints", "extract", "rewards", "compare.resamples", "chat_template_kwargs", *MACHINE,

@@ -20,6 +20,7 @@ from gsm8k_grpo.config.sections import Vllm, vllm_rank
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.models import loading
 from gsm8k_grpo.models.engine import Completion, Prompt, Sampling, read_completion, stop_tokens, tokenize_prompts
+from gsm8k_grpo.runtime import ranks
 from gsm8k_grpo.runtime.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -182,7 +183,9 @@ def start_vllm(
         gpu_memory_utilization=kv_cache / torch.cuda.get_device_properties().total_memory,
         enable_sleep_mode=sleep,
         logprobs_mode="processed_logprobs",  # of the distribution sampled from, so with the temperature
-        seed=params.seed,
+        seed=params.seed + ranks.rank(),
+        # Each rank has an engine of its own, so the process group that connects the ranks is not the engine's.
+        distributed_executor_backend="external_launcher" if ranks.count() > 1 else None,
         trust_remote_code=False,
         **options,
     )

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import IO
 
 from gsm8k_grpo.files import PipelineError
@@ -34,6 +34,23 @@ def rank() -> int:
 def count() -> int:
     """How many ranks train together; 1 in a process that trains alone."""
     return int(os.environ.get("WORLD_SIZE", 1))
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Wrap what a rank does together with the others: if one of those has ended, it ends, too.
+
+    Raises:
+        SystemExit: with `LEFT_ALONE`, without a word, since the process that started the ranks says which ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        from torch.distributed import DistError
+
+        if isinstance(error, DistError) or "gloo" in str(error):
+            raise SystemExit(LEFT_ALONE) from error
+        raise
 
 
 def run(ranks: int) -> None:

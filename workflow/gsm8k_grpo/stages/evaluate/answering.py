@@ -5,6 +5,7 @@ One engine serves all tasks of a model, because starting it takes longer than a 
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from gsm8k_grpo.analysis.metrics import FORMULA_METRICS, GREEDY_METRICS
@@ -15,6 +16,7 @@ from gsm8k_grpo.gsm8k.prompts import prompt
 from gsm8k_grpo.models.engine import Completion, Engine, Sampling
 from gsm8k_grpo.models.graph_engine import GraphEngine
 from gsm8k_grpo.models.loading import Source
+from gsm8k_grpo.models.sharded_engine import ShardedEngine
 from gsm8k_grpo.models.transformers_engine import TransformersEngine
 from gsm8k_grpo.models.vllm_engine import VllmEngine
 from gsm8k_grpo.records import (
@@ -29,6 +31,7 @@ from gsm8k_grpo.records import (
     TaskMetric,
     TaskTiming,
 )
+from gsm8k_grpo.runtime import ranks
 from gsm8k_grpo.stages.evaluate.continuation import continue_questions
 from gsm8k_grpo.stages.evaluate.grading import grade, grade_formula, grade_samples, grade_unanswerable
 from gsm8k_grpo.stages.evaluate.metrics import (
@@ -45,13 +48,14 @@ from gsm8k_grpo.stages.evaluate.tasks import CONTINUATION
 
 
 def load_engine(source: Source, params: Params) -> Engine:
-    """The engine that the key `engine` names, with the model loaded."""
+    """The engine that the key `engine` names, with the model loaded; one in each rank, where there are several."""
     engines: dict[str, Callable[[Source, Params], Engine]] = {
         "transformers": TransformersEngine,
         "vllm": VllmEngine,
         "graphs": GraphEngine,
     }
-    return engines[params.engine](source, params)
+    start = partial(engines[params.engine], source, params)
+    return ShardedEngine(start) if ranks.count() > 1 else start()
 
 
 def answer(requests: Requests, engine: Engine, params: Params, model: str) -> tuple[list[GradedAnswer], float]:

@@ -17,6 +17,7 @@ step and one for the last step.  Base, where training starts, is step 0.
 """
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -37,6 +38,7 @@ from gsm8k_grpo.records import (
     GreedySummary,
     RewardSignal,
 )
+from gsm8k_grpo.runtime import ranks
 from gsm8k_grpo.stages.evaluate.answering import TaskRunner, answer, load_engine
 from gsm8k_grpo.stages.evaluate.metrics import curve_point
 from gsm8k_grpo.stages.evaluate.requests import build_requests, require_context, with_training_prompt
@@ -45,7 +47,19 @@ from gsm8k_grpo.tracking.mlflow_runs import Run, of_results, running
 
 
 def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Path, params: Params) -> None:
-    """Run the stage for one model of `params.model_names()`; `base` and `trained` are the folders of those stages."""
+    """Run the stage for one model of `params.model_names()`; `base` and `trained` are the folders of those stages.
+
+    With several ranks each of them answers its share of the questions.  All come to the same results, and those of
+    rank 0 remain.
+    """
+    if ranks.rank():
+        with tempfile.TemporaryDirectory() as folder:
+            _answer_all(model, extracted, base, trained, Path(folder), params)
+        return
+    _answer_all(model, extracted, base, trained, target, params)
+
+
+def _answer_all(model: str, extracted: Path, base: Path, trained: Path, target: Path, params: Params) -> None:
     torch.set_num_threads(params.threads)
     gpu.require_gpu(params)
     gpu.limit_memory(params)
@@ -66,6 +80,8 @@ def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Pat
     if "@" not in model:
         curve = learning_curve(model, extracted, engine, base, trained, params)
         write_jsonl(target / "checkpoints.jsonl", curve)
+    if ranks.rank():
+        return
     run = _track(model, summary, runner.signal, curve, base, trained, params)
     run.log_dataset(extracted / "test.jsonl", len(first.examples), "evaluation")
     evaluation: Evaluation = {

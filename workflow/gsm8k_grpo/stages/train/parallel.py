@@ -5,8 +5,7 @@ after the last batch, so that all copies stay the same.  A process that trains a
 costs it anything.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
@@ -48,21 +47,6 @@ def wait() -> None:
     """Wait until every rank is here."""
     if ranks.count() > 1:
         PartialState().wait_for_everyone()
-
-
-@contextmanager
-def together() -> Iterator[None]:
-    """Wrap what the ranks do together: a rank that waits for one that has ended ends, too.
-
-    Raises:
-        SystemExit: with `ranks.LEFT_ALONE`, without a word, since the process that started the ranks says which ended.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if isinstance(error, dist.DistError) or "gloo" in str(error):
-            raise SystemExit(ranks.LEFT_ALONE) from error
-        raise
 
 
 def average_gradients(weights: Iterable[nn.Parameter]) -> None:

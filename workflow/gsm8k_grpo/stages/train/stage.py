@@ -201,7 +201,7 @@ def _train(trainer: ResumableMixin, checkpoint: Path | None, *callbacks: Trainer
     """
     if checkpoint:
         print(f"resuming from {checkpoint}", file=sys.stderr)
-    with parallel.together(), interrupts.deferred() as request, gpu.PeakMemory() as peak:
+    with interrupts.deferred() as request, gpu.PeakMemory() as peak:
         trainer.request = request
         trainer.rank_savers.append(SessionRecorder(trainer, checkpoint, peak).save)
         for callback in (*callbacks, StopOnSignal(request)):

@@ -17,7 +17,6 @@ from trl.generation.vllm_generation import VLLMGeneration, empty_cache
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.models.engine import stop_tokens
 from gsm8k_grpo.models.vllm_engine import load_weights, start_vllm
-from gsm8k_grpo.runtime import ranks
 from gsm8k_grpo.stages.train import checkpoints
 from gsm8k_grpo.stages.train.grpo.trainer import TRAINED, ResumableGRPOTrainer
 
@@ -53,14 +52,7 @@ class Rollouts(VLLMGeneration):
 
     def _init_vllm(self) -> None:
         # The weights come from the trainer, so vLLM need not read any.  It caches compiled code by the model's name.
-        self.llm = start_vllm(
-            self.base,
-            self.params.model_copy(update={"seed": self.params.seed + ranks.rank()}),
-            sleep=self.enable_sleep_mode,
-            load_format="dummy",
-            # Each rank has an engine of its own, so the process group of the trainer is not the engine's.
-            distributed_executor_backend="external_launcher" if ranks.count() > 1 else None,
-        )
+        self.llm = start_vllm(self.base, self.params, sleep=self.enable_sleep_mode, load_format="dummy")
         self._llm_weights_sleeping = self.enable_sleep_mode
         if self.enable_sleep_mode:
             self.llm.sleep(level=2)
