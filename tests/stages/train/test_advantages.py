@@ -53,6 +53,11 @@ def test_whitening_is_over_tokens_and_not_over_padding():
     torch.testing.assert_close(advantages, expected)
 
 
+def test_whitening_leaves_completions_out_that_have_no_tokens():
+    nothing = torch.zeros(2, 3)
+    assert whitened(torch.ones(2, 3), nothing).equal(nothing)
+
+
 @pytest.mark.parametrize(
     ("ratio", "advantage", "expected"),
     [(1.1, 2.0, -2.2), (1.5, 2.0, -2.4), (0.5, 2.0, -1.0), (0.5, -2.0, 1.6), (1.5, -2.0, 3.0)],

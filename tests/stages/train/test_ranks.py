@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import time
 import psutil
 import pytest
 from gsm8k_grpo.files import read_json
+from gsm8k_grpo.runtime.ranks import COUNT, NUMBER
 from project import ROOT
 from safetensors.torch import load_file
 from shared_steps import RUNS
@@ -36,14 +38,18 @@ CLOSE = {"rel": 2e-4, "abs": 1e-6}
 def trained_by(count: int, results, out):
     """The folder with what so many processes write that each run `shared_steps.py`."""
     out.mkdir()
-    place = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29571", "LOCAL_RANK": "0"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "LOCAL_RANK": "0"}
+    place |= dict.fromkeys(("WORLD_SIZE", COUNT), str(count))
+    numbers = [dict.fromkeys(("RANK", NUMBER), str(rank)) for rank in range(count)]
     code = {"PYTHONPATH": f"{ROOT / 'workflow'}:{SCRIPT.parent}", "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
             [sys.executable, SCRIPT, results, out], cwd=out, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, env=os.environ | code | (place | {"RANK": str(rank)} if count > 1 else {}),
+            text=True, env=os.environ | code | (place | number if count > 1 else {}),
         )
-        for rank in range(count)
+        for number in numbers
     ]  # fmt: skip
     said = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * count, said

@@ -5,9 +5,10 @@ import re
 
 import pytest
 import yaml
+from gsm8k_grpo.config.consistency import TAKEN_NAMES
 from gsm8k_grpo.config.layers import parse, written
 from gsm8k_grpo.config.overrides import parse_override
-from gsm8k_grpo.config.params import TAKEN_NAMES, load
+from gsm8k_grpo.config.params import load
 from gsm8k_grpo.config.recipes import read_recipe, recipes
 from gsm8k_grpo.config.sections import Variant, vllm_rank
 from gsm8k_grpo.files import PipelineError

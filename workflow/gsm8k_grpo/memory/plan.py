@@ -187,13 +187,13 @@ def _training(params: Params, shape: Shape, optim: str) -> list[Part]:
         Part("adapter", trained * size / GIB if params.lora else 0.0, f"{trained:,} in float32"),
         Part("gradients", (trained + head) * size / GIB, f"of {trained:,} weights{', the head twice' * bool(head)}"),
         _optimizer(optim, trained, head, size),
-        Part("averaging", _bucket(params, trained) * size / GIB, f"gradients on their way between {params.gpus} GPUs"),
+        Part("averaging", _bucket(params, trained, head) * size / GIB, f"gradients between {params.gpus} GPUs"),
     ]
 
 
-def _bucket(params: Params, trained: int) -> int:
-    """Gradients that are copied at once to be averaged; a tensor that is larger than a bucket is not divided."""
-    return min(trained, BUCKET) if params.gpus > 1 else 0
+def _bucket(params: Params, trained: int, largest: int) -> int:
+    """Gradients that are copied at once to be averaged; the largest tensor is not divided."""
+    return min(trained, max(BUCKET, largest)) if params.gpus > 1 else 0
 
 
 def _optimizer(optim: str, trained: int, embeddings: int, size: int) -> Part:

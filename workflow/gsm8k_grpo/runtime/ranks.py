@@ -21,19 +21,23 @@ GRACE_SECONDS, END_SECONDS = 5.0, 20.0
 LEFT_ALONE = 3  # exit status of a rank that another one left, which is the one to name
 
 
+# Variables of a rank.  PyTorch's own, RANK and WORLD_SIZE, may also be set by what started this process.
+NUMBER, COUNT = "GSM8K_GRPO_RANK", "GSM8K_GRPO_RANKS"
+
+
 def inside() -> bool:
     """Whether this process is a rank."""
-    return "RANK" in os.environ
+    return NUMBER in os.environ
 
 
 def rank() -> int:
     """The number of this rank; 0 in a process that trains alone."""
-    return int(os.environ.get("RANK", 0))
+    return int(os.environ.get(NUMBER, 0))
 
 
 def count() -> int:
     """How many ranks train together; 1 in a process that trains alone."""
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return int(os.environ.get(COUNT, 1))
 
 
 @contextmanager
@@ -82,14 +86,15 @@ def run(ranks: int) -> None:
 
 
 def _environments(ranks: int) -> list[dict[str, str]]:
-    """The variables of each rank, under the names that PyTorch reads, and the GPU that it sees as its only one."""
+    """The variables of each rank, also under the names that PyTorch reads, and the GPU that it sees as its only one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    common = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common = {"WORLD_SIZE": str(ranks), COUNT: str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     gpus = os.environ.get(VISIBLE, "").split(",")
     seen = [{VISIBLE: gpu} for gpu in gpus[:ranks]] if len(gpus) >= ranks else [{}] * ranks
-    return [common | {"RANK": str(index), "LOCAL_RANK": "0"} | own for index, own in enumerate(seen)]
+    numbers = ({"RANK": str(index), NUMBER: str(index), "LOCAL_RANK": "0"} for index in range(ranks))
+    return [common | number | own for number, own in zip(numbers, seen, strict=True)]
 
 
 def _start(environment: Mapping[str, str], output: IO[bytes] | None) -> subprocess.Popen[bytes]:

@@ -60,6 +60,6 @@ def whitened(advantages: Tensor, mask: Tensor) -> Tensor:
 def mean_and_deviation(values: Tensor) -> tuple[float, float]:
     """The mean and the standard deviation of the values of all ranks."""
     values = values.double()
-    count = parallel.total(len(values))
+    count = max(parallel.total(len(values)), 1)  # none, if training leaves out all that the length limit has cut off
     mean = parallel.total(values.sum().item()) / count
     return mean, math.sqrt(parallel.total((values - mean).square().sum().item()) / count)
