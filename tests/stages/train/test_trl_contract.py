@@ -2,15 +2,17 @@
 
 import inspect
 import re
+from functools import cached_property
 
 import pytest
+from accelerate import Accelerator
 from gsm8k_grpo.stages.train import grpo
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.rollouts import Rollouts
 from gsm8k_grpo.stages.train.grpo.trainer import EpochSampler, ResumableGRPOTrainer
 from gsm8k_grpo.stages.train.resumable import ResumableMixin
 from gsm8k_grpo.stages.train.sft import ResumableSFTTrainer
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 from trl import GRPOTrainer, SFTTrainer
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import RepeatSampler
@@ -20,10 +22,13 @@ OVERRIDDEN = [
     (ResumableMixin, Trainer, "training_step", "model inputs num_items_in_batch"),
     (ResumableMixin, Trainer, "log", "logs start_time"),
     (ResumableMixin, Trainer, "_save_checkpoint", "model trial"),
+    (ResumableMixin, Trainer, "_clip_grad_norm", "model"),
     (ResumableSFTTrainer, SFTTrainer, "training_step", "args kwargs"),
     (ResumableSFTTrainer, SFTTrainer, "log", "logs start_time"),
     (ResumableGRPOTrainer, GRPOTrainer, "_get_train_sampler", "dataset"),
+    (ResumableGRPOTrainer, GRPOTrainer, "_tokenize_prompts", "prompts"),
     (ResumableGRPOTrainer, GRPOTrainer, "_generate", "prompts"),
+    (EpochSampler, RepeatSampler, "__iter__", ""),
     (
         ResumableGRPOTrainer, GRPOTrainer, "_generate_single_turn",
         "prompt_ids images multimodal_fields has_tool_images",
@@ -61,7 +66,7 @@ ATTRIBUTES = [
 ] + [
     (SFTTrainer, "_metrics"), (GRPOTrainer, "_metrics"), (VLLMGeneration, "llm"), (VLLMGeneration, "enable_sleep_mode"),
     (VLLMGeneration, "_llm_weights_sleeping"), (RepeatSampler, "generator"), (RepeatSampler, "num_samples"),
-    (RepeatSampler, "seed"),
+    *((RepeatSampler, name) for name in ("seed", "shuffle", "batch_size", "mini_repeat_count", "repeat_count")),
 ]  # fmt: skip
 
 
@@ -93,8 +98,9 @@ def test_the_order_of_a_generation_can_be_kept():
     assert "shuffle_sequence_dict" in inspect.getsource(GRPOTrainer._prepare_inputs)
 
 
-def test_the_prompts_of_a_group_can_be_tokenized():
-    assert list(inspect.signature(GRPOTrainer._tokenize_prompts).parameters) == ["self", "prompts"]
+def test_what_is_set_for_several_ranks_exists():
+    assert "evaluation_mode" in inspect.signature(Accelerator.prepare_model).parameters
+    assert isinstance(inspect.getattr_static(TrainingArguments, "_setup_devices"), cached_property)
 
 
 def test_the_contract_names_everything_that_is_overridden_or_used():

@@ -12,6 +12,7 @@ Overridden in GRPOTrainer:
     `_generate`, `_calculate_rewards`: timings, autocast, a stop at rewards that are not finite, and `latest`.
     `_generate_single_turn`: completions end at every stop token, not only at the tokenizer's end token; a signal ends
         the generation.
+    `_tokenize_prompts`: renders a prompt once for all its completions; also called for the check of packed batches.
     `_load_from_checkpoint`: loads the trained adapter where the checkpoint also has one for the reference.
     `_prepare_inputs`: keeps the completions of a prompt together (packed batches).
     `_generate_and_score_completions`, `_compute_loss`: the advantages and the loss of the method, see `objective`;
@@ -19,11 +20,12 @@ Overridden in GRPOTrainer:
     `_get_per_token_logps_and_entropies`, `_compute_loss`: the packed forward pass.
 Overridden in transformers' Trainer, by `ResumableMixin` and `ResumableSFTTrainer`:
     `training_step`, `log`, `_save_checkpoint`.
+    `_clip_grad_norm`: the gradients of all ranks are averaged before.
+Overridden in RepeatSampler:
+    `__iter__`: the prompts of a step are the same for any number of ranks.
 Overridden in VLLMGeneration:
     `_init_vllm`, `sync_weights`: our engine, and weights with the adapters added on the way.
     `generate`: a signal ends the generation.
-Called in GRPOTrainer:
-    `_tokenize_prompts`, for the check of packed batches.
 Attributes of GRPOTrainer that are read or set:
     `_step`, `_buffered_inputs`: the position within a generation and its batches, which a checkpoint holds.
     `use_vllm`, `vllm_generation`, `vllm_importance_sampling_correction`, `_last_loaded_step`: set to use our engine.
@@ -33,4 +35,6 @@ Attributes of GRPOTrainer that are read or set:
     `top_entropy_quantile`, `_entropy_bonus_enabled`, `aux_loss_enabled`: read.
 Attributes of SFTTrainer and VLLMGeneration:
     `_metrics` of the former, and of GRPOTrainer; `llm`, `enable_sleep_mode`, `_llm_weights_sleeping` of the latter.
+Set where there are several ranks:
+    `prepare_model` of accelerate's Accelerator, and `_setup_devices` of transformers' TrainingArguments.
 """

@@ -7,6 +7,7 @@ ends with the same bytes as an uninterrupted one.
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +135,10 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         )
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, ...]:
-        # TRL renders a prompt anew for each of its completions.
-        ids, images, fields = super()._tokenize_prompts(prompts[:: self.num_generations])
-        return [one for one in ids for _ in range(self.num_generations)], images, fields
+        # TRL renders a prompt anew for each of its completions, which follow each other.
+        groups = [(prompt, len(list(copies))) for prompt, copies in groupby(prompts)]
+        ids, images, fields = super()._tokenize_prompts([prompt for prompt, _ in groups])
+        return [one for one, (_, copies) in zip(ids, groups, strict=True) for _ in range(copies)], images, fields
 
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
         # TRL lets transformers generate without the autocast of the update.  Adapters in 32 bit on weights in 16 bit
