@@ -5,15 +5,14 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import psutil
 import pytest
-from gsm8k_grpo.files import read_json
-from gsm8k_grpo.runtime.ranks import COUNT, NUMBER
+from gsm8k_grpo.files import PipelineError, read_json
+from gsm8k_grpo.runtime import ranks
 from project import ROOT
 from safetensors.torch import load_file
 from shared_steps import RUNS
@@ -38,18 +37,13 @@ CLOSE = {"rel": 2e-4, "abs": 1e-6}
 def trained_by(count: int, results, out):
     """The folder with what so many processes write that each run `shared_steps.py`."""
     out.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "LOCAL_RANK": "0"}
-    place |= dict.fromkeys(("WORLD_SIZE", COUNT), str(count))
-    numbers = [dict.fromkeys(("RANK", NUMBER), str(rank)) for rank in range(count)]
     code = {"PYTHONPATH": f"{ROOT / 'workflow'}:{SCRIPT.parent}", "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
             [sys.executable, SCRIPT, results, out], cwd=out, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, env=os.environ | code | (place | number if count > 1 else {}),
+            text=True, env=os.environ | code | own,
         )
-        for number in numbers
+        for own in (ranks._environments(count) if count > 1 else [{}])
     ]  # fmt: skip
     said = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * count, said
@@ -98,8 +92,8 @@ def trained(prepared, tmp_path_factory):
 def ranks_of(process) -> list[psutil.Process]:
     """The ranks that a training has started, in order."""
     children = psutil.Process(process.pid).children(recursive=True)
-    ranks = {one.environ().get("RANK"): one for one in children if "train" in one.cmdline()}
-    return [ranks[number] for number in sorted(filter(None, ranks))]
+    by_number = {one.environ().get("RANK"): one for one in children if "train" in one.cmdline()}
+    return [by_number[number] for number in sorted(filter(None, by_number))]
 
 
 def test_a_run_of_two_ranks_writes_what_a_run_of_one_does(trained):
@@ -114,7 +108,7 @@ def test_a_run_of_two_ranks_writes_what_a_run_of_one_does(trained):
 def test_what_two_ranks_answer_is_what_one_process_answers(trained, tmp_path):
     """Greedy answers, in the order of the questions; samples depend on the number of ranks."""
     alone = shutil.copytree(trained, tmp_path / "p")
-    evaluated = stage(alone, "evaluate --model short", **{"evaluate.samples": 0, **TWO, "gpus": 1})
+    evaluated = stage(alone, "evaluate --model short", gpus=1)
     assert "was made with gpus = 2" in evaluated.stderr  # nothing is mixed that was made in two ways
     for made_with in alone.glob("results/*/**/configuration.json"):
         made_with.write_text(made_with.read_text().replace('"gpus": 2', '"gpus": 1'))
@@ -131,13 +125,13 @@ def test_a_rank_that_dies_ends_the_others_within_a_minute_and_the_run_resumes(tr
     process = start(folder, TRAIN, **TWO)
     wait_for(whole(folder, 4), process)
     killed = time.monotonic()
-    ranks = ranks_of(process)
-    ranks[1].kill()
+    started = ranks_of(process)
+    started[1].kill()
     said = process.communicate()[0]
     assert time.monotonic() - killed < 60
     assert process.returncode == 1
     assert "error: rank 1 of 2 was ended by SIGKILL, so the others were stopped" in said.splitlines()[-1]
-    assert not ranks[0].is_running()
+    assert not started[0].is_running()
 
     process = start(folder, TRAIN, **TWO)
     wait_for(lambda: any(folder.glob("checkpoints/short-*/kept/9")), process)
@@ -151,10 +145,10 @@ def test_a_rank_that_dies_ends_the_others_within_a_minute_and_the_run_resumes(tr
 def test_ranks_end_with_the_process_that_started_them(folder):
     process = start(folder, TRAIN, **TWO)
     wait_for(whole(folder, 4), process)
-    ranks = ranks_of(process)
+    started = ranks_of(process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert psutil.wait_procs(ranks, timeout=60)[1] == []
+    assert psutil.wait_procs(started, timeout=60)[1] == []
 
 
 def test_an_error_of_the_configuration_of_a_rank_is_said_once(folder):
@@ -162,3 +156,9 @@ def test_an_error_of_the_configuration_of_a_rank_is_said_once(folder):
     assert done.returncode == 1
     assert done.stderr.count("error: ") == 1
     assert "rank" not in done.stderr.splitlines()[-1]
+
+
+def test_ranks_that_only_lost_each_other_have_failed_too(monkeypatch):
+    monkeypatch.setattr(ranks, "_start", lambda *_: subprocess.Popen(["sh", "-c", f"exit {ranks.LEFT_ALONE}"]))
+    with pytest.raises(PipelineError, match=r"^rank 0 of 2 failed with exit status 3, so the others were stopped"):
+        ranks.run(2)

@@ -19,8 +19,6 @@ POLL_SECONDS = 0.2
 # After a rank failed: how long the others may take to fail by themselves, and then to end when they are asked to.
 GRACE_SECONDS, END_SECONDS = 5.0, 20.0
 LEFT_ALONE = 3  # exit status of a rank that another one left, which is the one to name
-
-
 # Variables of a rank.  PyTorch's own, RANK and WORLD_SIZE, may also be set by what started this process.
 NUMBER, COUNT = "GSM8K_GRPO_RANK", "GSM8K_GRPO_RANKS"
 
@@ -77,6 +75,8 @@ def run(ranks: int) -> None:
             finally:
                 _end(processes)
         request.obey()
+        if failed is None:  # ranks that lost each other, without one that failed first, have no result either
+            failed = next((rank for rank, process in enumerate(processes) if process.returncode), None)
         if failed is None:
             return
         code = processes[0].returncode
