@@ -162,3 +162,18 @@ def test_ranks_that_only_lost_each_other_have_failed_too(monkeypatch):
     monkeypatch.setattr(ranks, "_start", lambda *_: subprocess.Popen(["sh", "-c", f"exit {ranks.LEFT_ALONE}"]))
     with pytest.raises(PipelineError, match=r"^rank 0 of 2 failed with exit status 3, so the others were stopped"):
         ranks.run(2)
+
+
+def test_a_rank_leaves_the_process_group_before_it_ends():
+    code = """
+import atexit
+import torch.distributed as dist
+from gsm8k_grpo.runtime import ranks
+atexit.register(lambda: print("a member:", dist.is_initialized()))
+with ranks.together():
+    dist.init_process_group("gloo")
+print("a member:", dist.is_initialized())
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "workflow")} | ranks._environments(1)[0]
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["a member: True", "a member: False"]

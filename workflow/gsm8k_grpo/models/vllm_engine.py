@@ -143,12 +143,6 @@ def _load(model: Any, weights: Iterable[tuple[str, Tensor]]) -> list[str]:
     return [name for name, tensor in parameters.items() if tensor.isnan().any()]
 
 
-def _leave_process_group() -> None:
-    """Leave the process group of one that vLLM has joined; PyTorch warns if the process ends in it."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
 def start_vllm(
     model: str, params: Params, sleep: bool = False, max_model_length: int | None = None, **options: Any
 ) -> LLM:
@@ -169,7 +163,7 @@ def start_vllm(
     os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     from vllm import LLM
 
-    atexit.register(_leave_process_group)
+    atexit.register(ranks.leave_group)
     kv_cache = settings.kv_cache_gib * 2**30
     return LLM(
         model=model,

@@ -1,5 +1,6 @@
 """One training in several processes, a rank for each GPU: started here, and ended together."""
 
+import atexit
 import os
 import signal
 import socket
@@ -47,12 +48,21 @@ def together() -> Iterator[None]:
     """
     try:
         yield
+        atexit.register(leave_group)
     except RuntimeError as error:
         from torch.distributed import DistError
 
         if isinstance(error, DistError) or "gloo" in str(error):
             raise SystemExit(LEFT_ALONE) from error
         raise
+
+
+def leave_group() -> None:
+    """Leave the process group that this process has joined, if any; PyTorch warns if NCCL's is left open."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def run(ranks: int) -> None:
