@@ -1,15 +1,16 @@
 """The tables of the recipe smollm2, from one or several working folders.
 
     python benchmarks/smollm2_tables.py FILE --add FOLDER FOLDER    # keep the outcomes of these folders in FILE
-    python benchmarks/smollm2_tables.py benchmarks/measured/smollm2.json    # the tables of docs/results.md
+    python benchmarks/smollm2_tables.py benchmarks/measured/smollm2.json    # the first tables of docs/results.md
 
 Seeds that were trained on several days, or on several machines, are compared from one file.  For each model it has the
 figures of its evaluation and its training and, for each test question, whether the greedy answer is right and how many
 of the sampled ones are; it has no text of a question or an answer.
 
 Variants are compared with base and with the variant that they start from, of the same seed.  The p values of greedy
-answers are those of McNemar's exact test, one for each seed.  Those of sampled answers are of a permutation test that
-flips the signs of the questions' differences, which are averaged over the seeds.  Holm's correction is over all rows.
+answers are those of McNemar's exact test, one for each seed.  Those of several seeds, and of sampled answers, are of a
+permutation test that flips the signs of the questions' differences, which are averaged over the seeds.  Holm's
+correction is over all rows.
 """
 
 import argparse
@@ -156,25 +157,39 @@ def differences(outcomes: Mapping[str, Outcome]) -> list[Difference]:
             pairs = [pair for pair in pairs if pair[0] in evaluated]
             for metric in ("strict", "flexible"):
                 rows += [_greedy(a, b, metric, outcomes) for a, b in pairs]
+                if len(pairs) > 1:
+                    answers = [(right(outcomes[a][metric]), right(outcomes[b][metric])) for a, b in pairs]
+                    rows.append(_over_seeds(other, variant, metric, answers))
             if pairs:
-                change = sampled_difference([(shares(outcomes[a]), shares(outcomes[b])) for a, b in pairs])
-                metric = f"flexible mean@{outcomes[runs[0]]['samples']}, seeds: {len(pairs)}"
-                rows.append(Difference(other, variant, metric, *change))
+                metric = f"flexible mean@{outcomes[runs[0]]['samples']}"
+                sampled = [(shares(outcomes[a]), shares(outcomes[b])) for a, b in pairs]
+                rows.append(_over_seeds(other, variant, metric, sampled))
     return rows
 
 
 def _greedy(a: str, b: str, metric: str, outcomes: Mapping[str, Any]) -> Difference:
-    before, after = ([answer == "1" for answer in outcomes[name][metric]] for name in (a, b))
-    return Difference(a, b, metric, float(np.mean(after) - np.mean(before)), None, mcnemar_p(before, after))
+    before, after = (right(outcomes[name][metric]) for name in (a, b))
+    p = mcnemar_p(before.tolist(), after.tolist())
+    return Difference(a, b, metric, float(np.mean(after) - np.mean(before)), None, p)
+
+
+def _over_seeds(a: str, b: str, metric: str, pairs: Sequence[tuple[NDArray, NDArray]]) -> Difference:
+    """Two variants, by the right answers of runs that have the same seed."""
+    return Difference(a, b, f"{metric}, seeds: {len(pairs)}", *mean_difference(pairs))
+
+
+def right(greedy: str) -> NDArray[np.bool_]:
+    """For each question whether the greedy answer is right."""
+    return np.array(list(greedy)) == "1"
 
 
 def shares(outcome: Outcome) -> NDArray[np.float64]:
     """For each question the share of the sampled answers that are flexibly right."""
-    return np.array([int(right) for right in outcome["sampled"]]) / outcome["samples"]
+    return np.array([int(count) for count in outcome["sampled"]]) / outcome["samples"]
 
 
-def sampled_difference(pairs: Sequence[tuple[NDArray, NDArray]]) -> Change:
-    """The change of `shares` over pairs of runs, from a to b, averaged over the pairs."""
+def mean_difference(pairs: Sequence[tuple[NDArray, NDArray]]) -> Change:
+    """The change of each question's share of right answers over pairs of runs, from a to b, averaged over the pairs."""
     return mean_change(*np.mean(pairs, axis=0), FLIPS)
 
 

@@ -161,7 +161,7 @@ def test_a_key_on_the_command_line_reaches_the_configuration(script):
 
 # smollm2.py and smollm2_tables.py
 
-MEASURED = ROOT / "benchmarks/measured/smollm2.json"
+MEASURED = [ROOT / f"benchmarks/measured/{name}.json" for name in ("smollm2", "smollm2-250-steps")]
 
 
 def arguments(*words):
@@ -188,18 +188,28 @@ def test_a_trial_of_smollm2_shortens_the_chosen_variants_alone(tmp_path, monkeyp
 
 def test_sampled_answers_of_several_seeds_are_compared_question_by_question():
     few, many = np.full(20, 0.25), np.full(20, 0.75)
-    difference, interval, p = smollm2_tables.sampled_difference([(few, many), (few, many)])
+    difference, interval, p = smollm2_tables.mean_difference([(few, many), (few, many)])
     assert (difference, interval) == (0.5, [0.5, 0.5])
     assert p < 0.001
-    assert smollm2_tables.sampled_difference([(few, many), (many, few)])[0] == 0.0
+    assert smollm2_tables.mean_difference([(few, many), (many, few)])[0] == 0.0
 
 
 def test_a_variant_is_compared_with_base_and_with_its_start_of_the_same_seed():
-    measured = {name: one for name, one in read_json(MEASURED).items() if name in ("base", "sft", "sft_s43", "short")}
+    outcomes = read_json(MEASURED[1])
+    measured = {name: outcomes[name] for name in ("base", "sft", "sft_s43", "short")}
     compared = {(row.a, row.b) for row in smollm2_tables.differences(measured)}
     assert compared == {("base", "sft"), ("base", "sft_s43"), ("base", "short"), ("sft", "short")}
     further = smollm2_tables.differences(measured | {"short_s43": measured["short"]})
     assert ("sft_s43", "short_s43") in {(row.a, row.b) for row in further}
+
+
+def test_greedy_answers_of_several_seeds_are_compared_question_by_question_too():
+    rows = {(row.a, row.b, row.metric): row for row in smollm2_tables.differences(read_json(MEASURED[0]))}
+    seeds = [rows[f"sft{seed}", f"full{seed}", "strict"].value for seed in ("", "_s43", "_s44")]
+    pooled = rows["sft", "full", "strict, seeds: 3"]
+    assert pooled.value == pytest.approx(sum(seeds) / 3)
+    low, high = pooled.ci95
+    assert low < pooled.value < high
 
 
 def test_outcomes_are_collected_from_a_folder_without_a_text(tmp_path):
@@ -218,8 +228,9 @@ def test_outcomes_are_collected_from_a_folder_without_a_text(tmp_path):
     }  # fmt: skip
 
 
-def test_the_page_of_results_has_the_tables_of_what_was_measured(capsys):
-    smollm2_tables.print_tables(read_json(MEASURED))
+@pytest.mark.parametrize("file", MEASURED, ids=lambda file: file.stem)
+def test_the_page_of_results_has_the_tables_of_what_was_measured(file, capsys):
+    smollm2_tables.print_tables(read_json(file))
     lines = [line for line in capsys.readouterr().out.splitlines() if line]
     page = (ROOT / "docs/results.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) > 30
