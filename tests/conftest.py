@@ -10,7 +10,7 @@ import forked
 import pytest
 from gsm8k_grpo.config import params
 from hypothesis import settings
-from project import COMMAND, ROOT, SECONDS
+from project import COMMAND, ROOT, SECONDS, TRANSFORMERS
 
 settings.register_profile("repeatable", database=None, deadline=None, derandomize=True)
 settings.load_profile("repeatable")
@@ -18,6 +18,7 @@ settings.load_profile("repeatable")
 STARTS_COMMANDS = {"cli", "prepared"}  # fixtures that run `gsm8k-grpo` in processes of their own, for seconds each
 
 SMALL = {
+    **TRANSFORMERS,
     "threads": 1,
     "seed": 7,
     "download.generated": {"train_rows": 40, "test_rows": 10},

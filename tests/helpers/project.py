@@ -12,6 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).with_name("gsm8k-grpo")
+# In place of the engine of tiny, `graphs`.
+TRANSFORMERS = {"engine": "transformers", "train.old_log_probs": "computed"}
 # The longest that a command may take.  The packages for a GPU take minutes when they are imported for the first time.
 SECONDS = 300 if importlib.util.find_spec("vllm") else 60
 

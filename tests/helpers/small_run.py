@@ -19,10 +19,10 @@ import pandas as pd
 import yaml
 from gsm8k_grpo.config import layers
 from gsm8k_grpo.files import read_json
-from project import COMMAND, ROOT, heeding_interrupts
+from project import COMMAND, ROOT, TRANSFORMERS, heeding_interrupts
 
 # 8 steps per epoch and 4 per generation; the weights of step 9, within the third generation, are kept.
-FEW = {
+FEW = TRANSFORMERS | {
     "threads": 1, "download.generated.train_rows": 60, "download.generated.test_rows": 10,
     "extract.validation_rows": 10, "base.steps": 6, "train.prompts": 32, "train.per_device_train_batch_size": 32,
     "train.steps_per_generation": 4, "train.max_completion_length": 24, "train.save_steps": 4,

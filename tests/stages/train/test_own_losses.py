@@ -17,7 +17,7 @@ from packed_update import (
     settings,
     tokens_per_forward,
 )
-from test_packed import FixedRollouts
+from test_selective import FixedRollouts
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 

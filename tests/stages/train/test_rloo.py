@@ -86,7 +86,7 @@ def test_a_run_has_the_columns_of_every_method_and_one_of_its_own(trained):
         assert rows[column].notna().all(), column
     metrics = read_json(trained / "results/train/short/metrics.json")
     assert (metrics["method"], metrics["prompts_seen"]) == ("rloo", 48)
-    assert metrics["effective_config"]["trainer"] == "ResumableGRPOTrainer"
+    assert metrics["effective_config"]["trainer"] == "PaddedGRPOTrainer"
 
 
 def test_mlflow_has_its_method_and_its_own_curve(trained):

@@ -99,6 +99,11 @@ def test_an_entropy_far_from_that_of_the_first_generations_is_warned_of(settings
     assert kinds(history, settings) == ([(64, "entropy")] if warned else [])
 
 
+def test_the_surprisal_is_judged_where_no_entropy_is_logged(settings):
+    history = [*rows(40, entropy=None, surprisal=0.3), *rows(40, first=41, entropy=None, surprisal=1.4)]
+    assert kinds(history, settings) == [(64, "entropy")]
+
+
 def test_an_entropy_that_is_an_estimate_is_not_judged(settings):
     unsloth = settings.model_copy(update={"backend": "unsloth"})
     assert kinds([*rows(40), *rows(40, first=41, entropy=9.0)], unsloth) == []

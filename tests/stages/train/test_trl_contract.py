@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from gsm8k_grpo.stages.train import grpo
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.rollouts import Rollouts
+from gsm8k_grpo.stages.train.grpo.selective import SelectiveGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.trainer import EpochSampler, ResumableGRPOTrainer
 from gsm8k_grpo.stages.train.resumable import ResumableMixin
 from gsm8k_grpo.stages.train.sft import ResumableSFTTrainer
@@ -46,12 +47,12 @@ OVERRIDDEN = [
     ),
     (PackedGRPOTrainer, GRPOTrainer, "_prepare_inputs", "generation_batch"),
     (
-        PackedGRPOTrainer, GRPOTrainer, "_get_per_token_logps_and_entropies",
+        SelectiveGRPOTrainer, GRPOTrainer, "_get_per_token_logps_and_entropies",
         "model input_ids attention_mask logits_to_keep batch_size compute_entropy compute_aux_loss pixel_values "
         "image_grid_thw num_images pixel_attention_mask spatial_shapes num_tiles image_sizes token_type_ids "
         "mm_token_type_ids image_position_ids",
     ),
-    (PackedGRPOTrainer, GRPOTrainer, "_compute_loss", "model inputs"),
+    (SelectiveGRPOTrainer, GRPOTrainer, "_compute_loss", "model inputs"),
     (Rollouts, VLLMGeneration, "_init_vllm", ""),
     (Rollouts, VLLMGeneration, "sync_weights", ""),
     (Rollouts, VLLMGeneration, "generate", "prompts images num_generations profiler"),

@@ -32,7 +32,7 @@ def test_every_part_and_every_recipe_has_a_line(cli):
         "Python", "packages", "CPU", "memory", "disk", "GPU", "vllm", "unsloth", "C", "containers", "hub",
     ]  # fmt: skip
     assert [line[2:].split()[0] for line in verdicts.splitlines()] == recipes()
-    assert re.search(r"^\* tiny +fits\b.* 1\.0 of \d+\.\d GiB", verdicts, re.MULTILINE)
+    assert re.search(r"^\* tiny +fits\b.* 1\.1 of \d+\.\d GiB", verdicts, re.MULTILINE)
     assert re.search(r"^  containers +no docker, podman or apptainer", parts, re.MULTILINE)
     assert re.search(r"^  C compiler +none\b", parts, re.MULTILINE)
 

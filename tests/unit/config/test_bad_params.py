@@ -9,6 +9,7 @@ from gsm8k_grpo.config.overrides import parse_override
 from gsm8k_grpo.config.params import load
 from gsm8k_grpo.config.recipes import read_recipe, recipes
 from gsm8k_grpo.files import PipelineError
+from project import TRANSFORMERS
 
 TRACKED = "must begin with one of http://, https://, sqlite://, postgresql://, mysql://, mssql://"
 PASSWORD = (
@@ -220,7 +221,8 @@ def test_a_file_has_texts_that_look_like_something_else_in_quotes(default, key, 
 
 @pytest.mark.parametrize(("override", "line"), MISTAKES, ids=[override for override, _ in MISTAKES])
 def test_an_error_names_key_value_and_what_is_allowed(default, override, line):
-    assert message(default, dict([parse_override(override)])).splitlines() == [
+    without_engine = TRANSFORMERS | {"graphs": None}
+    assert message(default, without_engine | dict([parse_override(override)])).splitlines() == [
         f"the configuration ({default}, recipe tiny) is not valid:",
         f"  {line}",
     ]

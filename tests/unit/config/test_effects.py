@@ -3,6 +3,7 @@
 import pytest
 from gsm8k_grpo.config.effects import without_effect
 from gsm8k_grpo.config.params import load
+from project import TRANSFORMERS
 
 ONE_UPDATE = {"train.steps_per_generation": 1, "train.sample_prompts": 1}
 RATIO = "with one update a generation the ratio of new to old probability is 1"
@@ -82,4 +83,4 @@ CASES = [
 
 @pytest.mark.parametrize(("overrides", "sentences"), CASES)
 def test_settings_without_effect_are_named_with_the_reason(root, overrides, sentences):
-    assert without_effect("short", load(root / "params.yaml", overrides)) == sentences
+    assert without_effect("short", load(root / "params.yaml", TRANSFORMERS | overrides)) == sentences

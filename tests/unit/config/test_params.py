@@ -12,6 +12,7 @@ from gsm8k_grpo.config.params import load
 from gsm8k_grpo.config.recipes import read_recipe, recipes
 from gsm8k_grpo.config.sections import Variant, vllm_rank
 from gsm8k_grpo.files import PipelineError
+from project import TRANSFORMERS
 
 
 @pytest.fixture(scope="session")
@@ -218,7 +219,7 @@ def test_the_section_of_a_variant_holds_those_of_its_starts(default):
 def test_unsloth_is_refused_for_a_method_whose_loss_it_lacks(default):
     adapters = {"backend": "unsloth", "lora": {"rank": 8, "alpha": 8, "targets": ["q_proj"]}}
     with pytest.raises(PipelineError, match=r"unsloth: .* variant full is of method rloo; set backend: trl"):
-        load(default, adapters | {"variants.full.method": "rloo"})
+        load(default, TRANSFORMERS | adapters | {"variants.full.method": "rloo"})
 
 
 def test_online_dpo_has_whole_groups_in_a_batch(default):
@@ -243,7 +244,7 @@ def test_a_method_may_have_a_learning_rate_of_its_own(default):
 
 def test_the_loss_vespo_takes_vllms_correction_per_token(default):
     vllm = {"max_model_length": 512, "max_num_seqs": 8, "kv_cache_gib": 1.0, "sleep": False}
-    vespo = {"engine": "vllm", "vllm": vllm, "train.loss_type": "vespo"}
+    vespo = {"engine": "vllm", "vllm": vllm, "train.loss_type": "vespo", "train.old_log_probs": "computed"}
     with pytest.raises(PipelineError, match=r"mode = sequence_mask: .*'vespo' needs one of token_truncate, token_mask"):
         load(default, vespo)
     assert load(default, vespo | {"train.vllm_importance_sampling_mode": "token_mask"}).train.loss_type == "vespo"
@@ -251,6 +252,7 @@ def test_the_loss_vespo_takes_vllms_correction_per_token(default):
 
 def test_a_kl_term_of_unsloth_is_refused_where_a_variant_has_a_start(default):
     adapters = {"backend": "unsloth", "lora": {"rank": 8, "alpha": 8, "targets": ["q_proj"]}, "train.beta": 0.04}
+    adapters |= TRANSFORMERS
     assert load(default, adapters).train.beta == 0.04
     with pytest.raises(PipelineError, match=r"train.beta = 0.04: .* start of full .*; set train.beta: 0"):
         load(default, adapters | {"variants.full.start": "short"})
@@ -271,17 +273,12 @@ def test_the_engine_graphs_takes_the_weights_of_trl_as_they_are(default, key, va
         load(default, graphs | lora | {key: value})
 
 
-@pytest.mark.parametrize(
-    "engine",
-    [
-        {"vllm": {"max_model_length": 512, "max_num_seqs": 8, "kv_cache_gib": 1, "sleep": False}},
-        {"graphs": {"max_num_seqs": 8, "kv_cache_gib": 1, "compile": False}},
-    ],
-    ids=lambda engine: next(iter(engine)),
-)
-def test_the_engines_probabilities_as_the_old_ones_need_packed_batches(default, engine):
-    """Without them TRL would compute the old ones, and no correction for the engine would be left."""
-    sampled = engine | {"engine": next(iter(engine)), "train.old_log_probs": "sampled"}
-    with pytest.raises(PipelineError, match=r"train\.old_log_probs = sampled: needs train\.share_prompts: true"):
-        load(default, sampled)
-    assert load(default, sampled | {"train.share_prompts": True}).train.old_log_probs == "sampled"
+def test_the_engines_probabilities_as_the_old_ones_need_our_engine(default):
+    """Unsloth has a loss of its own, which computes the old ones."""
+    vllm = {"max_model_length": 512, "max_num_seqs": 8, "kv_cache_gib": 1, "sleep": False}
+    sampled = {"engine": "vllm", "vllm": vllm, "train.old_log_probs": "sampled", "precision": "bfloat16"}
+    sampled["lora"] = {"rank": 8, "alpha": 8, "targets": ["q_proj"]}
+    with pytest.raises(PipelineError, match=r"train\.old_log_probs = sampled: needs backend 'trl'; set computed"):
+        load(default, sampled | {"backend": "unsloth"})
+    for share_prompts in (False, True):
+        assert load(default, sampled | {"train.share_prompts": share_prompts}).train.old_log_probs == "sampled"

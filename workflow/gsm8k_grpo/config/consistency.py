@@ -78,8 +78,8 @@ def _machine(params: Params) -> None:
         raise ValueError(
             "train.old_log_probs = sampled: needs engine 'vllm' or 'graphs', which return them; set computed"
         )
-    if params.train.old_log_probs == "sampled" and not params.train.share_prompts:
-        raise ValueError("train.old_log_probs = sampled: needs train.share_prompts: true; set computed")
+    if params.train.old_log_probs == "sampled" and params.backend == "unsloth":
+        raise ValueError("train.old_log_probs = sampled: needs backend 'trl'; set computed")
     if params.train.compile and params.engine == "transformers":
         raise ValueError(
             "train.compile = true: needs engine 'vllm' or 'graphs'; with engine 'transformers' the layers also "

@@ -71,7 +71,7 @@ class Train(PolicySection):
     kernels. Needs engine vllm or graphs."""
     old_log_probs: Literal["computed", "sampled"]
     """Log-probabilities in the denominator of the ratio: computed (one more forward pass) or sampled (as the
-    engine returned them while generating; needs engine vllm or graphs, and `share_prompts: true`)."""
+    engine returned them while generating; needs backend trl and engine vllm or graphs)."""
     save_steps: Count
     """Steps between two resumable checkpoints.  An interrupted run continues from the newest."""
     stop_without_signal: Count | None

@@ -17,7 +17,7 @@ from gsm8k_grpo.models.attention import refuse_mask, refuse_unknown
 
 ATTENTION = "static_cache"
 KEYS, VALUES = "cached_keys", "cached_values"  # names of the buffers
-OWN = ("row_length", "capacity", "first_row", "prompt_of_row", "slots", "lengths", "flash")
+OWN = ("row_length", "capacity", "first_row", "prompt_of_row", "slots", "lengths", "longest", "flash")
 
 
 def attend(
@@ -47,6 +47,7 @@ def attend(
             For a step of decoding:
             slots: (completions,) where each token goes in the cache.
             lengths: (completions,) int32, the tokens of each row, with the new one.
+            longest: upper bound of `lengths`.
             flash: whether PyTorch's flash attention computes the step, see `has_flash`.
 
     Raises:
@@ -66,8 +67,10 @@ def attend(
         keys, values = module.cached_keys, module.cached_values
         keys[slots] = key.squeeze(2)
         values[slots] = value.squeeze(2)
-        decode = _decode_by_flash if kwargs["flash"] else _decode
-        return decode(query, keys, values, scaling, sliding_window, row_length, lengths), None
+        if kwargs["flash"]:
+            return _decode_by_flash(query, keys, values, scaling, sliding_window, row_length, lengths), None
+        keys, values = (rows_of(cache, row_length)[: len(query), : kwargs["longest"]] for cache in (keys, values))
+        return _decode(query, keys, values, scaling, sliding_window, lengths), None
     _keep_prompts(module, key, value, row_length, kwargs["capacity"], kwargs["first_row"], kwargs["prompt_of_row"])
     return _attend_prompts(query, key, value, scaling, sliding_window), None
 
@@ -114,13 +117,12 @@ def _decode(
     values: Tensor,
     scaling: float | None,
     window: int | None,
-    row_length: int,
     lengths: Tensor,
 ) -> Tensor:
-    """(completions, 1, heads, width) of one more token of each completion."""
+    """(completions, 1, heads, width) of one more token of each completion, by (completions, tokens, ...) keys."""
     completions, heads, _, size = query.shape
-    keys, values = (rows_of(cache, row_length)[:completions].transpose(1, 2) for cache in (keys, values))
-    index = torch.arange(row_length, device=query.device)
+    keys, values = keys.transpose(1, 2), values.transpose(1, 2)
+    index = torch.arange(keys.shape[2], device=query.device)
     seen = index < lengths[:, None]
     if window is not None:
         seen &= index >= lengths[:, None] - window

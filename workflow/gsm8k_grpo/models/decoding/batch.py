@@ -126,11 +126,14 @@ class Batch:
 
     def _step(self, size: int) -> None:
         cached = self._cached[:size]
+        # A CUDA graph has one shape, and may not wait for a number from the GPU.
+        longest = self.row_length if cached.is_cuda else int(cached.max()) + 1
         states = self._decoder(
             input_ids=self._current[:size, None],
             position_ids=cached[:, None],
             slots=self._index[:size] * self.row_length + cached,
             lengths=(cached + 1).int(),
+            longest=longest,
             flash=self._flash,
             **self._common,
         ).last_hidden_state[:, 0]

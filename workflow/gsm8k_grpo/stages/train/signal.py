@@ -140,7 +140,7 @@ def _findings(
             "train.max_completion_length, an example in the prompt (extract.one_shot: true), supervised fine-tuning "
             "first (start: sft) or a lower train.temperature may help",
         )
-    began, now = _mean(first, "entropy"), _mean(last, "entropy")
+    began, now = _entropy(first), _entropy(last)
     if not watched.exact_entropy or began is None or now is None:
         return
     if now > max(EXPLODED * began, began + RISE):
@@ -157,6 +157,12 @@ def _findings(
         )
 
 
+def _entropy(rows: Sequence[HistoryRow]) -> float | None:
+    """The mean entropy, or else that of -log p of the sampled tokens, whose expectation is the entropy."""
+    entropy = _mean(rows, "entropy")
+    return _mean(rows, "surprisal") if entropy is None else entropy
+
+
 def _equal_rewards(first: Sequence[HistoryRow], last: Sequence[HistoryRow], share: float) -> str:
     began, now = _mean(first, "reward") or 0.0, _mean(last, "reward") or 0.0
     spread = _mean(first, "reward_std") or 0.0
@@ -169,6 +175,6 @@ def _equal_rewards(first: Sequence[HistoryRow], last: Sequence[HistoryRow], shar
 
 def _mean(rows: Sequence[HistoryRow], column: str) -> float | None:
     """The mean of a column; None if a row has no value in it."""
-    values = [row[column] for row in rows]
+    values = [row.get(column) for row in rows]
     present = [value for value in values if value is not None]
     return sum(present) / len(present) if present and len(present) == len(values) else None

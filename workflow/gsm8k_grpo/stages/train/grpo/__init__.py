@@ -17,7 +17,8 @@ Overridden in GRPOTrainer:
     `_prepare_inputs`: keeps the completions of a prompt together (packed batches).
     `_generate_and_score_completions`, `_compute_loss`: the advantages and the loss of the method, see `objective`;
         also the share of groups with equal rewards, free of rounding.
-    `_get_per_token_logps_and_entropies`, `_compute_loss`: the packed forward pass.
+    `_get_per_token_logps_and_entropies`, `_compute_loss`: the packed or trimmed forward pass, of the rows that have a
+        gradient.
 Overridden in transformers' Trainer, by `ResumableMixin` and `ResumableSFTTrainer`:
     `training_step`, `log`, `_save_checkpoint`.
     `_clip_grad_norm`: the gradients of all ranks are averaged before.

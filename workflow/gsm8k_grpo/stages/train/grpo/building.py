@@ -1,6 +1,7 @@
 """Builds the trainer of a variant that learns from samples: the model, TRL's configuration, the rollouts' engine."""
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from gsm8k_grpo.stages.train.grpo import agreement, packing
 from gsm8k_grpo.stages.train.grpo.graph_rollouts import GraphRollouts
 from gsm8k_grpo.stages.train.grpo.objective import GRPO, Objective
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
+from gsm8k_grpo.stages.train.grpo.padded import PaddedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.rollouts import Rollouts
 from gsm8k_grpo.stages.train.grpo.samples import SampleRecorder
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
@@ -119,11 +121,13 @@ def _more_context(name: str, params: Params) -> str:
     return ", or raise base.architecture.context" if params.model == "scratch" else ""
 
 
-def _trainer_class(params: Params) -> type[ResumableGRPOTrainer] | partial[PackedGRPOTrainer]:
-    if not params.train.share_prompts:
-        return ResumableGRPOTrainer
+def _trainer_class(params: Params) -> Callable[..., ResumableGRPOTrainer]:
+    if params.backend == "unsloth":
+        return ResumableGRPOTrainer  # Unsloth has a forward pass of its own
     sampled = params.train.old_log_probs == "sampled"
-    return partial(PackedGRPOTrainer, compiled=params.train.compile, sampled=sampled)
+    if params.train.share_prompts:
+        return partial(PackedGRPOTrainer, compiled=params.train.compile, sampled=sampled)
+    return partial(PaddedGRPOTrainer, sampled=sampled)
 
 
 def _load_model(start: Source, params: Params) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:

@@ -2,7 +2,7 @@
 
 Everything else is the same for these methods and belongs to the trainer: prompts, generation, rewards, packed batches,
 checkpoints and the log.  A method is a subclass of `Objective` in a module of its own, and `ResumableGRPOTrainer` or
-`PackedGRPOTrainer` gets an instance of it.
+one of its subclasses gets an instance of it.
 """
 
 from __future__ import annotations
@@ -49,17 +49,14 @@ class Objective:
         Args:
             generated: TRL's tensors, with one row per completion and the completions of a prompt in consecutive rows:
                 `prompt_ids`, `prompt_mask`, `completion_ids`, `completion_mask`, `advantages`, and, where they were
-                computed, `old_per_token_logps`, `ref_per_token_logps` and `sampling_per_token_logps`; with packed
-                batches also `old_entropies`, for the log, which belong to computed `old_per_token_logps`.  The rewards
-                are in `trainer.latest`, their weighted sums in `trainer.weighted_rewards()`.
+                computed, `old_per_token_logps`, `ref_per_token_logps` and `sampling_per_token_logps`; with computed
+                `old_per_token_logps` also their `old_entropies`, for the log.  The rewards are in `trainer.latest`,
+                their weighted sums in `trainer.weighted_rewards()`.
         """
         return generated
 
     def has_gradient(self, trainer: ResumableGRPOTrainer, inputs: dict[str, Tensor]) -> Tensor:
-        """(rows,) whether a completion of a batch has a gradient.
-
-        Packed batches leave out the groups that have none.
-        """
+        """(rows,) whether a completion of a batch has a gradient; those without one are not computed."""
         # A KL term has a gradient whatever the rewards are.
         return (inputs["advantages"] != 0) | (trainer.beta != 0)
 

@@ -65,6 +65,9 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
 
     Args:
         objective: the method's advantages and loss; GRPO's by default.
+        sampled: take the ratio of the loss to the probabilities that the engine sampled with, rather than to those that
+            the trainer computes after the generation.  It then corrects both for the updates since the generation and
+            for the difference between engine and trainer, and saves a forward pass.
 
     Attributes:
         latest: prompts, completions and rewards of the last generation, one row per completion, in groups of
@@ -80,10 +83,10 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
     processing_class: PreTrainedTokenizerBase
     _buffered_inputs: list[dict[str, Any]] | None  # type: ignore[assignment]  # TRL's has no type and begins as None
 
-    def __init__(self, *args: Any, objective: Objective = GRPO, **kwargs: Any):
+    def __init__(self, *args: Any, objective: Objective = GRPO, sampled: bool = False, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.objective = objective
-        self._leaves_out_logps = False
+        self.objective, self.sampled = objective, sampled
+        self._leaves_out_logps = self._leaves_out_old = False
         if self.ref_model is not None:
             # TRL loads the reference in 32 bit, which takes twice the memory where the trained weights are in 16 bit.
             self.ref_model.to(self.model.dtype)  # type: ignore[arg-type]  # transformers wraps Module.to
@@ -101,6 +104,15 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
     def batches_per_generation(self) -> int:
         """Training batches that one generation serves, over all its iterations."""
         return self.batches * self.num_iterations
+
+    @property
+    def computes_old_logps(self) -> bool:
+        """Whether TRL asks, first after a generation, for the log-probabilities before the update.
+
+        It does if the update may follow a later step than the generation, or corrects for the engine.
+        """
+        corrects = self.use_vllm and self.vllm_importance_sampling_correction
+        return corrects or self.args.gradient_accumulation_steps % self.batches_per_generation != 0
 
     def generate_with(self, rollouts: Any, corrected: bool) -> None:
         """Generate with another engine than transformers.
@@ -190,8 +202,11 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
     def generated(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """TRL's tensors of a generation, in the order of the prompts, see `Objective.scored`."""
         self._leaves_out_logps = not self.objective.needs_logps
+        self._leaves_out_old = self.sampled and self.objective.needs_logps and self.computes_old_logps
         generated = super()._generate_and_score_completions(inputs)
         self._leaves_out_logps = False
+        if self.sampled and self.objective.needs_logps:
+            generated["old_per_token_logps"] = generated["sampling_per_token_logps"]
         if self.args.mask_truncated_completions:
             mask = generated["completion_mask"] * ~self._cut_off.to(generated["completion_mask"].device)[:, None]
             generated |= {"completion_mask": mask, "num_items_in_batch": parallel.total_of(mask.sum())}
@@ -208,8 +223,13 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         equal = totals.amax(1) - totals.amin(1) <= EQUAL
         return parallel.mean(equal.float().mean().item())
 
+    def _is_left_out(self) -> bool:
+        """Whether TRL's present call for log-probabilities needs no answer."""
+        left_out, self._leaves_out_old = self._leaves_out_old or self._leaves_out_logps, False
+        return left_out
+
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
-        if self._leaves_out_logps:
+        if self._is_left_out():
             return None, None, None
         return super()._get_per_token_logps_and_entropies(*args, **kwargs)
 

@@ -51,9 +51,9 @@ class SamplingMethod(TrainingMethod["ResumableGRPOTrainer"]):
         }
 
     def history_format(self, variant: str, rows: int, params: Params) -> history.HistoryFormat:
-        """With `surprisal` in place of an entropy that no pass computes, see `PackedGRPOTrainer`."""
+        """With `surprisal` in place of an entropy that no pass computes, see `SelectiveGRPOTrainer`."""
         common, train = super().history_format(variant, rows, params), params.train
-        sampled = train.share_prompts and train.old_log_probs == "sampled"
+        sampled = train.old_log_probs == "sampled"
         return replace(common, own=common.own | ({"surprisal": "surprisal"} if sampled else {}))
 
     def prompts_seen(self, step: int, rows: int, params: Params) -> int:
