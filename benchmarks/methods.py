@@ -3,10 +3,15 @@
     python benchmarks/methods.py --out methods.json                                     # tiny, without a GPU
     python benchmarks/methods.py --recipe scratch-gpu --seeds 43 44 --out methods.json  # on one CUDA GPU
     python benchmarks/methods.py --methods grpo rloo --rate rloo=1e-4 --set train.epsilon=0.1
+    python benchmarks/methods.py --search 0.5 1 2 4 --seeds 43 44 --out methods.json    # with a search for the rates
 
 Every method that learns from rewards is trained with each seed for the same number of steps of the same size, with its
 own learning rate (`--rate METHOD=RATE`) or the recipe's, and answers the whole test split.  `--start sft` trains them
 from a variant of that name, which the recipe has.  The order of the prompts depends on the seed alone.
+
+`--search FACTOR ...` first trains every method with the first seed at each of these multiples of its learning rate.
+The runs with all seeds then have the rate after which most validation questions are answered right (flexibly), the
+lower one of two that are equal.  The test questions have no part in the choice.
 
 The first table has a row for each run, with what it generated and learned from; the second the difference of each
 method to the first one, over the questions: a question's value is its share of right answers over the seeds, the
@@ -42,6 +47,29 @@ def settings(method: str, options: argparse.Namespace) -> list[str]:
     whole = layers.merge(layers.nested(changes), {"train": train, "variants": {method: variant}})
     fixed = {"recipe": options.recipe, "seeds": options.seeds, "keep_checkpoints": []}
     return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in (fixed | whole).items()]
+
+
+def configured(changes: Sequence[str]) -> params.Params:
+    """The configuration with overrides of Snakemake's --config."""
+    return params.load(Path("params.yaml"), dict(map(overrides.parse_override, changes)))
+
+
+def search(method: str, options: argparse.Namespace) -> dict[float, float]:
+    """The share of validation questions that are flexibly right after training with each learning rate."""
+    first = argparse.Namespace(**vars(options) | {"seeds": []})
+    rate = configured(settings(method, first)).settings_of(method).learning_rate
+    reached: dict[float, float] = {}
+    for factor in options.search:
+        tried = float(f"{rate * factor:.3g}")
+        first.rate = options.rate | {method: tried}
+        pipeline([f"results/evaluate/{method}/metrics.json"], settings(method, first))
+        reached[tried] = read_jsonl(Path("results/evaluate") / method / "checkpoints.jsonl")[-1]["flexible_accuracy"]
+    return reached
+
+
+def best(reached: Mapping[float, float]) -> float:
+    """The learning rate with the highest accuracy, the lower one of two that are equal."""
+    return max(sorted(reached), key=lambda rate: reached[rate])
 
 
 def values(run: str) -> dict[str, list[float]]:
@@ -111,6 +139,14 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
         print(f"| {one['method']} | {one['seed']} | {' | '.join(map(str, [*shares, *taken]))} |", flush=True)
 
 
+def print_searches(searches: Mapping[str, Mapping[float, float]]) -> None:
+    print("| method | learning rate: validation questions right, % | chosen |\n|---|---|---|")
+    for method, reached in searches.items():
+        shares = ", ".join(f"{rate:.1e}: {100 * reached[rate]:.1f}" for rate in sorted(reached))
+        print(f"| {method} | {shares} | {best(reached):.1e} |")
+    print()
+
+
 def print_differences(rows: Sequence[dict[str, Any]]) -> None:
     print("\n| method | against | metric | points | 95 % | p | p (Holm) |\n|---|---|---|---|---|---|---|")
     for one in rows:
@@ -135,6 +171,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="*", default=[], help="further seeds of training and sampling")
     parser.add_argument("--start", help="a variant of the recipe that training starts from, such as sft")
     parser.add_argument("--rate", nargs="*", type=pair, default=[], metavar="METHOD=RATE", help="learning rates")
+    parser.add_argument(
+        "--search", type=float, nargs="*", default=[], metavar="FACTOR", help="multiples of the learning rates to try"
+    )
     parser.add_argument("--set", nargs="*", type=pair, default=[], metavar="KEY=VALUE", help="further settings of all")
     parser.add_argument("--out", type=Path, default=Path("methods.json"), help="JSON file for the results")
     options = parser.parse_args(given)
@@ -144,14 +183,19 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
-    rows, by_method = [], {}
+    rows, by_method, searches = [], {}, {}
     for method in options.methods:
+        if options.search:
+            searches[method] = search(method, options)
+            options.rate[method] = best(searches[method])
         changes = settings(method, options)
-        runs = params.load(Path("params.yaml"), dict(map(overrides.parse_override, changes))).runs[method]
+        runs = configured(changes).runs[method]
         pipeline([f"results/evaluate/{run}/metrics.json" for run in runs.values()], changes)
         rows += [row(method, seed, run) for seed, run in runs.items()]
         by_method[method] = over_seeds(list(runs.values()))
-        write_json(options.out, {"runs": rows, "differences": differences(by_method)})
+        write_json(options.out, {"searches": searches, "runs": rows, "differences": differences(by_method)})
+    if searches:
+        print_searches(searches)
     print_rows(rows)
     print_differences(differences(by_method))
 

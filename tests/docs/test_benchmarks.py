@@ -1,5 +1,6 @@
 """The benchmark scripts: their settings, models and arithmetic; the measurements themselves need a GPU."""
 
+import shutil
 import subprocess
 import sys
 
@@ -252,6 +253,27 @@ def test_methods_that_answer_alike_do_not_differ_and_one_that_answers_more_does(
     assert more["p_value"] < 0.001
     assert more["p_holm"] == pytest.approx(2 * more["p_value"])
     assert more["ci95"][0] > 0.1
+
+
+def test_the_learning_rate_with_most_validation_questions_is_chosen_and_the_lower_of_two_equal_ones(
+    tmp_path, monkeypatch
+):
+    """Training is left out: the accuracy of each rate is known."""
+    right = {1e-4: 0.5, 2e-4: 0.6, 4e-4: 0.6}
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    trained = []
+
+    def pipeline(targets, changes):
+        rate = methods.configured(changes).settings_of("rloo").learning_rate
+        trained.append((targets, rate))
+        files.write_jsonl(tmp_path / "results/evaluate/rloo/checkpoints.jsonl", [{"flexible_accuracy": right[rate]}])
+
+    monkeypatch.setattr(methods, "pipeline", pipeline)
+    reached = methods.search("rloo", methods.arguments(["--search", "2", "0.5", "1", "--seeds", "43"]))
+    assert reached == right
+    assert trained == [(["results/evaluate/rloo/metrics.json"], rate) for rate in (4e-4, 1e-4, 2e-4)]
+    assert methods.best(reached) == 2e-4
 
 
 def test_a_method_is_a_variant_of_its_own_name_with_its_own_learning_rate():
