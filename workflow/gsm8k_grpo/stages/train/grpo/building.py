@@ -29,7 +29,7 @@ from gsm8k_grpo.stages.train.resumable import arguments
 # Keys of the section `train` that are not TRL's.
 OWN_KEYS = {
     "prompts", "stop_without_signal", "sample_steps", "sample_prompts", "warmup_ratio", "share_prompts", "compile",
-    "old_log_probs",
+    "cuda_graphs", "old_log_probs",
 }  # fmt: skip
 
 
@@ -123,7 +123,8 @@ def _trainer_class(params: Params) -> type[ResumableGRPOTrainer] | partial[Packe
     if not params.train.share_prompts:
         return ResumableGRPOTrainer
     sampled = params.train.old_log_probs == "sampled"
-    return partial(PackedGRPOTrainer, compiled=params.train.compile, sampled=sampled)
+    train = params.train
+    return partial(PackedGRPOTrainer, compiled=train.compile, sampled=sampled, graphs=train.cuda_graphs)
 
 
 def _load_model(start: Source, params: Params) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:

@@ -6,9 +6,11 @@ whose rewards are all equal has no advantage and a gradient of zero, so it needs
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
+from accelerate.utils import AutocastKwargs
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -17,6 +19,7 @@ from trl.trainer.utils import split_tensor_dict
 from gsm8k_grpo.models import logprobs
 from gsm8k_grpo.models.compiling import compile_layers
 from gsm8k_grpo.stages.train.grpo import packing
+from gsm8k_grpo.stages.train.grpo.graphed import GraphedDecoder
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 
 
@@ -73,9 +76,10 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
         sampled: take the ratio of the loss to the probabilities that vLLM sampled with, rather than to those that the
             trainer computes after the generation.  It then corrects both for the updates since the generation and for
             the difference between vLLM and the trainer, and saves a forward pass.
+        graphs: on a GPU, compute the decoder's passes of the update by CUDA graphs, see `graphed`.
     """
 
-    def __init__(self, *args: Any, compiled: bool, sampled: bool, **kwargs: Any):
+    def __init__(self, *args: Any, compiled: bool, sampled: bool, graphs: bool = False, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self._loss_needs_entropies = self.top_entropy_quantile < 1 or self._entropy_bonus_enabled
         self.sampled = sampled
@@ -85,6 +89,7 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
         if compiled:
             self.chunk = torch.compile(logprobs.chunk, dynamic=True)
             compile_layers(self._without_adapters(self.model))
+        self._graphed = self._graphed_decoder() if graphs else None
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         if self._step % self.batches_per_generation == 0 or self._buffered_inputs is None:
@@ -179,9 +184,17 @@ class PackedGRPOTrainer(ResumableGRPOTrainer):
 
     def completion_states(self, network: PreTrainedModel, packed: packing.Packed) -> Tensor:
         """(N, hidden) states from which the head predicts the tokens of the completions."""
+        if self._graphed is not None and torch.is_grad_enabled():
+            return self._graphed.states(packed)[packed.sources]
         decoder = network.get_decoder()
         with self.accelerator.autocast():
             return decoder(**packed.inputs(decoder.config)).last_hidden_state[0, packed.sources]
+
+    def _graphed_decoder(self) -> GraphedDecoder:
+        decoder = self._without_adapters(self.model).get_decoder()
+        autocast = partial(self.accelerator.autocast, AutocastKwargs(cache_enabled=False))
+        rows = self.args.per_device_train_batch_size
+        return GraphedDecoder(decoder, autocast, rows + rows // self.group_size)
 
     def logps_of_states(
         self, network: PreTrainedModel, states: Tensor, packed: packing.Packed, rows: int, length: int

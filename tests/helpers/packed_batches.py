@@ -1,0 +1,65 @@
+"""Random packed batches, the gradients of a model on them, and the GPU's attention over sequences for a CPU."""
+
+import torch
+from gsm8k_grpo.stages.train.grpo.packing import Packed, pack
+from torch import Tensor, nn
+
+GROUP, PROMPT_LENGTH, LENGTH = 2, 40, 24
+
+
+def packed_batch(
+    groups: int, seed: int = 1, size: int = GROUP, prompt: int = PROMPT_LENGTH, length: int = LENGTH
+) -> Packed:
+    """Groups of `size` completions; prompts have more than half of `prompt` tokens, completions 1 to `length`."""
+    drawn = torch.Generator().manual_seed(seed)
+    rows = groups * size
+    ids = torch.randint(1, 250, (rows, prompt + length), generator=drawn)
+    missing = torch.randint(0, prompt // 2, (groups,), generator=drawn).tolist()
+    lengths = torch.randint(1, length + 1, (rows,), generator=drawn).tolist()
+    mask = torch.ones_like(ids)
+    for row in range(rows):
+        ids[row, :prompt] = ids[row // size * size, :prompt]
+        mask[row, : missing[row // size]] = 0
+        mask[row, prompt + lengths[row] :] = 0
+    return pack(ids, mask, length, size)
+
+
+def factors(packed: Packed, width: int) -> Tensor:
+    """(completion tokens, width) factors of the states in a loss, so that each of them matters."""
+    return torch.randn(len(packed.sources), width, generator=torch.Generator().manual_seed(2)).to(packed.ids.device)
+
+
+def gradients_of(states: Tensor, packed: Packed, model: nn.Module) -> dict[str, Tensor]:
+    """The gradients of a loss of the (completion tokens, width) states, by the names of the weights that have one."""
+    model.zero_grad()
+    (states * factors(packed, states.shape[1])).sum().backward()
+    return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+
+
+def norm(gradients: dict[str, Tensor]) -> float:
+    return torch.cat([gradient.float().flatten() for gradient in gradients.values()]).norm().item()
+
+
+def apart(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
+    """The norm of the difference of two gradients, relative to that of the second."""
+    assert ours.keys() == theirs.keys()
+    return norm({name: ours[name].float() - theirs[name].float() for name in theirs}) / norm(theirs)
+
+
+def varlen(query, key, value, query_starts, key_starts, longest_query, longest_key, *, scale, window_size):
+    """What `varlen_attn` computes on a GPU: causal attention per sequence, aligned with the last keys.
+
+    The kernel leaves out what belongs to no sequence or is behind the longest one; here such tokens are not a number.
+    """
+    attended = torch.full_like(query, torch.nan)
+    for index in range(len(query_starts) - 1):
+        own = slice(query_starts[index], min(query_starts[index + 1], query_starts[index] + longest_query))
+        seen = slice(key_starts[index], min(key_starts[index + 1], key_starts[index] + longest_key))
+        queries, keys, values = (states.transpose(0, 1) for states in (query[own], key[seen], value[seen]))
+        length = keys.shape[1]
+        back = torch.arange(length - queries.shape[1], length)[:, None] - torch.arange(length)
+        mask = (back >= 0) & ((back <= window_size[0]) if window_size[0] >= 0 else True)
+        keys, values = (states.repeat_interleave(len(queries) // len(states), 0) for states in (keys, values))
+        result = nn.functional.scaled_dot_product_attention(queries, keys, values, mask, scale=scale)
+        attended[own] = result.transpose(0, 1)
+    return attended

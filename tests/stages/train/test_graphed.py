@@ -1,0 +1,128 @@
+"""The update by replayed passes: on a CPU they are computed again in place of CUDA graphs, with the same tensors."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from gsm8k_grpo.config.sections import Lora
+from gsm8k_grpo.models import loading
+from gsm8k_grpo.stages.train.grpo import packing
+from gsm8k_grpo.stages.train.grpo.graphed import GraphedDecoder
+from packed_batches import apart, gradients_of, packed_batch, varlen
+from tiny_models import ACCEPTED, build
+
+ONE, OTHER = [packed_batch(4, seed) for seed in (0, 5)]  # two batches of one size
+SMALL = packed_batch(1)
+LORA = Lora(rank=4, alpha=8, targets=["q_proj", "up_proj", "down_proj"])
+
+
+def adapted(network):
+    """The model inside the wrapper of adapters whose effect is not zero."""
+    model = loading.adapt(network, LORA)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    return model.get_base_model()
+
+
+@pytest.fixture(params=["llama", "gemma3", "adapters", "checkpointing", "attention of a GPU"])
+def model(request, monkeypatch):
+    monkeypatch.setattr(packing, "varlen_attn", varlen)
+    kind, keys = ACCEPTED[request.param if request.param in ACCEPTED else "llama"]
+    network = build(kind, packing.ATTENTION if request.param == "attention of a GPU" else "eager", **keys)
+    if request.param == "adapters":
+        network = adapted(network)
+    if request.param == "checkpointing":
+        network.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+    return network.train()
+
+
+def graphed(model) -> GraphedDecoder:
+    return GraphedDecoder(model.get_decoder(), nullcontext, sequences=12)
+
+
+def expected(model, packed):
+    states = model.get_decoder()(**packed.inputs(model.config)).last_hidden_state[0, packed.sources]
+    return gradients_of(states, packed, model)
+
+
+def computed(of, model, packed):
+    return gradients_of(of.states(packed)[packed.sources], packed, model)
+
+
+def test_first_captured_and_replayed_passes_have_the_gradient_of_the_batch(model):
+    of = graphed(model)
+    for packed in (ONE, OTHER, ONE, SMALL, OTHER, SMALL, SMALL, ONE):
+        assert apart(computed(of, model, packed), expected(model, packed)) < 1e-4
+    assert len(of._graphs) == 2
+
+
+def test_states_are_those_of_the_batch(model):
+    of = graphed(model)
+    for packed in (ONE, OTHER, ONE):
+        states = of.states(packed)
+        eager = model.get_decoder()(**packed.inputs(model.config)).last_hidden_state[0]
+        torch.testing.assert_close(states[: len(eager)], eager, rtol=1e-4, atol=1e-5)
+        states.sum().backward()
+
+
+def test_weights_that_an_optimizer_changes_are_seen(model):
+    of = graphed(model)
+    optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=0.01)
+    before = [computed(of, model, ONE) for _ in range(2)][1]
+    optimizer.step()
+    optimizer.zero_grad()
+    after = computed(of, model, ONE)
+    assert apart(after, before) > 0.01
+    assert apart(after, expected(model, ONE)) < 1e-4
+
+
+def test_gradients_of_several_batches_add_up(model):
+    """Also of one size, whose graphs write each gradient to the same place."""
+    of = graphed(model)
+    for _ in range(2):
+        computed(of, model, ONE)
+    batches = (ONE, OTHER, ONE)
+    alone = [expected(model, packed) for packed in batches]
+    model.zero_grad()
+    for packed in batches:
+        of.states(packed)[packed.sources].sum().backward()
+    together = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+    model.zero_grad()
+    for packed in batches:
+        model.get_decoder()(**packed.inputs(model.config)).last_hidden_state[0, packed.sources].sum().backward()
+    eager = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    assert alone[0].keys() == together.keys()
+    assert apart(together, eager) < 1e-4
+
+
+def test_a_second_forward_pass_before_the_backward_pass_is_refused(model):
+    """It would overwrite what the backward pass needs, also if it is of another size."""
+    of = graphed(model)
+    for packed in (ONE, SMALL, ONE, SMALL):
+        computed(of, model, packed)
+    for packed in (ONE, SMALL):
+        waiting = of.states(ONE)
+        with pytest.raises(RuntimeError, match="backward pass before the next forward pass"):
+            of.states(packed)
+        waiting.sum().backward()
+    assert apart(computed(of, model, SMALL), expected(model, SMALL)) < 1e-4
+
+
+def test_a_size_is_captured_when_it_occurs_again_and_a_larger_one_begins_anew(model):
+    of = graphed(model)
+    captured = []
+    for packed in (SMALL, SMALL, ONE, SMALL, ONE, SMALL):
+        computed(of, model, packed)
+        captured.append(sorted(bucket.tokens for bucket in of._graphs))
+    small, large = captured[-1]
+    assert captured == [[], [small], [], [small], [small, large], [small, large]]
+
+
+def test_a_weight_without_a_gradient_has_none():
+    network = build(*ACCEPTED["llama"][:1], **ACCEPTED["llama"][1]).train()
+    network.get_decoder().unused = torch.nn.Parameter(torch.zeros(3))
+    of = graphed(network)
+    for _ in range(3):
+        assert computed(of, network, ONE).keys() == expected(network, ONE).keys()
+    assert network.get_decoder().unused.grad is None
