@@ -1,15 +1,18 @@
-"""The update by replayed passes: on a CPU they are computed again in place of CUDA graphs, with the same tensors."""
+"""The update by replayed passes: on a CPU `tape.recorded` takes the place of CUDA graphs."""
 
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
+import tape
 import torch
 from gsm8k_grpo.config.sections import Lora
+from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.models import loading
-from gsm8k_grpo.stages.train.grpo import packing
+from gsm8k_grpo.stages.train.grpo import graphed, packing
 from gsm8k_grpo.stages.train.grpo.graphed import GraphedDecoder
 from packed_batches import apart, gradients_of, packed_batch, varlen
-from tiny_models import ACCEPTED, build
+from tiny_models import ACCEPTED, LLAMA, build
 
 ONE, OTHER = [packed_batch(4, seed) for seed in (0, 5)]  # two batches of one size
 SMALL = packed_batch(1)
@@ -27,9 +30,14 @@ def adapted(network):
 
 @pytest.fixture(params=["llama", "gemma3", "adapters", "checkpointing", "attention of a GPU"])
 def model(request, monkeypatch):
-    monkeypatch.setattr(packing, "varlen_attn", varlen)
+    """With the attention of a GPU, passes are computed again, since what takes the place of its kernel can't be noted."""
     kind, keys = ACCEPTED[request.param if request.param in ACCEPTED else "llama"]
-    network = build(kind, packing.ATTENTION if request.param == "attention of a GPU" else "eager", **keys)
+    of_gpu = request.param == "attention of a GPU"
+    if of_gpu:
+        monkeypatch.setattr(packing, "varlen_attn", varlen)
+    else:
+        monkeypatch.setattr(graphed, "recorded", tape.recorded)
+    network = build(kind, packing.ATTENTION if of_gpu else "eager", **keys)
     if request.param == "adapters":
         network = adapted(network)
     if request.param == "checkpointing":
@@ -37,8 +45,8 @@ def model(request, monkeypatch):
     return network.train()
 
 
-def graphed(model) -> GraphedDecoder:
-    return GraphedDecoder(model.get_decoder(), nullcontext, sequences=12)
+def graphed_decoder(model, autocast=nullcontext) -> GraphedDecoder:
+    return GraphedDecoder(model.get_decoder(), autocast, sequences=12)
 
 
 def expected(model, packed):
@@ -51,14 +59,14 @@ def computed(of, model, packed):
 
 
 def test_first_captured_and_replayed_passes_have_the_gradient_of_the_batch(model):
-    of = graphed(model)
+    of = graphed_decoder(model)
     for packed in (ONE, OTHER, ONE, SMALL, OTHER, SMALL, SMALL, ONE):
         assert apart(computed(of, model, packed), expected(model, packed)) < 1e-4
     assert len(of._graphs) == 2
 
 
 def test_states_are_those_of_the_batch(model):
-    of = graphed(model)
+    of = graphed_decoder(model)
     for packed in (ONE, OTHER, ONE):
         states = of.states(packed)
         eager = model.get_decoder()(**packed.inputs(model.config)).last_hidden_state[0]
@@ -67,7 +75,7 @@ def test_states_are_those_of_the_batch(model):
 
 
 def test_weights_that_an_optimizer_changes_are_seen(model):
-    of = graphed(model)
+    of = graphed_decoder(model)
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=0.01)
     before = [computed(of, model, ONE) for _ in range(2)][1]
     optimizer.step()
@@ -79,7 +87,7 @@ def test_weights_that_an_optimizer_changes_are_seen(model):
 
 def test_gradients_of_several_batches_add_up(model):
     """Also of one size, whose graphs write each gradient to the same place."""
-    of = graphed(model)
+    of = graphed_decoder(model)
     for _ in range(2):
         computed(of, model, ONE)
     batches = (ONE, OTHER, ONE)
@@ -98,7 +106,7 @@ def test_gradients_of_several_batches_add_up(model):
 
 def test_a_second_forward_pass_before_the_backward_pass_is_refused(model):
     """It would overwrite what the backward pass needs, also if it is of another size."""
-    of = graphed(model)
+    of = graphed_decoder(model)
     for packed in (ONE, SMALL, ONE, SMALL):
         computed(of, model, packed)
     for packed in (ONE, SMALL):
@@ -110,7 +118,7 @@ def test_a_second_forward_pass_before_the_backward_pass_is_refused(model):
 
 
 def test_a_size_is_captured_when_it_occurs_again_and_a_larger_one_begins_anew(model):
-    of = graphed(model)
+    of = graphed_decoder(model)
     captured = []
     for packed in (SMALL, SMALL, ONE, SMALL, ONE, SMALL):
         computed(of, model, packed)
@@ -120,9 +128,40 @@ def test_a_size_is_captured_when_it_occurs_again_and_a_larger_one_begins_anew(mo
 
 
 def test_a_weight_without_a_gradient_has_none():
-    network = build(*ACCEPTED["llama"][:1], **ACCEPTED["llama"][1]).train()
+    network = build("llama", **LLAMA).train()
     network.get_decoder().unused = torch.nn.Parameter(torch.zeros(3))
-    of = graphed(network)
+    of = graphed_decoder(network)
     for _ in range(3):
         assert computed(of, network, ONE).keys() == expected(network, ONE).keys()
     assert network.get_decoder().unused.grad is None
+
+
+def in_16_bit(cache: bool):
+    return partial(torch.autocast, "cpu", torch.bfloat16, cache_enabled=cache)
+
+
+@pytest.mark.parametrize("cache", [False, True], ids=["without cache", "with cache"])
+def test_with_autocast_changed_weights_are_seen_if_cast_weights_are_not_cached(cache, monkeypatch):
+    """With the cache, a weight is cast before the capture, and the graph reads that copy for ever."""
+    monkeypatch.setattr(graphed, "recorded", tape.recorded)
+    network = build("llama", **LLAMA).train()
+    of = graphed_decoder(network, in_16_bit(cache))
+    with in_16_bit(cache)():
+        for _ in range(2):
+            computed(of, network, ONE)
+        for weight in network.parameters():
+            weight.data.mul_(1.1)
+        replayed = computed(of, network, ONE)
+    fresh = computed(graphed_decoder(network, in_16_bit(cache=False)), network, ONE)  # a first pass, without a graph
+    assert (apart(replayed, fresh) < 0.001) == (not cache)
+
+
+def test_a_decoder_whose_pass_waits_for_the_gpu_is_refused_by_name(monkeypatch):
+    """As the positional encoding that looks how long a batch is."""
+    monkeypatch.setattr(graphed, "recorded", tape.recorded)
+    scaling = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    network = build("llama", **LLAMA | {"rope_parameters": scaling}).train()
+    of = graphed_decoder(network)
+    computed(of, network, ONE)
+    with pytest.raises(PipelineError, match=r"^train\.cuda_graphs = true: .* LlamaModel can't be captured .* false$"):
+        of.states(ONE)
