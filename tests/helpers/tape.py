@@ -27,6 +27,7 @@ class Tape(TorchDispatchMode):
         return result
 
     @torch.no_grad()
+    @torch.autocast("cpu", enabled=False)  # what autocast did is among the operations
     def replay(self) -> None:
         for operation, args, kwargs, result in self.operations:
             new = operation(*args, **kwargs)

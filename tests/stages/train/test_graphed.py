@@ -30,7 +30,7 @@ def adapted(network):
 
 @pytest.fixture(params=["llama", "gemma3", "adapters", "checkpointing", "attention of a GPU"])
 def model(request, monkeypatch):
-    """With the attention of a GPU, passes are computed again, since what takes the place of its kernel can't be noted."""
+    """With the attention of a GPU, passes are computed again, since what replaces its kernel can't be noted."""
     kind, keys = ACCEPTED[request.param if request.param in ACCEPTED else "llama"]
     of_gpu = request.param == "attention of a GPU"
     if of_gpu:
