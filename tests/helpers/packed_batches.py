@@ -1,5 +1,7 @@
 """Random packed batches, the gradients of a model on them, and the GPU's attention over sequences for a CPU."""
 
+from dataclasses import fields
+
 import torch
 from gsm8k_grpo.stages.train.grpo.packing import Packed, pack
 from torch import Tensor, nn
@@ -22,6 +24,11 @@ def packed_batch(
         mask[row, : missing[row // size]] = 0
         mask[row, prompt + lengths[row] :] = 0
     return pack(ids, mask, length, size)
+
+
+def on_gpu(packed: Packed) -> Packed:
+    values = {field.name: getattr(packed, field.name) for field in fields(packed)}
+    return Packed(**{name: value.cuda() if torch.is_tensor(value) else value for name, value in values.items()})
 
 
 def factors(packed: Packed, width: int) -> Tensor:

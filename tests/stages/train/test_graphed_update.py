@@ -6,12 +6,14 @@ import pandas as pd
 import pytest
 import tape
 import torch
+from gsm8k_grpo.config.params import load
 from gsm8k_grpo.stages.train.grpo import graphed
 from gsm8k_grpo.stages.train.grpo.objective import GRPO
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.rloo import RLOOObjective
 from gsm8k_grpo.stages.train.online_dpo.objective import OnlineDPOObjective
 from gsm8k_grpo.stages.train.ppo.objective import PPOObjective
+from gsm8k_grpo.stages.train.resumable import arguments
 from packed_update import LORA, batch, gradients, settings, tokens_per_forward, with_fixed_completions
 from small_run import TRAIN, assert_same_run, killed_and_resumed, run
 from test_own_losses import SETTINGS, pairs, tokens_of_ppo
@@ -63,6 +65,13 @@ def test_only_passes_with_a_gradient_are_padded(prepared, tmp_path):
     assert len(lengths) == 1
     assert lengths[0] % PADDED
     assert tokens_per_forward(of, batch(VARIED)) == [PADDED]
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_activations_are_recomputed_without_the_state_of_the_random_numbers_which_a_graph_cannot_save(root, graphs):
+    params = load(root / "params.yaml", {"train.share_prompts": True, "train.cuda_graphs": graphs})
+    found = arguments("short", params, root, 0.1)["gradient_checkpointing_kwargs"]
+    assert found == {"use_reentrant": False} | ({"preserve_rng_state": False} if graphs else {})
 
 
 @pytest.fixture(scope="module")
