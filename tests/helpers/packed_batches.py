@@ -56,17 +56,24 @@ def apart(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
 def varlen(query, key, value, query_starts, key_starts, longest_query, longest_key, *, scale, window_size):
     """What `varlen_attn` computes on a GPU: causal attention per sequence, aligned with the last keys.
 
-    The kernel leaves out what belongs to no sequence or is behind the longest one; here such tokens are not a number.
+    The kernel does not write the results of tokens that are in no sequence, or too far from its beginning; here they
+    are not a number, like those of tokens without a key.  Like the kernel, it does not wait for the values of starts.
     """
-    attended = torch.full_like(query, torch.nan)
-    for index in range(len(query_starts) - 1):
-        own = slice(query_starts[index], min(query_starts[index + 1], query_starts[index] + longest_query))
-        seen = slice(key_starts[index], min(key_starts[index + 1], key_starts[index] + longest_key))
-        queries, keys, values = (states.transpose(0, 1) for states in (query[own], key[seen], value[seen]))
-        length = keys.shape[1]
-        back = torch.arange(length - queries.shape[1], length)[:, None] - torch.arange(length)
-        mask = (back >= 0) & ((back <= window_size[0]) if window_size[0] >= 0 else True)
-        keys, values = (states.repeat_interleave(len(queries) // len(states), 0) for states in (keys, values))
-        result = nn.functional.scaled_dot_product_attention(queries, keys, values, mask, scale=scale)
-        attended[own] = result.transpose(0, 1)
-    return attended
+    (queries, place), (keys, place_of_key) = _places(query, query_starts), _places(key, key_starts)
+    back = (query_starts.diff() - key_starts.diff())[keys] + place_of_key - place[:, None]
+    seen = (queries[:, None] == keys) & (back <= 0) & (place_of_key < longest_key)
+    if window_size[0] >= 0:
+        seen &= back >= -window_size[0]
+    per_group = query.shape[1] // key.shape[1]
+    key, value = (states.repeat_interleave(per_group, 1).transpose(0, 1) for states in (key, value))
+    scores = (query.transpose(0, 1) @ key.transpose(1, 2)) * scale
+    attended = (scores.masked_fill(~seen, -torch.inf).softmax(-1) @ value).transpose(0, 1)
+    written = (torch.arange(len(query)) < query_starts[-1]) & (place < longest_query)
+    return attended.masked_fill(~written[:, None, None], torch.nan)
+
+
+def _places(states: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+    """The sequence that each token or key is in, and its place there."""
+    index = torch.arange(len(states))
+    sequence = torch.searchsorted(starts[1:], index, right=True).clamp(max=len(starts) - 2)
+    return sequence, index - starts[sequence]
