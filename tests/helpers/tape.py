@@ -38,8 +38,11 @@ class Tape(TorchDispatchMode):
 
 
 def recorded(work: Callable[[], None], pool: Any) -> Callable[[], None]:
-    """As `graphed.recorded` on a GPU: `work` is called once."""
+    """As `graphed.recorded` on a GPU: `work` is called once, and what it copies is there after a replay only."""
     tape = Tape()
     with tape:
         work()
+    for operation, args, _, _ in tape.operations:
+        if operation is torch.ops.aten.copy_.default and args[0].is_floating_point():
+            args[0].data.fill_(torch.nan)
     return tape.replay

@@ -181,3 +181,16 @@ def test_a_decoder_whose_pass_waits_for_the_gpu_is_refused_by_name():
     computed(of, network, ONE)
     with pytest.raises(PipelineError, match=r"^train\.cuda_graphs = true: .* LlamaModel can't be captured .* false$"):
         of.states(ONE)
+
+
+def test_graphs_that_do_not_repeat_the_pass_are_refused_by_name(monkeypatch):
+    def forgetful(work, pool):
+        tape.recorded(work, pool)
+        return lambda: None
+
+    monkeypatch.setattr(graphed, "recorded", forgetful)
+    network = build("llama", **LLAMA).train()
+    of = graphed_decoder(network)
+    computed(of, network, ONE)
+    with pytest.raises(PipelineError, match=r"LlamaModel is not right as graphs: .* set cuda_graphs: false$"):
+        of.states(ONE)

@@ -8,6 +8,9 @@ capture, and a size that occurs once is not worth one.  The second captures both
 `torch.cuda.make_graphed_callables` does the same for one size, but it keeps the gradients of each size in memory, and
 returns them where the next replay overwrites them, which is wrong where gradients are accumulated.
 
+The first graphs are replayed once with the batch that they were captured with, and refused if states and gradients are
+not those of a pass without graphs.
+
 Without a GPU the same is computed without graphs.
 """
 
@@ -27,6 +30,9 @@ from gsm8k_grpo.stages.train.grpo.buckets import Bucket, bucket_of, pad
 from gsm8k_grpo.stages.train.grpo.packing import Packed
 
 INPUTS = ("ids", "positions", "group", "completion", "keys", "query_starts", "key_starts")  # what a decoder reads
+
+# The relative difference that the order of additions explains, with room; it has not been measured yet.
+TOLERANCE = 0.05
 
 Work = Callable[[], None]
 
@@ -85,6 +91,7 @@ class GraphedDecoder:
         self._seen: set[Bucket] = set()
         self._graphs: dict[Bucket, Graphs] = {}
         self._workspace: Workspace | None = None
+        self._checked = False
 
     def states(self, packed: Packed) -> Tensor:
         """(tokens, hidden) states of a batch; behind those of its own tokens are those of the padding.
@@ -93,7 +100,7 @@ class GraphedDecoder:
 
         Raises:
             RuntimeError: if it did not.
-            PipelineError: if the decoder can't be captured.
+            PipelineError: if the decoder can't be captured, or its graphs are not right.
         """
         bucket = bucket_of(packed, self._sequences)
         padded = pad(packed, bucket)
@@ -101,7 +108,11 @@ class GraphedDecoder:
         if workspace is None or bucket not in self._seen:
             return self._first(bucket, padded)[0]
         if bucket not in self._graphs:
-            self._graphs[bucket] = Graphs(self._pass, padded, workspace)
+            graphs = Graphs(self._pass, padded, workspace)
+            if not self._checked:
+                graphs.require_right()
+                self._checked = True
+            self._graphs[bucket] = graphs
         return self._graphs[bucket].replayed(padded)[0]
 
     def _first(self, bucket: Bucket, padded: Packed) -> Tensor:
@@ -140,7 +151,28 @@ class Graphs:
             self._forward = recorded(self._compute, workspace.pool)
             self._backward = recorded(self._differentiate, workspace.pool)
         except RuntimeError as error:
-            raise _refusal(computation.decoder, error) from error
+            raise _not_captured(computation.decoder, error) from error
+
+    def require_right(self) -> None:
+        """Require that replays give the states and gradients of a pass without graphs.
+
+        Raises:
+            PipelineError: if they do not.
+        """
+        states = self._pass.states(self._packed)
+        factors = states.detach()  # of the states, in a loss that all of them matter to
+        expected = [factors, *torch.autograd.grad(states, self.workspace.weights, factors, allow_unused=True)]
+        found = [self.forward(), *self.backward(factors)]
+        pairs = [
+            (one, other) for one, other in zip(found, expected, strict=True) if one is not None and other is not None
+        ]
+        error = max(_apart(pairs[:1]), _apart(pairs[1:]))
+        if not error <= TOLERANCE:  # NaN too
+            raise _refusal(
+                self._pass.decoder,
+                f"is not right as graphs: states or gradients are {error:.2g} from those without graphs, relative to "
+                f"their norm, and rounding explains {TOLERANCE}",
+            )
 
     def replayed(self, padded: Packed) -> Tensor:
         """(1, tokens, hidden) states of a batch of this size, which the next batch overwrites."""
@@ -208,12 +240,24 @@ def _cloned(padded: Packed) -> Packed:
     return Packed(**values | {name: values[name].clone() for name in INPUTS})
 
 
-def _refusal(decoder: nn.Module, error: RuntimeError) -> Exception:
-    """The error that says what to do; if memory was too small, it is that error itself."""
+def _apart(pairs: list[tuple[Tensor, Tensor]]) -> float:
+    """The norm of the differences of pairs of tensors, relative to that of the second ones."""
+    difference, norm = (
+        torch.stack([tensor.float().norm() for tensor in tensors]).norm()
+        for tensors in ([one - other for one, other in pairs], [other for _, other in pairs])
+    )
+    return (difference / norm).item()
+
+
+def _not_captured(decoder: nn.Module, error: RuntimeError) -> Exception:
+    """The error that says why; if memory was too small, it is that error itself."""
     cause = error.__context__ or error  # the end of a failed capture raises an error of its own
     if isinstance(cause, torch.OutOfMemoryError):
         return cause
+    return _refusal(decoder, f"can't be captured ({first_line(cause)})")
+
+
+def _refusal(decoder: nn.Module, reason: str) -> PipelineError:
     return PipelineError(
-        f"train.cuda_graphs = true: the update of {type(decoder).__name__} can't be captured ({first_line(cause)}); "
-        "set cuda_graphs: false"
+        f"train.cuda_graphs = true: the update of {type(decoder).__name__} {reason}; set cuda_graphs: false"
     )
