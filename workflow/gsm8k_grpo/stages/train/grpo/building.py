@@ -120,10 +120,10 @@ def _more_context(name: str, params: Params) -> str:
 
 
 def _trainer_class(params: Params) -> type[ResumableGRPOTrainer] | partial[PackedGRPOTrainer]:
-    if not params.train.share_prompts:
-        return ResumableGRPOTrainer
-    sampled = params.train.old_log_probs == "sampled"
     train = params.train
+    if not train.share_prompts:
+        return ResumableGRPOTrainer
+    sampled = train.old_log_probs == "sampled"
     return partial(PackedGRPOTrainer, compiled=train.compile, sampled=sampled, graphs=train.cuda_graphs)
 
 

@@ -89,7 +89,7 @@ class GraphedDecoder:
     def __init__(self, decoder: PreTrainedModel, autocast: Callable[[], AbstractContextManager[Any]], sequences: int):
         self._pass, self._sequences = Pass(decoder, autocast), sequences
         self._seen: set[Bucket] = set()
-        self._graphs: dict[Bucket, Graphs] = {}
+        self._graphs: dict[Bucket, UpdateGraphs] = {}
         self._workspace: Workspace | None = None
         self._checked = False
 
@@ -108,7 +108,7 @@ class GraphedDecoder:
         if workspace is None or bucket not in self._seen:
             return self._first(bucket, padded)[0]
         if bucket not in self._graphs:
-            graphs = Graphs(self._pass, padded, workspace)
+            graphs = UpdateGraphs(self._pass, padded, workspace)
             if not self._checked:
                 graphs.require_right()
                 self._checked = True
@@ -125,7 +125,7 @@ class GraphedDecoder:
         return states
 
 
-class Graphs:
+class UpdateGraphs:
     """The forward and the backward pass of one size.
 
     Args:
@@ -215,7 +215,7 @@ class Replay(torch.autograd.Function):
     """The states of a batch whose inputs lie where the graphs of its size read them, as a function of the weights."""
 
     @staticmethod
-    def forward(ctx: Any, graphs: Graphs, *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, graphs: UpdateGraphs, *weights: Tensor) -> Tensor:
         ctx.graphs = graphs
         return graphs.forward()
 
