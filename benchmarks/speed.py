@@ -41,6 +41,7 @@ WIDE = {
 }  # fmt: skip
 GRAPHS = {"engine": "graphs", "vllm": None, "graphs": {"kv_cache_gib": 4, "max_num_seqs": 282, "compile": True}}
 GRAPHS_WIDE = WIDE | GRAPHS | {"graphs": {"kv_cache_gib": 16, "max_num_seqs": 384, "compile": True}}
+CUDA_GRAPHS = GRAPHS | {"train.cuda_graphs": True, "vram_gib": None}  # 31 GiB, since they keep activations
 TWO_GPUS = {"gpus": 2, "train.per_device_train_batch_size": 48}
 # name: recipe, changes to it, optimizer steps, and how many of them are left out at the beginning
 RUNS = {
@@ -48,6 +49,7 @@ RUNS = {
     "plain TRL": ("rtx4090-published", PLAIN, 14, 4),
     "rtx4090": ("rtx4090", {}, 188, 94),
     "rtx4090, graphs": ("rtx4090", GRAPHS, 188, 94),
+    "rtx4090, graphs, update by CUDA graphs": ("rtx4090", CUDA_GRAPHS, 188, 94),
     "rtx4090, graphs, rloo": ("rtx4090", GRAPHS | {"method": "rloo"}, 188, 94),
     "rtx4090, graphs, ppo": ("rtx4090", GRAPHS | {"method": "ppo", "vram_gib": None}, 188, 94),
     "rtx4090, 4 prompts per step": ("rtx4090", WIDE, 64, 16),

@@ -12,6 +12,7 @@ from gsm8k_grpo.models.attention import UnknownAttentionError
 from gsm8k_grpo.stages.train.grpo import agreement, packing
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
+from packed_batches import varlen
 from packed_update import gradients
 from tiny_models import ACCEPTED, LLAMA, REFUSED, build, tokenizer
 from torch import Tensor, nn
@@ -142,21 +143,6 @@ def test_recurrent_layers_are_refused_in_16_bit_too(tmp_path):
 
 
 # Packed attention as on a GPU; a function that runs on the CPU replaces the kernel
-
-
-def varlen(query, key, value, query_starts, key_starts, longest_query, longest_key, *, scale, window_size):
-    """What `varlen_attn` computes on a GPU: causal attention per sequence, aligned with the last keys."""
-    attended = []
-    for index in range(len(query_starts) - 1):
-        own = slice(query_starts[index], query_starts[index + 1])
-        seen = slice(key_starts[index], key_starts[index + 1])
-        queries, keys, values = (states.transpose(0, 1) for states in (query[own], key[seen], value[seen]))
-        length = keys.shape[1]
-        back = torch.arange(length - queries.shape[1], length)[:, None] - torch.arange(length)
-        mask = (back >= 0) & ((back <= window_size[0]) if window_size[0] >= 0 else True)
-        keys, values = (states.repeat_interleave(len(queries) // len(states), 0) for states in (keys, values))
-        attended.append(nn.functional.scaled_dot_product_attention(queries, keys, values, mask, scale=scale))
-    return torch.cat(attended, 1).transpose(0, 1)
 
 
 @pytest.mark.parametrize("name", ["llama", "granite", "mistral with a window", "gemma3", "qwen2 with a window", "gpt2"])

@@ -20,6 +20,7 @@ GENERATION = "generation (per_device_train_batch_size * steps_per_generation / n
 ROBUST = "xmlcount, soft_format, strict_format, int, correctness, format, accuracy"
 NAME = "a name must consist of a-z, 0-9 and _ and begin with a letter"
 TINY = read_recipe("tiny")
+GRAPHS = {"max_num_seqs": 282, "kv_cache_gib": 4.0, "compile": True}
 
 
 def keys(section: str) -> str:
@@ -163,6 +164,8 @@ MISTAKES = [
     ("graphs={max_num_seqs: 0, kv_cache_gib: 1, compile: false}", "graphs.max_num_seqs = 0: must be a whole number, at least 1"),
     ("train.old_log_probs=sampled", "train.old_log_probs = sampled: needs engine 'vllm' or 'graphs', which return them; set computed"),
     ("train.compile=true", "train.compile = true: needs engine 'vllm' or 'graphs'; with engine 'transformers' the layers also generate, and would be compiled again for every length"),
+    ("train.cuda_graphs=true", "train.cuda_graphs = true: graphs are of packed batches; set share_prompts: true, or cuda_graphs: false"),
+    ("train.cuda_graphs=1", "train.cuda_graphs = 1: must be true or false"),
     ("gpus=0", "gpus = 0: must be a whole number, at least 1"),
     ("gpus=4", "gpus = 4: variant short has 2 prompts in an optimizer step (per_device_train_batch_size * gradient_accumulation_steps / num_generations), which 4 GPUs can't share evenly; choose a number that divides 2"),
     ("variants.full={method: sft, gpus: 3, epochs: 1}", "gpus = 3: variant full has 2 rows in an optimizer step (per_device_train_batch_size * gradient_accumulation_steps), which 3 GPUs can't share evenly; choose a number that divides 2"),
@@ -179,6 +182,19 @@ MISTAKES = [
     ("train.prompts=15", f"train.prompts = 15: must be at least 16, the prompts of one {GENERATION}"),
     ("download.generated.train_rows=599", "download.generated.train_rows = 599: must be at least 600, the sum of extract.validation_rows (200) and the rows for training (400, see train.prompts)"),
 ]  # fmt: skip
+
+
+# The same for keys that a recipe sets together.
+CHANGES = [
+    (
+        {"recipe": "rtx4090", "train.cuda_graphs": True},
+        "train.cuda_graphs = true: the graphs of the update keep their memory while vLLM generates, and with vllm.sleep the two take turns; set vllm.sleep: false, engine: graphs, or cuda_graphs: false",
+    ),
+    (
+        {"recipe": "vram7gb", "train.cuda_graphs": True},
+        "train.cuda_graphs = true: backend 'unsloth' has an update of its own; set cuda_graphs: false, or backend: trl",
+    ),
+]
 
 
 @pytest.fixture(scope="session")
@@ -226,6 +242,16 @@ def test_an_error_names_key_value_and_what_is_allowed(default, override, line):
         f"the configuration ({default}, recipe tiny) is not valid:",
         f"  {line}",
     ]
+
+
+@pytest.mark.parametrize(("changes", "line"), CHANGES, ids=[line.partition(":")[2] for _, line in CHANGES])
+def test_an_error_names_what_a_recipe_and_a_key_together_do_not_allow(default, changes, line):
+    assert message(default, changes).splitlines()[1:] == [f"  {line}"]
+
+
+@pytest.mark.parametrize("changes", [{"vllm.sleep": False}, {"engine": "graphs", "graphs": GRAPHS}], ids=str)
+def test_graphs_of_the_update_go_with_an_engine_that_keeps_its_memory(default, changes):
+    assert load(default, {"recipe": "rtx4090", "train.cuda_graphs": True} | changes).train.cuda_graphs
 
 
 def test_all_errors_are_reported_at_once(default):

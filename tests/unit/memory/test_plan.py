@@ -247,6 +247,28 @@ def test_the_engine_graphs_has_a_copy_of_the_weights_a_cache_and_the_logits_of_a
     assert found["CUDA graphs"].gib == pytest.approx(6 * 512 * SHAPE.vocabulary * 4 / 2**30)
 
 
+@pytest.mark.parametrize("batches", [1, 2])
+def test_an_update_by_cuda_graphs_keeps_its_activations_with_padding_and_the_gradients(params, batches):
+    settings = {"lora.targets": ["up_proj"], "train.gradient_accumulation_steps": batches, "lora.rank": 8}
+    settings |= {"train.steps_per_generation": 2, "train.sample_prompts": 1}
+    eager, graphs = (parts(params(**settings, **{"train.cuda_graphs": on})) for on in (False, True))
+    # 100 + 6 * 200 tokens, and a quarter more.
+    assert graphs["activations"] == pytest.approx(1.25 * eager.pop("activations"))
+    kept = graphs.pop("update's graphs") - graphs.pop("activations")
+    # Adapters in 32 bit, the states of 1,625 tokens and their gradient.
+    assert kept == pytest.approx(batches * 4 * 8 * 512 + 2 * 4 * 64 * 1625)
+    assert graphs == eager
+
+
+def test_graphs_of_the_update_are_given_up_first_where_memory_is_too_small(params):
+    settings = {"engine": "graphs", "graphs": {"max_num_seqs": 282, "kv_cache_gib": 1.0, "compile": True}}
+    changed = params(vram_gib=20.0, **settings, **{"train.cuda_graphs": True, "train.optim": "adamw_torch_fused"})
+    with pytest.raises(PipelineError, match=r"--set 'train\.cuda_graphs=false': ") as refusal:
+        advice.require_fit(changed, "grpo")
+    named = dict(parse_override(word) for word in str(refusal.value).split("'") if "=" in word)
+    assert list(named)[:2] == ["train.optim", "train.cuda_graphs"]
+
+
 @pytest.mark.parametrize("recipe", [recipe for recipe in recipes() if recipe != "r1-distill-32b"])
 def test_more_completions_longer_completions_and_longer_prompts_take_more(recipe, root):
     params = load(root / "params.yaml", {"recipe": recipe})

@@ -29,7 +29,7 @@ def require(params: Params) -> None:
     Raises:
         ValueError: at the first disagreement.
     """
-    for check in (_seeds, _generated_rows, _chat_template, _machine, _gpus, _methods, _correction):
+    for check in (_seeds, _generated_rows, _chat_template, _machine, _cuda_graphs, _gpus, _methods, _correction):
         check(params)
 
 
@@ -127,6 +127,26 @@ def _graphs(params: Params) -> None:
         raise ValueError(
             f"quantization = {params.quantization}: engine 'graphs' takes weights in 16 or 32 bit; set engine: "
             "transformers, or quantization: null"
+        )
+
+
+def _cuda_graphs(params: Params) -> None:
+    """The update is on packed batches, and its memory is its own."""
+    if not params.train.cuda_graphs:
+        return
+    if params.backend == "unsloth":
+        raise ValueError(
+            "train.cuda_graphs = true: backend 'unsloth' has an update of its own; set cuda_graphs: false, or "
+            "backend: trl"
+        )
+    if not params.train.share_prompts:
+        raise ValueError(
+            "train.cuda_graphs = true: graphs are of packed batches; set share_prompts: true, or cuda_graphs: false"
+        )
+    if params.engine == "vllm" and params.vllm and params.vllm.sleep:
+        raise ValueError(
+            "train.cuda_graphs = true: the graphs of the update keep their memory while vLLM generates, and with "
+            "vllm.sleep the two take turns; set vllm.sleep: false, engine: graphs, or cuda_graphs: false"
         )
 
 

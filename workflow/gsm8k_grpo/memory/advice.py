@@ -73,6 +73,7 @@ def _changes(params: Params, shape: Shape) -> list[dict[str, Any]]:
     return [
         {"train.optim": "paged_adamw_8bit"},
         {"train.share_prompts": True},
+        {"train.cuda_graphs": False},
         {"vllm.sleep": True} if params.engine == "vllm" else {},
         {"train.gradient_checkpointing": True},
         _one_group_per_batch(train) if train.per_device_train_batch_size > train.num_generations else {},
@@ -126,7 +127,7 @@ def _unsloth(params: Params) -> dict[str, Any]:
     """Unsloth with the settings that its own loss requires; vLLM shares its weights, so it cannot release them."""
     required = {
         "train.share_prompts": False, "train.old_log_probs": "computed", "train.compile": False,
-        "train.gradient_checkpointing": True,
+        "train.cuda_graphs": False, "train.gradient_checkpointing": True,
     }  # fmt: skip
     return {"backend": "unsloth"} | required | ({"vllm.sleep": False} if params.vllm else {})
 

@@ -58,6 +58,8 @@ UNSLOTH_CHUNKS = 4  # parts into which Unsloth's loss splits a batch
 GRAPHS_GIB = {"trl": 1.9, "unsloth": 1.5}
 # Gradients that GPUs which train together send at once: 256 MiB in 32 bit.
 BUCKET = 2**26
+# The tokens of a batch with its padding, where the update runs as CUDA graphs (stages.train.grpo.buckets).
+PADDED = 1.25
 GRAPHS_LOGITS = 6  # float32 tensors of the size of the logits that the engine `graphs` holds while it chooses tokens
 
 
@@ -179,8 +181,7 @@ def _model(params: Params, shape: Shape, beta: float) -> list[Part]:
 
 def _training(params: Params, shape: Shape, optim: str) -> list[Part]:
     """What training keeps per trained weight: adapters are in 32 bit, otherwise weights in the model's precision."""
-    trained = shape.adapter(params.lora) if params.lora else shape.parameters
-    size = 4 if params.lora else _stored_bytes(params)
+    trained, size = _trained(params, shape)
     # A new gradient coexists with the accumulated one.  The head's is the largest by far; the embeddings are as large.
     head = 0 if params.lora else shape.vocabulary * shape.hidden
     return [
@@ -189,6 +190,11 @@ def _training(params: Params, shape: Shape, optim: str) -> list[Part]:
         _optimizer(optim, trained, head, size),
         Part("averaging", _bucket(params, trained, head) * size / GIB, f"gradients between {params.gpus} GPUs"),
     ]
+
+
+def _trained(params: Params, shape: Shape) -> tuple[int, int]:
+    """The trained weights, and the bytes of each."""
+    return (shape.adapter(params.lora), 4) if params.lora else (shape.parameters, _stored_bytes(params))
 
 
 def _bucket(params: Params, trained: int, largest: int) -> int:
@@ -236,15 +242,34 @@ def _work_space(params: Params, shape: Shape) -> float:
 def _update(params: Params, shape: Shape, prompt: int) -> list[Part]:
     """The forward and the backward pass of one batch."""
     train, tokens = params.train, _batch_tokens(params, prompt)
+    if train.cuda_graphs:
+        tokens = int(PADDED * tokens)
     layer_bytes = kept(params, shape, train.compile)
     unsloth = params.backend == "unsloth"  # keeps checkpointed inputs in the computer's memory
     logits, logit_bytes = _logits(params)
+    activations = _activations(params, shape, tokens, layer_bytes, train.gradient_checkpointing, offloaded=unsloth)
     return [
-        _activations(params, shape, tokens, layer_bytes, train.gradient_checkpointing, offloaded=unsloth),
+        activations,
+        *_update_graphs(params, shape, tokens, activations.gib),
         Part("logits", logits * shape.vocabulary * logit_bytes / GIB, f"{logits:,} tokens by {shape.vocabulary:,}"),
         *_values(params, shape),
         _restored(params, shape),
     ]
+
+
+def _update_graphs(params: Params, shape: Shape, tokens: int, activations: float) -> list[Part]:
+    """What the CUDA graphs of the update keep.
+
+    These are the activations of the largest batch, beside which the first batch of another size is computed without a
+    graph; the states of a batch in 32 bit, with their gradient; and the gradients of all weights in one place, with a
+    copy of them if several batches are accumulated.  The graphs themselves are not counted.
+    """
+    if not params.train.cuda_graphs:
+        return []
+    trained, size = _trained(params, shape)
+    copies = 1 + (params.train.gradient_accumulation_steps > 1)
+    gib = activations + (copies * trained * size + 2 * tokens * shape.hidden * 4) / GIB
+    return [Part("update's graphs", gib, f"activations again, gradients of {trained:,} weights in a fixed place")]
 
 
 def _values(params: Params, shape: Shape) -> list[Part]:

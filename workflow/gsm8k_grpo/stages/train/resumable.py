@@ -42,7 +42,7 @@ def arguments(variant: str, params: Params, run_folder: Path, warmup_ratio: floa
         "seed": params.seed,
         "bf16": params.precision in ("mixed", "bfloat16"),
         "fp16": params.precision == "float16",
-        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "gradient_checkpointing_kwargs": {"use_reentrant": False} | _without_random_state(params),
         # Batches of tokens are small, and in rows of text, of which each step reads a whole generation, pinning would
         # look for tensors: that took 0.19 s a step with 512 completions.
         "dataloader_pin_memory": False,
@@ -54,6 +54,11 @@ def arguments(variant: str, params: Params, run_folder: Path, warmup_ratio: floa
         "report_to": "none",
         "disable_tqdm": True,
     }
+
+
+def _without_random_state(params: Params) -> dict[str, Any]:
+    """A CUDA graph can't save the state of the random numbers, and layers, whose dropout is 0, draw none."""
+    return {"preserve_rng_state": False} if params.train.cuda_graphs else {}
 
 
 class ResumableMixin(Trainer):

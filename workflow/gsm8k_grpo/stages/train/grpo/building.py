@@ -31,7 +31,7 @@ from gsm8k_grpo.stages.train.resumable import arguments
 # Keys of the section `train` that are not TRL's.
 OWN_KEYS = {
     "prompts", "stop_without_signal", "sample_steps", "sample_prompts", "warmup_ratio", "share_prompts", "compile",
-    "old_log_probs",
+    "cuda_graphs", "old_log_probs",
 }  # fmt: skip
 
 
@@ -124,9 +124,9 @@ def _more_context(name: str, params: Params) -> str:
 def _trainer_class(params: Params) -> Callable[..., ResumableGRPOTrainer]:
     if params.backend == "unsloth":
         return ResumableGRPOTrainer  # Unsloth has a forward pass of its own
-    sampled = params.train.old_log_probs == "sampled"
-    if params.train.share_prompts:
-        return partial(PackedGRPOTrainer, compiled=params.train.compile, sampled=sampled)
+    train, sampled = params.train, params.train.old_log_probs == "sampled"
+    if train.share_prompts:
+        return partial(PackedGRPOTrainer, compiled=train.compile, sampled=sampled, graphs=train.cuda_graphs)
     return partial(PaddedGRPOTrainer, sampled=sampled)
 
 

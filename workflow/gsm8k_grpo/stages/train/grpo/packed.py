@@ -4,9 +4,11 @@ The loss is TRL's, on log-probabilities that agree with TRL's to rounding.  TRL 
 over its batches; here the completions of a prompt stay together, so that a batch consists of whole groups.
 """
 
+from functools import partial
 from typing import Any, cast
 
 import torch
+from accelerate.utils import AutocastKwargs
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -15,6 +17,7 @@ from trl.trainer.utils import split_tensor_dict
 from gsm8k_grpo.models import logprobs
 from gsm8k_grpo.models.compiling import compile_layers
 from gsm8k_grpo.stages.train.grpo import packing
+from gsm8k_grpo.stages.train.grpo.graphed import GraphedDecoder
 from gsm8k_grpo.stages.train.grpo.selective import SelectiveGRPOTrainer
 
 
@@ -23,14 +26,16 @@ class PackedGRPOTrainer(SelectiveGRPOTrainer):
 
     Args:
         compiled: compile the layers with torch.compile, so that they run as fewer and larger kernels.
+        graphs: on a GPU, compute the decoder's passes of the update by CUDA graphs, see `graphed`.
     """
 
-    def __init__(self, *args: Any, compiled: bool, **kwargs: Any):
+    def __init__(self, *args: Any, compiled: bool, graphs: bool = False, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.chunk = logprobs.chunk
         if compiled:
             self.chunk = torch.compile(logprobs.chunk, dynamic=True)
             compile_layers(self._without_adapters(self.model))
+        self._graphed = self._graphed_decoder() if graphs else None
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         if self._step % self.batches_per_generation == 0 or self._buffered_inputs is None:
@@ -69,9 +74,17 @@ class PackedGRPOTrainer(SelectiveGRPOTrainer):
 
     def completion_states(self, network: PreTrainedModel, packed: packing.Packed) -> Tensor:
         """(N, hidden) states from which the head predicts the tokens of the completions."""
+        if self._graphed is not None and torch.is_grad_enabled():
+            return self._graphed.states(packed)[packed.sources]
         decoder = network.get_decoder()
         with self.accelerator.autocast():
             return decoder(**packed.inputs(decoder.config)).last_hidden_state[0, packed.sources]
+
+    def _graphed_decoder(self) -> GraphedDecoder:
+        decoder = self._without_adapters(self.model).get_decoder()
+        autocast = partial(self.accelerator.autocast, AutocastKwargs(cache_enabled=False))
+        rows = self.args.per_device_train_batch_size
+        return GraphedDecoder(decoder, autocast, rows + rows // self.group_size)
 
     def logps_of_states(
         self, network: PreTrainedModel, states: Tensor, packed: packing.Packed, rows: int, length: int
