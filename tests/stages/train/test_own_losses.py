@@ -3,10 +3,12 @@
 import pytest
 import torch
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
+from gsm8k_grpo.stages.train.grpo.padded import PaddedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 from gsm8k_grpo.stages.train.online_dpo.objective import OnlineDPOObjective
 from gsm8k_grpo.stages.train.ppo import value_head
 from gsm8k_grpo.stages.train.ppo.objective import PPOObjective
+from gsm8k_grpo.stages.train.ppo.values import logps_entropies_values
 from packed_update import (
     COMPLETION_MASK,
     COMPLETIONS,
@@ -30,10 +32,10 @@ TOKENS = {
 REFERENCE = -5 - torch.arange(12.0).view(4, 3) / 7
 
 
-def both(prepared, folder, objective, lora=None) -> tuple[ResumableGRPOTrainer, PackedGRPOTrainer]:
+def both(prepared, folder, objective, lora=None) -> tuple[PaddedGRPOTrainer, PackedGRPOTrainer]:
     """The padded and the packed trainer of the same weights."""
     one, other = (settings(prepared, folder, lora, beta=0.1) | {"objective": objective} for _ in range(2))
-    return ResumableGRPOTrainer(**one), PackedGRPOTrainer(**other, compiled=False, sampled=False)
+    return PaddedGRPOTrainer(**one), PackedGRPOTrainer(**other, compiled=False)
 
 
 def straight(trainer: ResumableGRPOTrainer) -> tuple[Tensor, Tensor]:
@@ -98,7 +100,7 @@ def test_a_tied_prompt_has_no_gradient_and_is_counted(prepared, tmp_path):
 def test_of_a_generation_only_the_pairs_are_computed(prepared, tmp_path):
     """Eight completions of each of two prompts; the rewards in turn are 0 and 1."""
     common = settings(prepared, tmp_path, num_generations=8, per_device_train_batch_size=16, beta=0.1)
-    trainer = PackedGRPOTrainer(**common, objective=OnlineDPOObjective("sigmoid", 0.1), compiled=False, sampled=False)
+    trainer = PackedGRPOTrainer(**common, objective=OnlineDPOObjective("sigmoid", 0.1), compiled=False)
     trainer.generate_with(FixedRollouts(), corrected=True)
     trainer.model.train()
     rows = [row for row in list(common["train_dataset"])[:2] for _ in range(8)]
@@ -142,11 +144,23 @@ def test_the_gradient_of_ppo_is_that_of_its_formula(prepared, tmp_path, lora):
         assert_equal(expected, gradients(trainer, inputs))
 
 
+def test_the_values_of_completions_do_not_depend_on_the_longest_of_the_generation(prepared, tmp_path):
+    longer = TOKENS | {name: torch.nn.functional.pad(TOKENS[name], (0, 2)) for name in TOKENS if "completion" in name}
+    for trainer in both(prepared, tmp_path, PPOObjective(**SETTINGS)):
+        head = value_head.of(trainer)
+        torch.nn.init.normal_(head.linear.weight)
+        expected, computed = (
+            logps_entropies_values(trainer, trainer.model, rows, head)[2] for rows in (TOKENS, longer)
+        )
+        torch.testing.assert_close(computed[:, :3], expected, rtol=1e-4, atol=1e-5)
+        assert not computed[:, 3:].any()
+
+
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 def test_a_generation_of_ppo_has_its_values_returns_and_advantages(prepared, tmp_path, packed):
     """The first values are the mean total, 0.5; with kl_coef 0.1 and an unchanged policy no token pays anything."""
     common = settings(prepared, tmp_path, LORA, beta=0.1) | {"objective": PPOObjective(**SETTINGS)}
-    trainer = PackedGRPOTrainer(**common, compiled=False, sampled=False) if packed else ResumableGRPOTrainer(**common)
+    trainer = PackedGRPOTrainer(**common, compiled=False) if packed else PaddedGRPOTrainer(**common)
     trainer.generate_with(FixedRollouts(), corrected=True)
     trainer.model.train()
     batch = trainer._prepare_inputs([row for row in list(common["train_dataset"])[:2] for _ in range(2)])

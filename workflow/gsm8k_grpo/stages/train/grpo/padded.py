@@ -21,11 +21,18 @@ class PaddedGRPOTrainer(SelectiveGRPOTrainer):
     def logps_and_entropies(
         self, model: nn.Module, ids: Tensor, mask: Tensor, length: int, rows_at_once: int | None, **options: Any
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        in_prompts, in_completions = mask.any(0).tensor_split([-length])
-        first = len(in_prompts) - int(in_prompts.sum())  # prompts are padded on the left
-        longest = max(1, int(in_completions.sum()))  # completions on the right
-        ids, mask = (tensor[:, first : len(in_prompts) + longest] for tensor in (ids, mask))
-        logps, entropies, balance = super().logps_and_entropies(model, ids, mask, longest, rows_at_once, **options)
+        of_prompts, of_completions = mask.tensor_split([-length], 1)
+        first, kept = (
+            of_prompts.shape[1] - longest(of_prompts),
+            longest(of_completions),
+        )  # prompts are padded on the left
+        ids, mask = (tensor[:, first : of_prompts.shape[1] + kept] for tensor in (ids, mask))
+        logps, entropies, balance = super().logps_and_entropies(model, ids, mask, kept, rows_at_once, **options)
         # The same value for every padding: else its ratio to that of another pass could be infinite.
-        logps = pad(logps.masked_fill(mask[:, -longest:] == 0, 0.0), (0, length - longest))
-        return logps, None if entropies is None else pad(entropies, (0, length - longest)), balance
+        logps = pad(logps.masked_fill(mask[:, -kept:] == 0, 0.0), (0, length - kept))
+        return logps, None if entropies is None else pad(entropies, (0, length - kept)), balance
+
+
+def longest(mask: Tensor) -> int:
+    """The columns of a mask of prompts or completions that the longest of them has; at least one."""
+    return max(1, int(mask.any(0).sum()))

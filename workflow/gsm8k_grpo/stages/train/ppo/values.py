@@ -2,10 +2,12 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from gsm8k_grpo.stages.train.grpo import packing
 from gsm8k_grpo.stages.train.grpo.objective import COMPLETION, completion_logps, joined
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
+from gsm8k_grpo.stages.train.grpo.padded import PaddedGRPOTrainer, longest
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 
 
@@ -47,7 +49,9 @@ def _padded(
     hook.remove()
     # As for the logits: the last state would predict a token after the end, and those before are of the prompt.
     length = rows["completion_ids"].shape[1]
-    return logps, entropies, head(states[0][:, :-1][:, -length:]), balance
+    computed = longest(rows["completion_mask"]) if isinstance(trainer, PaddedGRPOTrainer) else length
+    values = head(states[0][:, :-1][:, -computed:])
+    return logps, entropies, pad(values, (0, length - computed)), balance
 
 
 def _packed(
