@@ -390,6 +390,7 @@ def test_two_clones_train_different_variants_at_once_and_what_they_push_is_joine
     assert ran(done(joined, "dvc", "repro")) == {"configure", "compare", *CARDS, "report"}
     steps = {variant: read_json(joined / f"results/train/{variant}/metrics.json")["steps"] for variant in machines}
     assert steps == {"short": 8, "full": 16}
+    done(joined, "gsm8k-grpo", "sync")
     assert_snakemake_runs_nothing(joined)
 
 
