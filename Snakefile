@@ -15,6 +15,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [code, os.environ.get(
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/processes.smk"
+include: "workflow/rules/kubernetes.smk"
 include: "workflow/rules/outdated.smk"
 include: "workflow/rules/configure.smk"
 include: "workflow/rules/download.smk"

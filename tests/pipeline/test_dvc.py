@@ -358,6 +358,42 @@ def test_a_clone_that_pulls_the_results_runs_nothing(same_results, tmp_path):
     assert (clone / "dvc.lock").read_bytes() == recorded
 
 
+def test_two_clones_train_different_variants_at_once_and_what_they_push_is_joined_without_training(
+    same_results, tmp_path
+):
+    store = tmp_path / "store"
+    done(same_results, "dvc", "remote", "add", "--default", "store", str(store))
+    done(same_results, "dvc", "push")
+    machines = {"short": {"variants__short__max_steps": 8}, "full": {"variants__full__epochs": 2}}
+    repros = {}
+    for variant, changes in machines.items():
+        clone = tmp_path / variant
+        done(same_results, "git", "clone", "--quiet", ".", str(clone))
+        done(clone, "dvc", "remote", "add", "--local", "--default", "store", str(store))
+        done(clone, "dvc", "pull")
+        done(clone, "gsm8k-grpo", "sync")
+        edit(clone, **changes)
+        command = ["dvc", "repro", f"evaluate@{variant}"]
+        repros[variant] = subprocess.Popen(
+            command, cwd=clone, env=environment(clone), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+    for variant, repro in repros.items():
+        output = repro.communicate()[0]
+        assert repro.returncode == 0, output
+        assert ran(output) == {"configure", f"train@{variant}", f"evaluate@{variant}"}
+        done(tmp_path / variant, "git", "commit", "--quiet", "--all", "--message", variant)
+        done(tmp_path / variant, "dvc", "push", "--run-cache")
+
+    joined = tmp_path / "short"
+    done(joined, "git", "pull", "--quiet", "--no-rebase", "--no-edit", "--strategy-option", "ours", "../full", "main")
+    done(joined, "dvc", "pull", "--run-cache", "--force")
+    assert ran(done(joined, "dvc", "repro")) == {"configure", "compare", *CARDS, "report"}
+    steps = {variant: read_json(joined / f"results/train/{variant}/metrics.json")["steps"] for variant in machines}
+    assert steps == {"short": 8, "full": 16}
+    done(joined, "gsm8k-grpo", "sync")
+    assert_snakemake_runs_nothing(joined)
+
+
 RULES = {*MODULES, "download_sets", "extract_sets"}
 SEED_7 = "results/configure/params.yaml: it was made with seed = 7, and the configuration has 42"
 

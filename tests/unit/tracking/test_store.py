@@ -140,3 +140,16 @@ def test_the_view_of_a_server_that_is_away_is_an_error_of_one_line(small, tmp_pa
     away = small.model_copy(update={"tracking": small.tracking.model_copy(update={"uri": "http://127.0.0.1:9"})})
     with pytest.raises(PipelineError, match=r"^tracking: MLflow can't be reached \([^\n]*\)$"):
         view(away)
+
+
+def test_an_experiment_that_another_machine_creates_at_the_same_moment_is_used(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    create = MlflowClient.create_experiment
+
+    def create_after_another(client: MlflowClient, name: str, **options) -> str:
+        create(client, name, **options)
+        return create(client, name, **options)
+
+    monkeypatch.setattr(MlflowClient, "create_experiment", create_after_another)
+    client, experiment = connect(small)
+    assert client.get_experiment(experiment).name == small.tracking.experiment

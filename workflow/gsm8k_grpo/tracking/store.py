@@ -58,7 +58,7 @@ def connect(params: Params) -> tuple[MlflowClient, str]:
     experiment = client.get_experiment_by_name(params.tracking.experiment)
     artifacts = None if params.tracking.uri else (FOLDER / "artifacts").resolve().as_uri()
     if experiment is None:
-        return client, client.create_experiment(params.tracking.experiment, artifact_location=artifacts)
+        return client, _create_experiment(client, params.tracking.experiment, artifacts)
     if experiment.lifecycle_stage == LifecycleStage.DELETED:
         raise Deleted(
             f"the experiment {experiment.name} was deleted in MLflow; restore it with `{_mlflow(params)} experiments "
@@ -68,6 +68,17 @@ def connect(params: Params) -> tuple[MlflowClient, str]:
     if artifacts is not None:
         _move_artifacts(experiment, artifacts)
     return client, experiment.experiment_id
+
+
+def _create_experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
+    """The id of a new experiment, or of the one that another run created in the meantime."""
+    try:
+        return client.create_experiment(name, artifact_location=artifacts)
+    except MlflowException:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            raise
+        return experiment.experiment_id
 
 
 def _move_artifacts(experiment: Experiment, present: str) -> None:
