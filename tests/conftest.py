@@ -105,6 +105,15 @@ def uninterrupted(prepared, tmp_path_factory) -> Path:
     return run(shutil.copytree(prepared, tmp_path_factory.mktemp("uninterrupted") / "p"), TRAIN)
 
 
+@pytest.fixture(scope="session")
+def trained_by_two(prepared, tmp_path_factory) -> Path:
+    """The same folder after two ranks on this machine have trained the variant short and evaluated it."""
+    from small_run import TRAIN, run
+
+    together = shutil.copytree(prepared, tmp_path_factory.mktemp("two") / "p")
+    return run(together, TRAIN, "evaluate --model short", gpus=2)
+
+
 @pytest.fixture
 def folder(prepared, tmp_path) -> Path:
     """A copy of `prepared` for one test."""

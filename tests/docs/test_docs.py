@@ -31,6 +31,7 @@ WRITTEN = ("results/", "logs/", "checkpoints/", ".work/", "tracking/")
 # Commands that are not the project's; their arguments are not checked.
 OTHERS = {
     ".", "apptainer", "cat", "cd", "cp", "docker", "export", "git", "head", "kill", "kubectl", "mkdir", "pip", "podman",
+    "sbatch",
 }  # fmt: skip
 PACKAGE = ROOT / "workflow/gsm8k_grpo"
 OWN_PATHS = [*OWN_FILES, f"workflow/recipes/{OWN_RECIPE}.yaml"]

@@ -1,4 +1,4 @@
-"""A real Slurm cluster of one node, this machine, for tests; Debian's slurm-wlm and munge have to be installed."""
+"""A real Slurm cluster for tests: two nodes, both of them this machine; needs Debian's slurm-wlm and munge."""
 
 import os
 import shutil
@@ -16,13 +16,13 @@ CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
 SlurmUser=root
-AuthInfo=socket={folder}/munge.socket
+# A job that is put back into the queue waits until its credential has expired.
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -31,13 +31,16 @@ MpiDefault=none
 ReturnToService=2
 SchedulerParameters=sched_min_interval=0
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory=4000 Gres=gpu:1
+NodeName=one NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs={cores} RealMemory=4000 Gres=gpu:1
+NodeName=two NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs={cores} RealMemory=4000 Gres=gpu:1
 PartitionName=main Nodes=ALL Default=YES
 """
 # A device that is there, in the place of a GPU.
-DEVICES = "NodeName={host} Name=gpu Count=1 File=/dev/null\n"
-# Slurm's commands within a job read /etc/slurm; here it is a folder of the test's own.
-WITH_OWN_FOLDER = 'mount --bind "$0" /etc/slurm && exec "$@"'
+DEVICES = "NodeName=one,two Name=gpu Count=1 File=/dev/null\n"
+NODES = ("one", "two")
+HOSTS = "127.0.0.1 localhost {host} one two\n"
+# Slurm's commands within a job read /etc/slurm; here it is a folder of the test's own.  The names of the nodes resolve.
+WITH_OWN_FOLDER = 'mount --bind "$0" /etc/slurm && mount --bind "$0/hosts" /etc/hosts && exec "$@"'
 
 
 def missing() -> str | None:
@@ -72,11 +75,12 @@ class Cluster:
 def running(folder: Path) -> Iterator[Cluster]:
     """A cluster whose files are in a folder, which must be empty, for the block."""
     cluster = Cluster(folder)
-    for name in ("etc", "state", "spool"):
+    for name in ("etc", "state", *(f"spool-{node}" for node in NODES)):
         (folder / name).mkdir()
-    facts = {"host": socket.gethostname(), "folder": folder, "ports": free_ports(2), "cores": os.cpu_count()}
+    facts = {"host": socket.gethostname(), "folder": folder, "ports": free_ports(3), "cores": os.cpu_count()}
     (cluster.etc / "slurm.conf").write_text(CONFIGURATION.format(**facts))
-    (cluster.etc / "gres.conf").write_text(DEVICES.format(**facts))
+    (cluster.etc / "gres.conf").write_text(DEVICES)
+    (cluster.etc / "hosts").write_text(HOSTS.format(**facts))
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o600)
@@ -84,7 +88,7 @@ def running(folder: Path) -> Iterator[Cluster]:
     daemons = [
         ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *files],
         cluster.command("slurmctld", "-D", "-i"),
-        cluster.command("slurmd", "-D"),
+        *(cluster.command("slurmd", "-D", "-N", node) for node in NODES),
     ]
     environment = os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin"}
     with ExitStack() as stack, (folder / "daemons.log").open("w") as log:
@@ -99,8 +103,9 @@ def running(folder: Path) -> Iterator[Cluster]:
 
 
 def wait_until_idle(cluster: Cluster) -> None:
-    """Wait until the node takes jobs."""
+    """Wait until both nodes take jobs."""
     end = time.monotonic() + 60
-    while "idle" not in subprocess.run(cluster.command("sinfo"), capture_output=True, text=True, check=False).stdout:
+    idle = cluster.command("sinfo", "--noheader", "--states=idle", "--format=%D")
+    while subprocess.run(idle, capture_output=True, text=True, check=False).stdout.strip() != str(len(NODES)):
         assert time.monotonic() < end, (cluster.folder / "daemons.log").read_text()
         time.sleep(0.5)

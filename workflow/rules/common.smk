@@ -57,6 +57,35 @@ def gpus(wildcards):
     return config["variants"][wildcards.variant]["gpus"] or config["gpus"]
 
 
+# In profiles/slurm: the GPUs of a node of the cluster.
+GPUS_PER_NODE = workflow.resource_settings._parsed_default_resources.get("gpus_per_node").value
+
+
+def of_nodes(count):
+    """The resources of a job of Slurm with more GPUs than a node has, by those of its plugin; none for other jobs.
+
+    `count` is a function of the wildcards.  The plugin then starts no step for the job, which starts one of its own with a
+    task per GPU.
+    """
+
+    def nodes(wildcards):
+        wanted = count(wildcards)
+        if GPUS_PER_NODE is None or wanted <= GPUS_PER_NODE:
+            return None
+        if wanted % GPUS_PER_NODE:
+            raise WorkflowError(
+                f"gpus = {wanted}: a node has {GPUS_PER_NODE} (gpus_per_node in the profile); set gpus to a multiple of it"
+            )
+        return wanted // GPUS_PER_NODE
+
+    return {
+        "nodes": nodes,
+        "mpi": lambda wildcards: "srun" if nodes(wildcards) else None,
+        "tasks": lambda wildcards: count(wildcards) if nodes(wildcards) else None,
+        "tasks_per_gpu": lambda wildcards: 1 if nodes(wildcards) else None,
+    }
+
+
 def start(wildcards):
     """The folder with the weights that a variant's training starts from; none if it starts from base."""
     section = config["variants"].get(wildcards.variant)

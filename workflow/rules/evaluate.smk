@@ -24,6 +24,7 @@ rule evaluate:
     wildcard_constraints:
         model="[^@/]+",
     resources:
+        **of_nodes(lambda wildcards: config["gpus"]),
         gpu=config["gpus"],
     params:
         evaluate=lookup(dpath="evaluate", within=config),

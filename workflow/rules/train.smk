@@ -23,6 +23,7 @@ rule train:
     log:
         "logs/train/{variant}.log",
     resources:
+        **of_nodes(gpus),
         gpu=gpus,
     params:
         variant=lookup(dpath="variants/{variant}", within=config),

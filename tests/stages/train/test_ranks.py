@@ -83,12 +83,6 @@ def test_two_ranks_take_the_steps_of_one_process(name, alone, together):
         assert weights[1][key].numpy() == pytest.approx(value.numpy(), rel=0, abs=1e-6), key
 
 
-@pytest.fixture(scope="module")
-def trained(prepared, tmp_path_factory):
-    folder = shutil.copytree(prepared, tmp_path_factory.mktemp("trained") / "p")
-    return run(folder, TRAIN, "evaluate --model short", **TWO)
-
-
 def ranks_of(process) -> list[psutil.Process]:
     """The ranks that a training has started, in order."""
     children = psutil.Process(process.pid).children(recursive=True)
@@ -96,31 +90,31 @@ def ranks_of(process) -> list[psutil.Process]:
     return [by_number[number] for number in sorted(filter(None, by_number))]
 
 
-def test_a_run_of_two_ranks_writes_what_a_run_of_one_does(trained):
-    rows = history(trained).splitlines()
+def test_a_run_of_two_ranks_writes_what_a_run_of_one_does(trained_by_two):
+    rows = history(trained_by_two).splitlines()
     assert len(rows) == 1 + len(STEPS)
-    assert logged_steps(trained) == STEPS
-    metrics = read_json(trained / "results/train/short/metrics.json")
+    assert logged_steps(trained_by_two) == STEPS
+    metrics = read_json(trained_by_two / "results/train/short/metrics.json")
     assert (metrics["steps"], metrics["prompts_seen"], metrics["effective_config"]["gpus"]) == (12, 48, 2)
     assert metrics["effective_config"]["per_device_train_batch_size"] == 16
 
 
-def test_what_two_ranks_answer_is_what_one_process_answers(trained, tmp_path):
+def test_what_two_ranks_answer_is_what_one_process_answers(trained_by_two, tmp_path):
     """Greedy answers, in the order of the questions; samples depend on the number of ranks."""
-    alone = shutil.copytree(trained, tmp_path / "p")
+    alone = shutil.copytree(trained_by_two, tmp_path / "p")
     evaluated = stage(alone, "evaluate --model short", gpus=1)
     assert "was made with gpus = 2" in evaluated.stderr  # nothing is mixed that was made in two ways
     for made_with in alone.glob("results/*/**/configuration.json"):
         made_with.write_text(made_with.read_text().replace('"gpus": 2', '"gpus": 1'))
     run(alone, "evaluate --model short", gpus=1)
     for file in ("answers.jsonl", "sets/longer.jsonl", "checkpoints.jsonl", "probes.jsonl"):
-        one, two = (folder / "results/evaluate/short" / file for folder in (alone, trained))
+        one, two = (folder / "results/evaluate/short" / file for folder in (alone, trained_by_two))
         assert one.read_text() == two.read_text()
-    samples = [json.loads(line) for line in (trained / "results/evaluate/short/sampled.jsonl").open()]
+    samples = [json.loads(line) for line in (trained_by_two / "results/evaluate/short/sampled.jsonl").open()]
     assert [row["id"] for row in samples] == [f"test-{index}" for index in range(10)]
 
 
-def test_a_rank_that_dies_ends_the_others_within_a_minute_and_the_run_resumes(trained, folder):
+def test_a_rank_that_dies_ends_the_others_within_a_minute_and_the_run_resumes(trained_by_two, folder):
     """It is named.  The run then resumes, a signal ends all ranks with a checkpoint, and it resumes again."""
     process = start(folder, TRAIN, **TWO)
     wait_for(whole(folder, 4), process)
@@ -139,7 +133,7 @@ def test_a_rank_that_dies_ends_the_others_within_a_minute_and_the_run_resumes(tr
     assert "resuming from checkpoints/short-" in process.communicate()[0]
     assert process.returncode == 128 + signal.SIGTERM
     run(folder, TRAIN, **TWO)
-    assert_same_run(trained, folder)
+    assert_same_run(trained_by_two, folder)
 
 
 def test_ranks_end_with_the_process_that_started_them(folder):

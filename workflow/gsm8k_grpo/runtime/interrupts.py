@@ -53,6 +53,7 @@ class Request:
 class Listener:
     """A signal handler that calls `obey` for the first signal of each burst."""
 
+    burst = BURST
     heard = float("-inf")  # time of the last burst; shared, since a burst may outlast the listener that it began with
 
     def __init__(self, obey: Callable[[int], None]):
@@ -60,7 +61,7 @@ class Listener:
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if now - Listener.heard >= BURST:
+        if now - Listener.heard >= Listener.burst:
             Listener.heard = now
             self.obey(signum)
 

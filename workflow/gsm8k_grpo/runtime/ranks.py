@@ -8,20 +8,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import IO
+from pathlib import Path
+from typing import IO, Protocol
 
 from gsm8k_grpo.files import PipelineError
-from gsm8k_grpo.runtime import interrupts
+from gsm8k_grpo.runtime import interrupts, nodes
 from gsm8k_grpo.runtime.gpus import VISIBLE
 
 POLL_SECONDS = 0.2
 # After a rank failed: how long the others may take to fail by themselves, and then to end when they are asked to.
 GRACE_SECONDS, END_SECONDS = 5.0, 20.0
+# Slurm signals the ranks of a job that it ends, and the process that started them passes the same signal on.
+REPEATED_SECONDS = 60.0
 LEFT_ALONE = 3  # exit status of a rank that another one left, which is the one to name
 # Variables of a rank.  PyTorch's own, RANK and WORLD_SIZE, may also be set by what started this process.
-NUMBER, COUNT = "GSM8K_GRPO_RANK", "GSM8K_GRPO_RANKS"
+NUMBER, COUNT, NODES = "GSM8K_GRPO_RANK", "GSM8K_GRPO_RANKS", "GSM8K_GRPO_NODES"
 
 
 def inside() -> bool:
@@ -39,6 +42,11 @@ def count() -> int:
     return int(os.environ.get(COUNT, 1))
 
 
+def on_nodes() -> bool:
+    """Whether this process is a rank of several nodes, of which each has GPUs of its own."""
+    return NODES in os.environ
+
+
 @contextmanager
 def together() -> Iterator[None]:
     """Wrap what a rank does together with the others: if one of those has ended, it ends, too.
@@ -46,6 +54,8 @@ def together() -> Iterator[None]:
     Raises:
         SystemExit: with `LEFT_ALONE`, without a word, since the process that started the ranks says which ended.
     """
+    if on_nodes():
+        interrupts.Listener.burst = REPEATED_SECONDS
     try:
         yield
         atexit.register(leave_group)
@@ -65,98 +75,171 @@ def leave_group() -> None:
         dist.destroy_process_group()
 
 
-def run(ranks: int) -> None:
+def run(ranks: int, hosts: Sequence[str] = ()) -> None:
     """Run this process's command again, as so many ranks, and wait for their end.
 
     Each rank sees one of the GPUs that this process may use, where it may use any.  Rank 0 has the terminal; what the
     others print is shown only if one of them fails.  A signal goes to all ranks, which save a checkpoint and end.
 
+    Args:
+        hosts: the nodes on which to run them, of the Slurm job that this process belongs to.  With fewer than two, they
+            run on this machine.
+
     Raises:
-        PipelineError: if a rank failed, with its number and the last line that it printed.
+        PipelineError: if a rank failed, with its number and the last line that it printed, or if the nodes can't share
+            the ranks.
         SystemExit: if rank 0 failed, which has said why.
         Interrupted: after a signal.
     """
-    with ExitStack() as opened:
-        outputs = [None, *(opened.enter_context(tempfile.TemporaryFile()) for _ in range(1, ranks))]
-        with interrupts.deferred() as request:
-            processes = [_start(own, output) for own, output in zip(_environments(ranks), outputs, strict=True)]
-            try:
-                failed = _wait(processes, request)
-            finally:
-                _end(processes)
+    started = _on_nodes(ranks, hosts) if len(hosts) > 1 else _on_this_machine(ranks)
+    with interrupts.deferred() as request, started as group:
+        try:
+            failed = _wait(group, request)
+        finally:
+            _end(group)
         request.obey()
+        codes = group.codes()
         if failed is None:  # ranks that lost each other, without one that failed first, have no result either
-            failed = next((rank for rank, process in enumerate(processes) if process.returncode), None)
+            failed = next((rank for rank, code in enumerate(codes) if code), None)
         if failed is None:
             return
-        code = processes[0].returncode
-        if code > 0 and code != LEFT_ALONE:
-            sys.exit(code)
-        raise PipelineError(_reason(failed, processes, outputs[failed]))
+        if codes[0] and codes[0] > 0 and codes[0] != LEFT_ALONE:
+            sys.exit(codes[0])
+        raise PipelineError(_reason(failed, codes[failed] or 0, group))
+
+
+class Group(Protocol):
+    """Ranks that were started."""
+
+    ranks: int
+
+    def codes(self) -> list[int | None]:
+        """The exit status of each rank, that of a signal negative; None for one that runs."""
+
+    def send(self, signum: int) -> None:
+        """Send a signal to all ranks that run."""
+
+    def last_line(self, rank: int) -> str:
+        """The last line that a rank other than 0 has printed; none for rank 0, which has the terminal."""
+
+
+class Processes:
+    """Ranks on this machine.
+
+    Args:
+        outputs: for each rank the file that gets what it prints; None for the terminal.
+    """
+
+    def __init__(self, outputs: list[IO[bytes] | None]):
+        self.ranks, self.outputs = len(outputs), outputs
+        starts = zip(_environments(self.ranks), outputs, strict=True)
+        self.processes = [_start(environment, output) for environment, output in starts]
+
+    def codes(self) -> list[int | None]:
+        return [process.poll() for process in self.processes]
+
+    def send(self, signum: int) -> None:
+        for process in self.processes:
+            process.send_signal(signum)  # which does nothing to one that has ended
+
+    def last_line(self, rank: int) -> str:
+        output = self.outputs[rank]
+        if output is None:
+            return ""
+        output.seek(0)
+        lines = output.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+
+@contextmanager
+def _on_this_machine(ranks: int) -> Iterator[Group]:
+    with ExitStack() as opened:
+        yield Processes([None, *(opened.enter_context(tempfile.TemporaryFile()) for _ in range(1, ranks))])
+
+
+@contextmanager
+def _on_nodes(ranks: int, hosts: Sequence[str]) -> Iterator[Group]:
+    if ranks % len(hosts):
+        raise PipelineError(
+            f"gpus = {ranks}: the job has {len(hosts)} nodes ({', '.join(hosts)}), and each runs as many ranks; ask "
+            "for another number of nodes, or set gpus to a multiple of it"
+        )
+    # In the working folder, which all nodes have.
+    with tempfile.TemporaryDirectory(prefix="ranks-", dir=".work") as folder:
+        variables = _common(ranks, hosts[0]) | {NODES: str(len(hosts))}
+        yield nodes.Step(_command(), ranks, len(hosts), variables, NUMBER, Path(folder).resolve())
+
+
+def _common(ranks: int, address: str) -> dict[str, str]:
+    """The variables of all ranks, also under the names that PyTorch reads; rank 0 listens at the address.
+
+    Its port is free on this machine, where a batch job of Slurm also has its first node.
+    """
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    return {
+        "WORLD_SIZE": str(ranks), COUNT: str(ranks), "LOCAL_RANK": "0",
+        "MASTER_ADDR": address, "MASTER_PORT": str(port),
+    }  # fmt: skip
 
 
 def _environments(ranks: int) -> list[dict[str, str]]:
-    """The variables of each rank, also under the names that PyTorch reads, and the GPU that it sees as its only one."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": str(ranks), COUNT: str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    """The variables of each rank on this machine, and the GPU that it sees as its only one."""
+    common = _common(ranks, "127.0.0.1")
     gpus = os.environ.get(VISIBLE, "").split(",")
     seen = [{VISIBLE: gpu} for gpu in gpus[:ranks]] if len(gpus) >= ranks else [{}] * ranks
-    numbers = ({"RANK": str(index), NUMBER: str(index), "LOCAL_RANK": "0"} for index in range(ranks))
+    numbers = ({"RANK": str(index), NUMBER: str(index)} for index in range(ranks))
     return [common | number | own for number, own in zip(numbers, seen, strict=True)]
+
+
+def _command() -> list[str]:
+    return [sys.executable, "-m", "gsm8k_grpo", *sys.argv[1:]]
 
 
 def _start(environment: Mapping[str, str], output: IO[bytes] | None) -> subprocess.Popen[bytes]:
     """A rank, in a session of its own so that Ctrl-C reaches it once, by way of this process, with which it ends."""
-    command = ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "gsm8k_grpo", *sys.argv[1:]]
     return subprocess.Popen(
-        command, env={**os.environ, **environment}, stdout=output, stderr=output and subprocess.STDOUT,
-        stdin=subprocess.DEVNULL, start_new_session=True,
+        ["setpriv", "--pdeathsig", "TERM", *_command()], env={**os.environ, **environment}, stdout=output,
+        stderr=output and subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
 
 
-def _wait(processes: list[subprocess.Popen[bytes]], request: interrupts.Request) -> int | None:
+def _wait(group: Group, request: interrupts.Request) -> int | None:
     """Wait until all ranks have ended, or one has failed; returns the first that failed, if any."""
     passed_on = False
-    while any(process.poll() is None for process in processes):
+    while None in (codes := group.codes()):
         if request.signum is not None and not passed_on:
             passed_on = True
-            for process in processes:
-                process.send_signal(request.signum)
-        failed = _failed(processes)
+            group.send(request.signum)
+        failed = _failed(codes)
         if failed is not None and not passed_on:
             return failed
         time.sleep(POLL_SECONDS)
-    return None if passed_on else _failed(processes)
+    return None if passed_on else _failed(codes)
 
 
-def _failed(processes: list[subprocess.Popen[bytes]]) -> int | None:
-    return next((rank for rank, process in enumerate(processes) if process.poll() not in (None, 0, LEFT_ALONE)), None)
+def _failed(codes: list[int | None]) -> int | None:
+    return next((rank for rank, code in enumerate(codes) if code not in (None, 0, LEFT_ALONE)), None)
 
 
-def _end(processes: list[subprocess.Popen[bytes]]) -> None:
+def _end(group: Group) -> None:
     """Wait for ranks that end by themselves, ask the others, and kill those that wait for one that has ended."""
     for seconds, signum in ((GRACE_SECONDS, signal.SIGTERM), (END_SECONDS, signal.SIGKILL)):
         end = time.monotonic() + seconds
-        while any(process.poll() is None for process in processes) and time.monotonic() < end:
+        while None in group.codes() and time.monotonic() < end:
             time.sleep(POLL_SECONDS)
-        for process in processes:
-            if process.poll() is None:
-                process.send_signal(signum)
-    for process in processes:
-        process.wait()
+        if None in group.codes():
+            group.send(signum)
+    while None in group.codes():
+        time.sleep(POLL_SECONDS)
 
 
-def _reason(failed: int, processes: list[subprocess.Popen[bytes]], output: IO[bytes] | None) -> str:
-    code = processes[failed].returncode
+def _reason(failed: int, code: int, group: Group) -> str:
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with exit status {code}"
-    said = ""
-    if output is not None:
-        output.seek(0)
-        lines = output.read().decode(errors="replace").strip().splitlines()
-        said = f": {lines[-1].removeprefix('error: ')}" if lines else ""
+    line = group.last_line(failed)
+    said = f": {line.removeprefix('error: ')}" if line else ""
     return (
-        f"rank {failed} of {len(processes)} {how}, so the others were stopped{said}; repeat the command, which goes on "
+        f"rank {failed} of {group.ranks} {how}, so the others were stopped{said}; repeat the command, which goes on "
         "from the last checkpoint"
     )

@@ -6,16 +6,19 @@ costs it anything.
 """
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
-from accelerate.utils import gather, reduce
+from accelerate.utils import broadcast_object_list, gather, reduce
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from gsm8k_grpo.memory.plan import BUCKET
 from gsm8k_grpo.runtime import ranks
+
+Value = TypeVar("Value")
 
 
 def total(value: float) -> float:
@@ -41,6 +44,11 @@ def total_of(values: Tensor) -> Tensor:
 def anywhere(condition: bool) -> bool:
     """Whether a condition holds in any rank."""
     return total(float(condition)) > 0
+
+
+def of_first(value: Value) -> Value:
+    """What rank 0 has as the value."""
+    return broadcast_object_list([value])[0] if ranks.count() > 1 else value
 
 
 def wait() -> None:

@@ -184,13 +184,11 @@ def _mlflow_run(variant: str, params: Params, run_folder: Path, resumed: bool) -
 
 
 def _newest(run_folder: Path) -> Path | None:
-    """The newest intact checkpoint; rank 0 looks first, since looking removes damaged ones."""
-    if ranks.rank():
-        parallel.wait()
-    found = checkpoints.newest(run_folder)
-    if not ranks.rank():
-        parallel.wait()
-    return found
+    """The newest intact checkpoint.
+
+    Rank 0 looks for all, since looking removes damaged ones, and another node may see an older list of a shared folder.
+    """
+    return parallel.of_first(checkpoints.newest(run_folder) if ranks.rank() == 0 else None)
 
 
 def _train(trainer: ResumableMixin, checkpoint: Path | None, *callbacks: TrainerCallback) -> None:
