@@ -17,11 +17,12 @@ from gsm8k_grpo.gsm8k.lm_eval import strict_answer
 from gsm8k_grpo.gsm8k.prompts import trained_format
 from gsm8k_grpo.models import trained
 from gsm8k_grpo.stages.evaluate.stage import evaluate
-from project import COMMAND, ROOT
+from project import COMMAND, ROOT, TRANSFORMERS
 
 # A base model that learns only short tagged answers has the format of some of them after a few steps.  With twice this
 # learning rate the 8 steps of training would unlearn it, on some processors and not on others.
 FEW = [
+    *(f"{key}={value}" for key, value in TRANSFORMERS.items()),
     "threads=1", "download.generated.train_rows=60", "download.generated.test_rows=12", "extract.validation_rows=12",
     "base.steps=60", "base.styles={terse: 0, plain: 0, hurried: 1, tagged: 0}", "base.drills=0",
     "train.prompts=32", "train.max_completion_length=24", "train.save_steps=4", "train.sample_prompts=2",

@@ -32,6 +32,7 @@ from small_run import (
 TWO = {"gpus": 2}
 SCRIPT = ROOT / "tests/helpers/shared_steps.py"
 CLOSE = {"rel": 2e-4, "abs": 1e-6}
+MARGIN = 1e-5  # it is a sum over the tokens of a pair, and each of them is rounded
 
 
 def trained_by(count: int, results, out):
@@ -76,6 +77,8 @@ def test_two_ranks_take_the_steps_of_one_process(name, alone, together):
     one, two = (json.loads((folder / f"{name}.json").read_text()) for folder in (alone, together))
     assert len(one) == 4
     for expected, found in zip(of_steps(one, name), of_steps(two, name), strict=True):
+        margins = [row.pop("margin", 0.0) for row in (expected, found)]
+        assert margins[1] == pytest.approx(margins[0], rel=CLOSE["rel"], abs=MARGIN)
         assert found == pytest.approx(expected, **CLOSE)
     assert max(entry["grad_norm"] for entry in one) > 0.01
     weights = [load_file(folder / f"{name}.safetensors") for folder in (alone, together)]

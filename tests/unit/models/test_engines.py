@@ -35,6 +35,10 @@ def engine(request, tmp_path_factory) -> Engine:
     return request.param(Source(str(folder)), load(ROOT / "params.yaml", {"evaluate.batch_size": 2, "graphs": graphs}))
 
 
+def test_no_prompts_have_no_answers(engine):
+    assert engine.complete([], 12, "test") == engine.sample([], 12, "test", Sampling(4, 1.0, 1)) == []
+
+
 def test_answers_come_in_the_order_of_the_prompts_whatever_the_batches(engine):
     together = engine.complete(PROMPTS, 12, "test")
     alone = [engine.complete([prompt], 12, "test")[0] for prompt in PROMPTS]

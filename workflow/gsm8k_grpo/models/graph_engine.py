@@ -55,6 +55,8 @@ class GraphEngine:
 
         Their order is not that in which they end, since a metric of the first sample would be one of the shortest.
         """
+        if not prompts:
+            return []
         ids = tokenize_prompts(prompts, self.tokenizer, self.params.chat_template_kwargs)
         if not self._checked:
             check.require(self.decoder, ids)
