@@ -16,7 +16,7 @@ from gsm8k_grpo.config.sections import Lora
 from gsm8k_grpo.models import loading
 from gsm8k_grpo.models.compiling import compile_layers
 from gsm8k_grpo.stages.train.grpo import packing
-from gsm8k_grpo.stages.train.grpo.graphed import GraphedDecoder
+from gsm8k_grpo.stages.train.grpo.cuda_graphs.graphed import GraphedDecoder
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from packed_batches import apart, gradients_of, on_gpu, packed_batch
 from packed_update import gradients

@@ -1,4 +1,4 @@
-"""A stand-in for the API of a Kubernetes cluster: it answers Snakemake's plugin, and its pods are processes.
+"""A server that imitates the API of a Kubernetes cluster for Snakemake's plugin; its pods are processes.
 
 It refuses what the real API refuses and the plugin could ask for: what the Role of containers/kubernetes.yaml does not
 allow, GPUs without a limit, and the log of a run before the first restart.

@@ -1,4 +1,4 @@
-"""A stand-in for a CUDA graph on a CPU: it notes PyTorch's operations, and repeats them on the same tensors.
+"""An imitation of CUDA graphs on a CPU: it records PyTorch's operations, and repeats them on the same tensors.
 
 Like a graph, it repeats no Python: what a first run computed on the host, such as the decision of an `if`, stays as it
 was, inputs are read where they were, and an operation that waits for the device is refused.

@@ -1,4 +1,4 @@
-"""Jobs of the pipeline in pods, by `profiles/kubernetes` and the real plugin, on a stand-in for a cluster's API."""
+"""Jobs in pods, by `profiles/kubernetes` and the real plugin, with a server that imitates a cluster's API."""
 
 import json
 import os

@@ -148,7 +148,7 @@ def ranks_by_node() -> dict[str, psutil.Process]:
 def test_a_rank_that_dies_on_the_second_node_ends_the_training_and_slurm_requeues_it_to_the_bytes_of_one_machine(
     cluster, begin, submit, ready, trained_by_two
 ):
-    """The rank is named.  The first job is of `sbatch` alone; Snakemake's goes on, to the evaluation by two nodes."""
+    """The error names the rank.  `sbatch` starts the first job; Snakemake then resumes the training and evaluates."""
     options = ["--nodes=2", "--gpus=2", "--mem=2000", "--comment=rule_train_wildcards_short", "--output=logs/job"]
     train = "gsm8k-grpo train --variant short --set gpus=2"
     (ready / "logs").mkdir()

@@ -6,7 +6,7 @@ from dataclasses import fields
 import pytest
 import torch
 from gsm8k_grpo.stages.train.grpo import packing
-from gsm8k_grpo.stages.train.grpo.buckets import PADDING_SEQUENCES, Bucket, bucket_of, pad, rounded
+from gsm8k_grpo.stages.train.grpo.cuda_graphs.buckets import PADDING_SEQUENCES, Bucket, bucket_of, pad, rounded
 from gsm8k_grpo.stages.train.grpo.packing import Packed
 from packed_batches import apart, gradients_of, packed_batch, varlen
 from tiny_models import ACCEPTED, build

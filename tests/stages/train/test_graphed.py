@@ -9,8 +9,9 @@ import torch
 from gsm8k_grpo.config.sections import Lora
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.models import loading
-from gsm8k_grpo.stages.train.grpo import graphed, packing
-from gsm8k_grpo.stages.train.grpo.graphed import GraphedDecoder
+from gsm8k_grpo.stages.train.grpo import packing
+from gsm8k_grpo.stages.train.grpo.cuda_graphs import graphed
+from gsm8k_grpo.stages.train.grpo.cuda_graphs.graphed import GraphedDecoder
 from packed_batches import apart, gradients_of, packed_batch, varlen
 from tiny_models import ACCEPTED, LLAMA, build
 

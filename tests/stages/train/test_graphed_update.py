@@ -7,7 +7,7 @@ import pytest
 import tape
 import torch
 from gsm8k_grpo.config.params import load
-from gsm8k_grpo.stages.train.grpo import graphed
+from gsm8k_grpo.stages.train.grpo.cuda_graphs import graphed
 from gsm8k_grpo.stages.train.grpo.objective import GRPO
 from gsm8k_grpo.stages.train.grpo.packed import PackedGRPOTrainer
 from gsm8k_grpo.stages.train.grpo.rloo import RLOOObjective

@@ -1,4 +1,4 @@
-"""What Slurm says about the ranks of several nodes, and what a job is told that can't run them.
+"""How Slurm's messages about ranks on several nodes are read, and the errors of jobs that can't run them.
 
 Real nodes: tests/pipeline/test_slurm.py.
 """

@@ -58,7 +58,7 @@ UNSLOTH_CHUNKS = 4  # parts into which Unsloth's loss splits a batch
 GRAPHS_GIB = {"trl": 1.9, "unsloth": 1.5}
 # Gradients that GPUs which train together send at once: 256 MiB in 32 bit.
 BUCKET = 2**26
-# The tokens of a batch with its padding, where the update runs as CUDA graphs (stages.train.grpo.buckets).
+# The tokens of a batch with its padding, where the update runs as CUDA graphs (stages.train.grpo.cuda_graphs.buckets).
 PADDED = 1.25
 GRAPHS_LOGITS = 6  # float32 tensors of the size of the logits that the engine `graphs` holds while it chooses tokens
 

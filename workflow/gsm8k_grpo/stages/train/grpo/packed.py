@@ -17,7 +17,7 @@ from trl.trainer.utils import split_tensor_dict
 from gsm8k_grpo.models import logprobs
 from gsm8k_grpo.models.compiling import compile_layers
 from gsm8k_grpo.stages.train.grpo import packing
-from gsm8k_grpo.stages.train.grpo.graphed import GraphedDecoder
+from gsm8k_grpo.stages.train.grpo.cuda_graphs.graphed import GraphedDecoder
 from gsm8k_grpo.stages.train.grpo.selective import SelectiveGRPOTrainer
 
 

@@ -201,11 +201,12 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
 
     def generated(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """TRL's tensors of a generation, in the order of the prompts, see `Objective.scored`."""
+        takes_sampled = self.sampled and self.objective.needs_logps
         self._leaves_out_logps = not self.objective.needs_logps
-        self._leaves_out_old = self.sampled and self.objective.needs_logps and self.computes_old_logps
+        self._leaves_out_old = takes_sampled and self.computes_old_logps
         generated = super()._generate_and_score_completions(inputs)
         self._leaves_out_logps = False
-        if self.sampled and self.objective.needs_logps:
+        if takes_sampled:
             generated["old_per_token_logps"] = generated["sampling_per_token_logps"]
         if self.args.mask_truncated_completions:
             mask = generated["completion_mask"] * ~self._cut_off.to(generated["completion_mask"].device)[:, None]

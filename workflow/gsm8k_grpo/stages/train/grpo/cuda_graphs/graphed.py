@@ -26,7 +26,7 @@ from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
 from gsm8k_grpo.files import PipelineError, first_line
-from gsm8k_grpo.stages.train.grpo.buckets import Bucket, bucket_of, pad
+from gsm8k_grpo.stages.train.grpo.cuda_graphs.buckets import Bucket, bucket_of, pad
 from gsm8k_grpo.stages.train.grpo.packing import Packed
 
 INPUTS = ("ids", "positions", "group", "completion", "keys", "query_starts", "key_starts")  # what a decoder reads

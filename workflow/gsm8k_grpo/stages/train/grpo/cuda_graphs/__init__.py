@@ -1,0 +1,1 @@
+"""The update of packed batches as CUDA graphs: batches padded to few sizes, and the graphs of each size."""
