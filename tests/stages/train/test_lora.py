@@ -1,21 +1,21 @@
 """Training adapters with the real stages: what is trained, saved and evaluated."""
 
 import shutil
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
-from datasets import Dataset
 from gsm8k_grpo.config.params import load
 from gsm8k_grpo.config.sections import Lora
 from gsm8k_grpo.files import read_json, read_jsonl
 from gsm8k_grpo.models import loading
+from gsm8k_grpo.stages.train.grpo import building
 from gsm8k_grpo.stages.train.grpo.rollouts import merged_weights
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
-from project import ROOT
+from project import ROOT, TRANSFORMERS
 from safetensors.torch import load_file
 from small_run import ADAPTERS, TRAIN, history, run, start, wait_for, whole
-from trl import GRPOConfig
 
 SETTINGS = {"lora": ADAPTERS, "train__share_prompts": "true", "train__learning_rate": "1e-3"}
 
@@ -71,28 +71,22 @@ def test_merging_leaves_the_trained_model_as_it_is(trained):
     assert all(torch.equal(before[name], value) for name, value in adapted.state_dict().items())
 
 
-def trainer_in_16_bit(prepared, folder, lora: Lora | None) -> ResumableGRPOTrainer:
+def trainer_in_16_bit(prepared, folder, lora: dict[str, Any] | None) -> ResumableGRPOTrainer:
     """The trainer of the recipe rtx3080, with adapters or all weights, on a processor."""
-    model, tokenizer = loading.load(
-        loading.Source(str(prepared / "results/base/model")), load(ROOT / "params.yaml", {"precision": "bfloat16"})
-    )
+    settings = TRANSFORMERS | {
+        "precision": "bfloat16", "lora": lora, "threads": 1, "train.per_device_train_batch_size": 4,
+        "train.num_generations": 4, "train.steps_per_generation": 1, "train.max_completion_length": 8,
+        "train.beta": 0.04, "train.learning_rate": 1e-3, "train.sample_prompts": 1, "keep_checkpoints": [],
+        "variants.short.max_steps": 2, "variants.short.rewards": {"set": "control", "weights": {"random": 1.0}},
+    }  # fmt: skip
     rows = read_jsonl(prepared / "results/extract/train.jsonl")[:4]
-    return ResumableGRPOTrainer(
-        model=loading.adapt(model, lora) if lora else model,
-        processing_class=tokenizer,
-        reward_funcs=lambda completions, **unused: [float(index % 2) for index in range(len(completions))],
-        args=GRPOConfig(
-            output_dir=str(folder), use_cpu=True, bf16=True, max_steps=2, per_device_train_batch_size=4,
-            num_generations=4, max_completion_length=8, beta=0.04, learning_rate=1e-3, logging_steps=1,
-            save_strategy="no", report_to="none",
-        ),
-        train_dataset=Dataset.from_list([{"prompt": row["prompt"]} for row in rows]),
-    )  # fmt: skip
+    start = loading.Source(str(prepared / "results/base/model"))
+    return building.build_trainer(rows, "short", start, load(ROOT / "params.yaml", settings), folder)
 
 
 def test_transformers_generates_with_adapters_in_32_bit_on_weights_in_16(prepared, tmp_path):
-    trainer = trainer_in_16_bit(prepared, tmp_path, Lora(rank=4, alpha=8, targets=["q_proj", "up_proj"]))
-    trainer.train()
+    trainer = trainer_in_16_bit(prepared, tmp_path, {"rank": 4, "alpha": 8, "targets": ["q_proj", "up_proj"]})
+    trainer.train_from(None)
     trained = {name: part for name, part in trainer.model.named_parameters() if part.requires_grad}
     assert {part.dtype for part in trained.values()} == {torch.float32}
     assert all(part.any() for part in trained.values())
@@ -103,7 +97,7 @@ def test_the_reference_of_the_kl_term_takes_no_more_memory_than_the_weights(prep
     trainer = trainer_in_16_bit(prepared, tmp_path, lora=None)
     weights, reference = ({part.dtype for part in one.parameters()} for one in (trainer.model, trainer.ref_model))
     assert weights == reference == {torch.bfloat16}
-    trainer.train()
+    trainer.train_from(None)
     assert trainer.state.log_history[0]["kl"] < 1e-3  # of the weights to themselves, as 16 bit round
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from gsm8k_grpo.stages.base.corpus import Document
 from gsm8k_grpo.stages.base.pretraining import new_model
 from gsm8k_grpo.stages.base.tokenizer import train_tokenizer
 from project import ROOT
+from transformers import PreTrainedTokenizerBase
 
 PROMPTS = [chat(text, "english", False) for text in ("One?", "What is two and two and two?", "Three, please?")]
 
@@ -180,6 +182,18 @@ def test_a_text_gets_the_tokens_that_the_tokenizer_adds_and_a_chat_those_of_its_
         assert [index for index, token in enumerate(tokenizer.convert_ids_to_tokens(ids)) if token == bos] == (
             [0] if bos else []
         )
+
+
+def test_the_tokens_of_a_chat_do_not_depend_on_a_default_of_transformers(models, monkeypatch):
+    """Unsloth changes it: without `return_dict`, the tokens come as a list."""
+    tokenizer = load_tokenizer(str(models["qwen3"]))
+    expected = tokenize_prompts(PROMPTS[:1], tokenizer, {})
+    of_transformers = PreTrainedTokenizerBase.apply_chat_template
+    monkeypatch.setattr(
+        PreTrainedTokenizerBase, "apply_chat_template", partialmethod(of_transformers, return_dict=False)
+    )
+    assert isinstance(tokenizer.apply_chat_template(PROMPTS[0]), list)
+    assert tokenize_prompts(PROMPTS[:1], tokenizer, {}) == expected
 
 
 def test_variables_reach_the_chat_template(models):

@@ -131,7 +131,10 @@ def _tokenize(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, chat_template_
     if isinstance(prompt, str):
         return tokenizer(prompt)["input_ids"]
     messages = cast(list[dict[str, str]], prompt)
-    tokens: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, **chat_template_kwargs)
+    # Unsloth changes the default of `return_dict`.
+    tokens: Any = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=True, **chat_template_kwargs
+    )
     return tokens["input_ids"]
 
 

@@ -96,8 +96,9 @@ def logps_and_entropies(
     # The scale comes before the soft cap: cap * tanh(scale * x / cap) is scale times x with a soft cap of cap / scale.
     temperature = temperature / transform.scale
     cap = None if transform.cap is None else transform.cap / transform.scale
+    # Copies, since a compiled chunk is compiled again for a view of a tensor that has more than one.
     results = [
-        checkpoint(chunk, states, head, ids, temperature, cap, entropy_gradient, use_reentrant=False)
+        checkpoint(chunk, states.clone(), head, ids.clone(), temperature, cap, entropy_gradient, use_reentrant=False)
         for states, ids in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
     ]
     logps, entropies = zip(*results, strict=True)

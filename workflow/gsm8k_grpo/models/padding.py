@@ -59,7 +59,8 @@ def count_positions_from_the_first_token(model: PreTrainedModel | PeftModel, pro
     """Let a model that reads absolute positions count them from each row's first token, in every later forward pass.
 
     Rotary positions are relative, so a model that has only these is left as it is.  The model reads absolute positions
-    if its logits differ, by more than rounding explains, when all positions of a prompt are one higher.
+    if its logits differ, by more than rounding in 32 bit explains, when all positions of a prompt are one higher.  In
+    16 bit every model does; for rotary positions it changes nothing but the rounding.
 
     Args:
         prompt: token ids of any prompt.

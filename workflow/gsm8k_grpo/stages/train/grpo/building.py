@@ -70,10 +70,11 @@ def build_trainer(
     if isinstance(trainer, PackedGRPOTrainer):
         agreement.require(trainer)
     elif params.backend == "trl":
-        padding.require_ignored(network, tokenizer, prompts, "choose a model whose layers do, since batches are padded")
-        padding.count_positions_from_the_first_token(network, prompts[0])
-        if trainer.ref_model is not None:
-            padding.count_positions_from_the_first_token(trainer.ref_model, prompts[0])
+        with trainer.accelerator.autocast():  # adapters in 32 bit on weights in 16 bit need it
+            padding.require_ignored(network, tokenizer, prompts, "choose a model whose layers do; batches are padded")
+            padding.count_positions_from_the_first_token(network, prompts[0])
+            if trainer.ref_model is not None:
+                padding.count_positions_from_the_first_token(trainer.ref_model, prompts[0])
     if params.backend == "trl":
         # Each step reads the rows of a whole generation, which takes a hundred times as long from an Arrow table.
         trainer.train_dataset = trainer.train_dataset.to_list()  # type: ignore[union-attr]
