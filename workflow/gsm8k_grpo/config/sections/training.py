@@ -71,8 +71,8 @@ class Train(PolicySection):
     kernels. Needs engine vllm or graphs."""
     cuda_graphs: bool
     """Whether the decoder's forward and backward pass of an update are CUDA graphs, for a GPU: the update of a small
-    model then does not wait for the host to launch each kernel.  Needs `share_prompts: true`, takes more memory, and
-    has not been run on a GPU yet."""
+    model then does not wait for the host to launch each kernel.  Needs `share_prompts: true`, and takes more
+    memory."""
     old_log_probs: Literal["computed", "sampled"]
     """Log-probabilities in the denominator of the ratio: computed (one more forward pass) or sampled (as the
     engine returned them while generating; needs backend trl and engine vllm or graphs)."""

@@ -31,7 +31,8 @@ from gsm8k_grpo.stages.train.grpo.packing import Packed
 
 INPUTS = ("ids", "positions", "group", "completion", "keys", "query_starts", "key_starts")  # what a decoder reads
 
-# The relative difference that the order of additions explains, with room; it has not been measured yet.
+# The relative difference that the order of additions explains, with room: on an H100 it was 0.02 at most
+# (tests/gpu/test_gpu_update.py).
 TOLERANCE = 0.05
 
 Work = Callable[[], None]
