@@ -200,7 +200,8 @@ def test_a_killed_variant_goes_on_and_neither_this_nor_a_change_trains_its_start
     succeed(folder, WEIGHTS)
     assert (folder / MODEL_FILES[0]).read_bytes() == weights
 
-    succeed(folder, WEIGHTS, "--config", 'variants={"short": {"max_steps": 8}}')
+    # The section `train` is of methods that learn from rewards.
+    succeed(folder, WEIGHTS, "--config", 'variants={"short": {"max_steps": 8}}', 'train={"learning_rate": 1e-4}')
     assert read_json(folder / WEIGHTS)["steps"] == 8
     assert state(folder / "results/train/sft") == start
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gsm8k_grpo.config import layers, params
 from gsm8k_grpo.config.overrides import from_snakemake
+from gsm8k_grpo.config.resolved import resolved
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.runtime import workspace
 from gsm8k_grpo.stages.download.local_files import split_files
@@ -24,7 +25,7 @@ except PipelineError as error:
 
 # The stages read the overrides from their environment.  In their command lines, any change would rerun all of them.
 os.environ[layers.ENVIRONMENT] = json.dumps(overrides)
-config = settings.resolved()
+config = resolved(settings)
 VARIANTS = list(settings.variants)
 MODELS = ["base", *VARIANTS]
 # Besides the training prompt; the first half of a question is the prompt of the contamination probe.

@@ -77,7 +77,7 @@ def test_a_changed_key_makes_the_results_of_the_stages_that_look_it_up_outdated(
 
 
 def test_each_run_notes_its_own_variant(results, settings):
-    assert "variants.short_s43" in read_json(results / "train/short_s43/configuration.json")
+    assert "training.short_s43" in read_json(results / "train/short_s43/configuration.json")
     other = load(seeds=[43], variants={"short": {"max_steps": 8}, "full": {"epochs": 3}})
     assert {made.name for made in outdated(other) if made.rule == "train"} == {"short", "short_s43"}
 

@@ -208,14 +208,6 @@ def test_with_a_further_seed_training_starts_from_the_run_with_that_seed(default
     assert params.of_run("full_s43").keep_checkpoints == []
 
 
-def test_the_section_of_a_variant_holds_those_of_its_starts(default):
-    variants = load(default, SEEDS | {"variants.short.start": "full"}).resolved()["variants"]
-    assert variants["short"]["start_variant"]["start_variant"] == variants["own"]
-    further = variants["short_s43"]["start_variant"]["start_variant"]
-    assert (further["seed"], further["keep_checkpoints"]) == (43, [9])
-    assert "start_variant" not in variants["own"]
-
-
 def test_unsloth_is_refused_for_a_method_whose_loss_it_lacks(default):
     adapters = {"backend": "unsloth", "lora": {"rank": 8, "alpha": 8, "targets": ["q_proj"]}}
     with pytest.raises(PipelineError, match=r"unsloth: .* variant full is of method rloo; set backend: trl"):

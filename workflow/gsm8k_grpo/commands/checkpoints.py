@@ -5,6 +5,7 @@ from pathlib import Path
 from gsm8k_grpo.config import layers, stage_keys
 from gsm8k_grpo.config.errors import as_written
 from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.config.resolved import resolved
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.models import trained
 from gsm8k_grpo.stages.train import run_folders
@@ -89,7 +90,7 @@ def _unknown(results: Path, params: Params) -> str | None:
     written = results / "configure" / "params.yaml"
     if not written.exists():  # the stages were run by hand
         return None
-    made, present = layers.read(written), params.resolved()
+    made, present = layers.read(written), resolved(params)
     changed = [key for key in KEYS_OF_INPUTS if made.get(key) != present[key]]
     if not changed:
         return None

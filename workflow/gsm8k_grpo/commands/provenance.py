@@ -18,6 +18,7 @@ from typing import Any
 from gsm8k_grpo.config import layers, starts
 from gsm8k_grpo.config.errors import as_written
 from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.config.resolved import resolved
 from gsm8k_grpo.config.stage_keys import values
 from gsm8k_grpo.files import PipelineError, read_json, visible, write_json
 
@@ -65,7 +66,7 @@ class Result:
 
     def values(self, params: Params) -> dict[str, Any]:
         """The keys that the rule looks up, with their values, as JSON has them."""
-        return json.loads(json.dumps(values(self.rule, self.name, params.resolved())))
+        return json.loads(json.dumps(values(self.rule, self.name, resolved(params))))
 
     def change(self, params: Params) -> str | None:
         """How the configuration differs from that of the result, as one clause; None where it does not."""
@@ -77,6 +78,7 @@ class Result:
         if found is None:
             return None
         key, before, now = found
+        key = key.removeprefix(f"training.{self.name}.")
         return f"it was made with {key} = {before}, and the configuration has {now}"
 
 

@@ -111,21 +111,6 @@ class Params(Configuration):
         used = {other.start for other in self.variants.values()}
         return [step for step in self.kept_steps(variant) if f"{variant}@{step}" in used]
 
-    def resolved(self) -> dict[str, Any]:
-        """Every key with its value, and the keys that follow from them.
-
-        The runs with further seeds are among the variants, each with its `seed`, and with the `keep_checkpoints` that
-        others start from.  A variant with a start has the start's section as `start_variant`, so that what depends on
-        the variant's section also depends on that of its start.
-        """
-        keys = self.model_dump()
-        sections: dict[str, dict[str, Any]] = dict(keys["variants"])
-        for run, (of, seed) in self.further_runs.items():
-            steps = self._started_steps(of)
-            kept = {"keep_checkpoints": steps} if steps else {}
-            sections[run] = sections[of] | kept | {"seed": seed, "start": self._start(of, seed)}
-        return keys | {"variants": {run: starts.with_start(section, sections) for run, section in sections.items()}}
-
     @property
     def headline_variant(self) -> str:
         """The variant that the report's first sentence is about: the last one that is not a control, else the last one.

@@ -17,10 +17,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "extract": ("extract", "seed"),
     "extract_sets": ("evaluate.sets", "evaluate.overlap_words", "extract"),
     "base": ("model", "base", "extract.answer_form", "threads", "seed"),
-    "train": (
-        "variants.{name}", "keep_checkpoints", "method", "extract.answers", "extract.answer_form", "train", "sft",
-        "online_dpo", "ppo", "rewards", "chat_template_kwargs", "backend", "lora", *MACHINE,
-    ),
+    "train": ("training.{name}",),
     "evaluate": (
         "evaluate", "keep_checkpoints", "extract", "rewards", "compare.resamples", "chat_template_kwargs", *MACHINE,
     ),
@@ -37,7 +34,7 @@ def values(rule: str, name: str, configuration: Mapping[str, Any]) -> dict[str, 
 
     Args:
         name: the variant of a training or a card.
-        configuration: every key with its value, as `Params.resolved`.
+        configuration: every key with its value, see `resolved`.
     """
     if rule not in KEYS:
         return dict(configuration)

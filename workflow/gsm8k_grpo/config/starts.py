@@ -1,7 +1,6 @@
 """What the training of each variant starts from: base, another variant, or a checkpoint that another variant keeps."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -87,14 +86,6 @@ def ordered(variants: Variants) -> dict[str, Variant]:
     """The variants, each behind those that it was trained from, and otherwise in the same order."""
     names = dict.fromkeys(link for name in variants for link in reversed(chain(variants, name)))
     return {name: variants[name] for name in names}
-
-
-def with_start(section: dict[str, Any], sections: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """A variant's section with its start's as `start_variant`, which has that of its own start, and so on."""
-    if section["start"] is None:
-        return section
-    start = sections[variant_of(section["start"])]
-    return section | {"start_variant": deepcopy(with_start(start, sections))}  # YAML would write an alias
 
 
 def _key(variants: Variants, name: str) -> str:

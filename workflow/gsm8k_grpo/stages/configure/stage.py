@@ -9,9 +9,10 @@ from pathlib import Path
 
 from gsm8k_grpo.config import layers
 from gsm8k_grpo.config.params import Params
+from gsm8k_grpo.config.resolved import resolved
 from gsm8k_grpo.files import write_text
 
 
 def configure(target: Path, params: Params) -> None:
     """Run the stage: write the configuration into the folder `target`."""
-    write_text(target / "params.yaml", layers.written(params.resolved(), sort_keys=False))
+    write_text(target / "params.yaml", layers.written(resolved(params), sort_keys=False))
