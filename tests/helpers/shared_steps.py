@@ -3,7 +3,7 @@
     python shared_steps.py RESULTS OUT
 
 RESULTS is the folder of the stages before training.  Rank 0 writes the losses, the norms of the gradients and the
-weights of each method into OUT.
+weights of each method into OUT, and each rank the batches of the last generation.
 """
 
 import json
@@ -54,6 +54,14 @@ def reward(completion_ids: list[list[int]], **unused: Any) -> list[float]:
     return [float(sum(ids) % 4) for ids in completion_ids]
 
 
+def of_groups(batch: dict[str, torch.Tensor], size: int) -> list[tuple[list[int], int]]:
+    """The tokens of each prompt of a batch, and how many it has together with its completions."""
+    prompts, completions = (batch[f"{kind}_mask"].sum(1).view(-1, size) for kind in ("prompt", "completion"))
+    tokens = (prompts[:, 0] + completions.sum(1)).tolist()
+    of_prompts = zip(batch["prompt_ids"][::size], batch["prompt_mask"][::size].bool(), strict=True)
+    return [(ids[mask].tolist(), count) for (ids, mask), count in zip(of_prompts, tokens, strict=True)]
+
+
 def train(name: str, results: Path, out: Path) -> None:
     overrides = COMMON | RUNS[name] | {"gpus": ranks.count()}
     params = load(ROOT / "params.yaml", overrides)
@@ -70,6 +78,9 @@ def train(name: str, results: Path, out: Path) -> None:
 
         trainer._generate_single_turn = generate
     trainer.train_from(None)
+    if name == "grpo":
+        batches = [of_groups(batch, trainer.num_generations) for batch in trainer._buffered_inputs]
+        (out / f"batches-{ranks.rank()}.json").write_text(json.dumps(batches))
     if ranks.rank() == 0:
         logged = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
         (out / f"{name}.json").write_text(json.dumps(logged))

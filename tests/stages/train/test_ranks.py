@@ -1,5 +1,6 @@
 """Several ranks train together: their steps are those of one process, and they start, save and end as one."""
 
+import itertools
 import json
 import os
 import re
@@ -85,6 +86,20 @@ def test_two_ranks_take_the_steps_of_one_process(name, alone, together):
     weights = [load_file(folder / f"{name}.safetensors") for folder in (alone, together)]
     for key, value in weights[0].items():
         assert weights[1][key].numpy() == pytest.approx(value.numpy(), rel=0, abs=1e-6), key
+
+
+def test_the_ranks_share_the_tokens_of_each_batch_as_evenly_as_whole_groups_can(alone, together):
+    """Each has two of the four prompts."""
+    whole, *halves = (
+        json.loads(file.read_text())
+        for file in (alone / "batches-0.json", together / "batches-0.json", together / "batches-1.json")
+    )
+    for batch, *of_ranks in zip(whole, *halves, strict=True):
+        assert sorted(batch) == sorted(itertools.chain(*of_ranks))
+        one, other = (sum(tokens for _, tokens in groups) for groups in of_ranks)
+        pairs = (sum(tokens for _, tokens in pair) for pair in itertools.combinations(batch, 2))
+        assert max(one, other) == min(max(pair, one + other - pair) for pair in pairs)
+    assert any(batch != [*one, *other] for batch, one, other in zip(whole, *halves, strict=True))
 
 
 def ranks_of(process) -> list[psutil.Process]:

@@ -17,6 +17,7 @@ from trl.trainer.utils import split_tensor_dict
 from gsm8k_grpo.models import logprobs
 from gsm8k_grpo.models.compiling import compile_layers
 from gsm8k_grpo.stages.train.grpo import packing
+from gsm8k_grpo.stages.train.grpo.balancing import balanced
 from gsm8k_grpo.stages.train.grpo.cuda_graphs.graphed import GraphedDecoder
 from gsm8k_grpo.stages.train.grpo.selective import SelectiveGRPOTrainer
 
@@ -40,7 +41,9 @@ class PackedGRPOTrainer(SelectiveGRPOTrainer):
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         if self._step % self.batches_per_generation == 0 or self._buffered_inputs is None:
             generated = self._generate_and_score_completions(generation_batch)
-            self._buffered_inputs = split_tensor_dict(generated, self.batches)
+            prompts = self.batches * self.args.per_device_train_batch_size // self.num_generations
+            shared = balanced(generated, self._are_computed(generated), self.batches, prompts)
+            self._buffered_inputs = split_tensor_dict(shared, self.batches)
         return self._buffered_inputs[self._step % self.batches]
 
     def logps_and_entropies(
@@ -54,8 +57,17 @@ class PackedGRPOTrainer(SelectiveGRPOTrainer):
         return logps, entropies, None
 
     def rows_with_gradient(self, inputs: dict[str, Tensor]) -> Tensor:
+        return self._in_groups_with_gradient(inputs).nonzero().squeeze(1)
+
+    def _in_groups_with_gradient(self, inputs: dict[str, Tensor]) -> Tensor:
         varied = self.objective.has_gradient(self, inputs).view(-1, self.num_generations).any(1)
-        return varied.repeat_interleave(self.num_generations).nonzero().squeeze(1)
+        return varied.repeat_interleave(self.num_generations)
+
+    def _are_computed(self, generated: dict[str, Any]) -> Tensor:
+        """(rows,) whether the update computes each row of a generation."""
+        if self.needs_all_rows() or "old_per_token_logps" not in generated:
+            return torch.ones(len(generated["completion_ids"]), dtype=torch.bool, device=self.accelerator.device)
+        return self._in_groups_with_gradient(generated)
 
     @property
     def group_size(self) -> int:
