@@ -14,9 +14,10 @@ The runs with all seeds then have the rate after which most validation questions
 lower one of two that are equal.  The test questions have no part in the choice.
 
 The first table has a row for each run, with what it generated and learned from; the second the difference of each
-method to the first one, over the questions: a question's value is its share of right answers over the seeds, the
-p value that of a paired permutation test (signs), and `p (Holm)` is corrected over all rows.  Results stay in
-`results/`; after an interruption the same command resumes.
+method to the first one, for each seed and over the questions: a question's value is its share of right answers over
+the seeds, and the p value that of a paired permutation test (signs).  The last column has a t test over the seeds,
+because a test over questions says nothing of another training.  Both are corrected over all rows (Holm).  Results stay
+in `results/`; after an interruption the same command resumes.
 """
 
 import argparse
@@ -27,11 +28,12 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from gsm8k_grpo.analysis.significance import holm, mean_interval
+from gsm8k_grpo.analysis.significance import mean_interval
 from gsm8k_grpo.config import layers, overrides, params
 from gsm8k_grpo.config.methods import METHODS
 from gsm8k_grpo.files import read_json, read_jsonl, write_json
-from paired import mean_change
+from numpy.typing import NDArray
+from paired import corrected, mean_change, trainings_p, written
 from scratch_gpu import pipeline
 
 FROM_REWARDS = [name for name, traits in METHODS.items() if traits.learns_from_rewards]
@@ -96,27 +98,33 @@ def row(method: str, seed: int, run: str) -> dict[str, Any]:
     return {"method": method, "seed": seed, **shares, **{key: metrics[key] for key in taken}, **own}
 
 
-def over_seeds(runs: Sequence[str]) -> dict[str, list[float]]:
-    """For each metric the mean over the runs at each question."""
+def of_runs(runs: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """(runs, questions) values of each metric."""
     each = [values(run) for run in runs]
-    return {
-        metric: np.mean([one[metric] for one in each], axis=0).tolist() for metric in METRICS if all(each[0].values())
-    }
+    return {metric: np.array([one[metric] for one in each]) for metric in METRICS if all(each[0].values())}
 
 
-def differences(by_method: Mapping[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
-    """Each method against the first, with intervals and p values over the questions."""
+def differences(by_method: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> list[dict[str, Any]]:
+    """Each method against the first, with intervals and p values over the questions, and p values over the trainings.
+
+    Args:
+        by_method: (seeds, questions) values of each metric, by method.
+    """
     (first, *others) = by_method
     rows: list[dict[str, Any]] = []
     for method in others:
         for metric, before in by_method[first].items():
-            change = mean_change(before, by_method[method][metric], RESAMPLES)
+            after = by_method[method][metric]
+            change = mean_change(before.mean(0), after.mean(0), RESAMPLES)
+            by_seed = (after - before).mean(1).tolist()
             rows.append({
-                "method": method, "against": first, "metric": metric, "n": len(before),
-                "difference": change.mean, "ci95": change.ci95, "p_value": change.p,
+                "method": method, "against": first, "metric": metric, "n": before.shape[1],
+                "difference": change.mean, "by_seed": by_seed, "ci95": change.ci95, "p_value": change.p,
+                "p_trainings": trainings_p(by_seed),
             })  # fmt: skip
-    corrected = holm([row["p_value"] for row in rows]) if rows else []
-    return [row | {"p_holm": p} for row, p in zip(rows, corrected, strict=True)]
+    holms = (corrected([row[key] for row in rows]) for key in ("p_value", "p_trainings"))
+    both = zip(rows, *holms, strict=True)
+    return [row | {"p_holm": questions, "p_trainings_holm": trainings} for row, questions, trainings in both]
 
 
 def percent(share: tuple[float, Sequence[float]]) -> str:
@@ -148,11 +156,14 @@ def print_searches(searches: Mapping[str, Mapping[float, float]]) -> None:
 
 
 def print_differences(rows: Sequence[dict[str, Any]]) -> None:
-    print("\n| method | against | metric | points | 95 % | p | p (Holm) |\n|---|---|---|---|---|---|---|")
+    columns = ["method", "against", "metric", "points", "each seed", "95 %", "p (Holm)", "p over trainings (Holm)"]
+    print(f"\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for one in rows:
         low, high = (100 * bound for bound in one["ci95"])
-        figures = f"{100 * one['difference']:+.1f} | {low:+.1f} to {high:+.1f} | {one['p_value']:.2g}"
-        print(f"| {one['method']} | {one['against']} | {one['metric']} | {figures} | {one['p_holm']:.2g} |")
+        each = ", ".join(f"{100 * change:+.1f}" for change in one["by_seed"])
+        figures = f"{100 * one['difference']:+.1f} | {each} | {low:+.1f} to {high:+.1f}"
+        p_values = f"{written(one['p_holm'])} | {written(one['p_trainings_holm'])}"
+        print(f"| {one['method']} | {one['against']} | {one['metric']} | {figures} | {p_values} |")
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -192,7 +203,7 @@ def main() -> None:
         runs = configured(changes).runs[method]
         pipeline([f"results/evaluate/{run}/metrics.json" for run in runs.values()], changes)
         rows += [row(method, seed, run) for seed, run in runs.items()]
-        by_method[method] = over_seeds(list(runs.values()))
+        by_method[method] = of_runs(list(runs.values()))
         write_json(options.out, {"searches": searches, "runs": rows, "differences": differences(by_method)})
     if searches:
         print_searches(searches)

@@ -1,13 +1,13 @@
-"""The paired test of the benchmarks that compare models question by question."""
+"""The paired tests of the benchmarks that compare models question by question, and trainings seed by seed."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from gsm8k_grpo.analysis.significance import mean_interval
+from gsm8k_grpo.analysis.significance import holm, mean_interval
 from gsm8k_grpo.records import Interval
 from numpy.typing import ArrayLike
-from scipy.stats import permutation_test
+from scipy.stats import permutation_test, ttest_1samp
 
 
 class Change(NamedTuple):
@@ -31,3 +31,26 @@ def mean_change(before: ArrayLike, after: ArrayLike, resamples: int) -> Change:
     )
     values: Sequence[float] = changes.tolist()
     return Change(float(changes.mean()), mean_interval(values, resamples, seed=0), float(test.pvalue))
+
+
+def trainings_p(changes: Sequence[float]) -> float | None:
+    """The two-sided p value of no difference between trainings: the t test on the mean change of each seed.
+
+    A test over questions takes the trainings as they are, and says nothing of another training with another seed, which
+    may differ by more.
+
+    Returns:
+        None for a single seed.
+    """
+    return float(ttest_1samp(changes, 0.0).pvalue) if len(changes) > 1 else None
+
+
+def corrected(p_values: Sequence[float | None]) -> list[float | None]:
+    """The p values that are there, after Holm's correction."""
+    of_those = iter(holm([p for p in p_values if p is not None]) if any(p is not None for p in p_values) else [])
+    return [None if p is None else next(of_those) for p in p_values]
+
+
+def written(p: float | None) -> str:
+    """A p value in a table; empty where there is none."""
+    return "" if p is None else f"{p:.2g}"

@@ -9,8 +9,9 @@ of the sampled ones are; it has no text of a question or an answer.
 
 Variants are compared with base and with the variant that they start from, of the same seed.  The p values of greedy
 answers are those of McNemar's exact test, one for each seed.  Those of several seeds, and of sampled answers, are of a
-permutation test that flips the signs of the questions' differences, which are averaged over the seeds.  Holm's
-correction is over all rows.
+permutation test that flips the signs of the questions' differences, which are averaged over the seeds.  The last column
+has a t test over the seeds, because a test over questions says nothing of another training.  Holm's correction is over
+all rows of a column.
 """
 
 import argparse
@@ -19,11 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
-from gsm8k_grpo.analysis.significance import holm, mcnemar_p
+from gsm8k_grpo.analysis.significance import mcnemar_p
 from gsm8k_grpo.config.recipes import read_recipe
 from gsm8k_grpo.files import read_json, read_jsonl, write_json
 from numpy.typing import NDArray
-from paired import Change, mean_change
+from paired import Change, corrected, mean_change, trainings_p, written
 
 FLIPS = 9999  # random sign flips behind a p value of sampled answers
 RECIPE = "smollm2-controls"
@@ -57,7 +58,10 @@ class Outcome(TypedDict):
 
 
 class Difference(NamedTuple):
-    """Model b minus model a on the same questions, as a share.  The interval is None for a row of one seed."""
+    """Model b minus model a on the same questions, as a share.
+
+    A row of one seed has no interval, and no p value over trainings.
+    """
 
     a: str
     b: str
@@ -65,6 +69,7 @@ class Difference(NamedTuple):
     value: float
     ci95: Sequence[float] | None
     p: float
+    p_trainings: float | None = None
 
 
 def collect(folder: Path) -> dict[str, Outcome]:
@@ -175,7 +180,8 @@ def _greedy(a: str, b: str, metric: str, outcomes: Mapping[str, Any]) -> Differe
 
 def _over_seeds(a: str, b: str, metric: str, pairs: Sequence[tuple[NDArray, NDArray]]) -> Difference:
     """Two variants, by the right answers of runs that have the same seed."""
-    return Difference(a, b, f"{metric}, seeds: {len(pairs)}", *mean_difference(pairs))
+    changes = [float(np.mean(after) - np.mean(before)) for before, after in pairs]
+    return Difference(a, b, f"{metric}, seeds: {len(pairs)}", *mean_difference(pairs), trainings_p(changes))
 
 
 def right(greedy: str) -> NDArray[np.bool_]:
@@ -194,14 +200,16 @@ def mean_difference(pairs: Sequence[tuple[NDArray, NDArray]]) -> Change:
 
 
 def print_differences(rows: Sequence[Difference]) -> None:
-    columns = ["a", "b", "metric", "points", "95 %", "p", "p (Holm)"]
-    corrected = holm([row.p for row in rows])
-    print_table(columns, (_difference(row, p) for row, p in zip(rows, corrected, strict=True)))
+    columns = ["a", "b", "metric", "points", "95 %", "p", "p (Holm)", "p over trainings (Holm)"]
+    of_questions, of_trainings = corrected([row.p for row in rows]), corrected([row.p_trainings for row in rows])
+    cells = (_difference(*each) for each in zip(rows, of_questions, of_trainings, strict=True))
+    print_table(columns, cells)
 
 
-def _difference(row: Difference, corrected: float) -> list[str]:
+def _difference(row: Difference, of_questions: float | None, of_trainings: float | None) -> list[str]:
     interval = " to ".join(f"{100 * bound:+.1f}" for bound in row.ci95 or ())
-    return [row.a, row.b, row.metric, f"{100 * row.value:+.1f}", interval, f"{row.p:.2g}", f"{corrected:.2g}"]
+    p_values = [written(p) for p in (row.p, of_questions, of_trainings)]
+    return [row.a, row.b, row.metric, f"{100 * row.value:+.1f}", interval, *p_values]
 
 
 def print_tables(outcomes: Mapping[str, Outcome]) -> None:

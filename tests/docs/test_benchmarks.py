@@ -246,13 +246,30 @@ RIGHT = np.array([1.0] * 60 + [0.0] * 40)
 def test_methods_that_answer_alike_do_not_differ_and_one_that_answers_more_does():
     better = RIGHT.copy()
     better[60:80] = 1.0
-    of = {"grpo": {"strict": RIGHT.tolist()}, "rloo": {"strict": RIGHT.tolist()}, "ppo": {"strict": better.tolist()}}
+    of = {name: {"strict": np.array([values])} for name, values in (("grpo", RIGHT), ("rloo", RIGHT), ("ppo", better))}
     alike, more = methods.differences(of)
     assert (alike["method"], alike["difference"], alike["p_value"], alike["p_holm"]) == ("rloo", 0.0, 1.0, 1.0)
     assert (more["method"], more["difference"]) == ("ppo", pytest.approx(0.2))
     assert more["p_value"] < 0.001
     assert more["p_holm"] == pytest.approx(2 * more["p_value"])
     assert more["ci95"][0] > 0.1
+    assert more["p_trainings"] is None
+
+
+def test_what_differs_between_trainings_is_tested_over_trainings():
+    """Two of three trainings with 20 points more are significant over the questions, and not over the trainings."""
+    better = RIGHT.copy()
+    better[60:80] = 1.0
+    alike, steady = np.array([better, better, RIGHT]), np.array([better, better, np.r_[better[:-1], 1.0]])
+    of = {
+        name: {"strict": values} for name, values in (("grpo", np.array([RIGHT] * 3)), ("rloo", alike), ("ppo", steady))
+    }
+    sometimes, always = methods.differences(of)
+    assert sometimes["by_seed"] == pytest.approx([0.2, 0.2, 0.0])
+    assert sometimes["p_holm"] < 0.001
+    assert sometimes["p_trainings"] == pytest.approx(0.1835, abs=1e-4)
+    assert always["p_trainings"] < 0.001
+    assert always["p_trainings_holm"] == pytest.approx(2 * always["p_trainings"])
 
 
 def test_the_learning_rate_with_most_validation_questions_is_chosen_and_the_lower_of_two_equal_ones(
