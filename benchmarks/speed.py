@@ -42,6 +42,7 @@ WIDE = {
 GRAPHS = {"engine": "graphs", "vllm": None, "graphs": {"kv_cache_gib": 4, "max_num_seqs": 282, "compile": True}}
 GRAPHS_WIDE = WIDE | GRAPHS | {"graphs": {"kv_cache_gib": 16, "max_num_seqs": 384, "compile": True}}
 CUDA_GRAPHS = GRAPHS | {"train.cuda_graphs": True, "vram_gib": None}  # 31 GiB, since they keep activations
+RECOMPUTED = GRAPHS | {"train.cuda_graphs": True, "train.gradient_checkpointing": True}  # planned 20.3 GiB
 TWO_GPUS = {"gpus": 2, "train.per_device_train_batch_size": 48}
 # name: recipe, changes to it, optimizer steps, and how many of them are left out at the beginning
 RUNS = {
@@ -50,6 +51,7 @@ RUNS = {
     "rtx4090": ("rtx4090", {}, 188, 94),
     "rtx4090, graphs": ("rtx4090", GRAPHS, 188, 94),
     "rtx4090, graphs, update by CUDA graphs": ("rtx4090", CUDA_GRAPHS, 188, 94),
+    "rtx4090, graphs, update by CUDA graphs, recomputed": ("rtx4090", RECOMPUTED, 188, 94),
     "rtx4090, graphs, rloo": ("rtx4090", GRAPHS | {"method": "rloo"}, 188, 94),
     "rtx4090, graphs, ppo": ("rtx4090", GRAPHS | {"method": "ppo", "vram_gib": None}, 188, 94),
     "rtx4090, 4 prompts per step": ("rtx4090", WIDE, 64, 16),
