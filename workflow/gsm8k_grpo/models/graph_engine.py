@@ -33,7 +33,6 @@ class GraphEngine:
         network, self.tokenizer = load_network(source, self.params)
         self.context = getattr(network.config.get_text_config(), "max_position_embeddings", sys.maxsize)
         self.decoder = Decoder(network, self.tokenizer, settings_of(self.params))
-        self._checked = False
 
     def complete(
         self, prompts: list[Prompt], max_completion_length: int, progress: str, stop: str | None = None
@@ -58,9 +57,7 @@ class GraphEngine:
         if not prompts:
             return []
         ids = tokenize_prompts(prompts, self.tokenizer, self.params.chat_template_kwargs)
-        if not self._checked:
-            check.require(self.decoder, ids)
-            self._checked = True
+        check.require_once(self.decoder, ids)
 
         def ends(so_far: list[int]) -> bool:
             return not read_completion(so_far, self.tokenizer, stop).truncated

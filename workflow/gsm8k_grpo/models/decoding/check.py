@@ -20,6 +20,13 @@ TOKENS = 12  # more than the steps between two looks, so that a captured graph i
 UNFIT = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 
+def require_once(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> None:
+    """`require` before the first completions of a decoder."""
+    if not decoder.is_checked:
+        require(decoder, prompts)
+        decoder.is_checked = True
+
+
 def require(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> None:
     """Require that the log-probabilities of decoded tokens are those of a forward pass over the whole sequence.
 

@@ -39,6 +39,7 @@ class Decoder:
             pool=torch.cuda.graph_pool_handle() if network.device.type == "cuda" else None,
             compiled=settings.compile,
         )
+        self.is_checked = False  # by `check.require_once`
         self._batches: dict[tuple[int, int, Sampler], Batch] = {}
         if settings.compile:
             compile_layers(network)

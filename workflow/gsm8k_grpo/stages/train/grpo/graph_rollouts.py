@@ -37,7 +37,6 @@ class GraphRollouts:
         network, tokenizer = load_network(loading.Source(base), params)
         self.decoder = Decoder(network, tokenizer, settings_of(params))
         self.sampler = Sampler(trainer.temperature, trainer.top_k or 0, trainer.top_p, trainer.min_p or 0.0)
-        self._checked = False
 
     @torch.no_grad()
     def sync_weights(self) -> None:
@@ -60,9 +59,7 @@ class GraphRollouts:
         """
         with self.trainer.stopping_generation(), profiler:
             distinct = prompts[::num_generations]
-            if not self._checked:
-                check.require(self.decoder, distinct)
-                self._checked = True
+            check.require_once(self.decoder, distinct)
             limit = self.trainer.max_completion_length
             ended = list(self.decoder.generate(distinct, num_generations, limit, self.sampler))
         completions = [generated for _, _, generated in sorted(ended, key=lambda one: one[:2])]
