@@ -47,7 +47,8 @@ def trainings_p(changes: Sequence[float]) -> float | None:
 
 def corrected(p_values: Sequence[float | None]) -> list[float | None]:
     """The p values that are there, after Holm's correction."""
-    of_those = iter(holm([p for p in p_values if p is not None]) if any(p is not None for p in p_values) else [])
+    present = [p for p in p_values if p is not None]
+    of_those = iter(holm(present) if present else [])
     return [None if p is None else next(of_those) for p in p_values]
 
 

@@ -14,15 +14,13 @@ OF_EVERY_TRAINING: dict[str, Any] = {
 def resolved(params: Params) -> dict[str, Any]:
     """Every key with its value, and the keys that follow from them.
 
-    The runs with further seeds are among the `variants`, each with its `seed`, and with the `keep_checkpoints` that
-    others start from.  `training` has what the training of each run depends on.
+    The runs with further seeds are among the `variants`, each with its `seed`.  `training` has what the training of
+    each run depends on.
     """
     keys = params.model_dump()
     sections: dict[str, dict[str, Any]] = keys["variants"]
     for run, (variant, seed) in params.further_runs.items():
-        own = params.of_run(run)
-        kept = {"keep_checkpoints": own.keep_checkpoints} if own.keep_checkpoints else {}
-        sections[run] = sections[variant] | kept | {"seed": seed, "start": own.variants[run].start}
+        sections[run] = sections[variant] | {"seed": seed, "start": params.of_run(run).variants[run].start}
     return keys | {"training": {run: training_keys(params, run) for run in sections}}
 
 

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
-MACHINE = ("engine", "precision", "quantization", "gpus", "vllm", "graphs", "vram_gib", "threads", "seed")
-
 # `{name}` is the variant of the job.
 KEYS: dict[str, tuple[str, ...]] = {
     "download": ("source", "path", "download", "seed"),
@@ -19,7 +17,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "base": ("model", "base", "extract.answer_form", "threads", "seed"),
     "train": ("training.{name}",),
     "evaluate": (
-        "evaluate", "keep_checkpoints", "extract", "rewards", "compare.resamples", "chat_template_kwargs", *MACHINE,
+        "evaluate", "keep_checkpoints", "extract", "rewards", "compare.resamples", "chat_template_kwargs", "engine",
+        "precision", "quantization", "gpus", "vllm", "graphs", "vram_gib", "threads", "seed",
     ),
     "compare": ("variants", "compare", "seeds", "seed"),
     "card": (

@@ -65,9 +65,9 @@ class PackedGRPOTrainer(SelectiveGRPOTrainer):
 
     def _are_computed(self, generated: dict[str, Any]) -> Tensor:
         """(rows,) whether the update computes each row of a generation."""
-        if self.needs_all_rows() or "old_per_token_logps" not in generated:
-            return torch.ones(len(generated["completion_ids"]), dtype=torch.bool, device=self.accelerator.device)
-        return self._in_groups_with_gradient(generated)
+        if self.leaves_out_rows(generated):
+            return self._in_groups_with_gradient(generated)
+        return torch.ones(len(generated["completion_ids"]), dtype=torch.bool, device=self.accelerator.device)
 
     @property
     def group_size(self) -> int:

@@ -92,6 +92,10 @@ class SelectiveGRPOTrainer(ResumableGRPOTrainer):
         """Whether the loss is a function of all rows."""
         return self.top_entropy_quantile < 1 or self._entropy_bonus_enabled
 
+    def leaves_out_rows(self, inputs: dict[str, Any]) -> bool:
+        """Whether the loss computes `rows_with_gradient` alone."""
+        return inputs.get("old_per_token_logps") is not None and not self.needs_all_rows()
+
     def rows_with_gradient(self, inputs: dict[str, Tensor]) -> Tensor:
         """(n,) indices of the rows of a batch that must be computed."""
         return self.objective.has_gradient(self, inputs).nonzero().squeeze(1)
@@ -131,9 +135,9 @@ class SelectiveGRPOTrainer(ResumableGRPOTrainer):
         return logps, entropies if compute_entropy else None, balance
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        old, entropies = inputs.get("old_per_token_logps"), inputs.get("old_entropies")
-        if old is None or self.needs_all_rows():
+        if not self.leaves_out_rows(inputs):
             return super()._compute_loss(model, inputs)
+        old, entropies = inputs["old_per_token_logps"], inputs.get("old_entropies")
         self._next_call = Update(self.rows_with_gradient(inputs), old, -old if entropies is None else entropies)
         loss = super()._compute_loss(model, inputs)
         if entropies is None:
