@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from gsm8k_grpo.commands.view import view
@@ -14,6 +15,8 @@ from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.tracking.mlflow_runs import Run
 from gsm8k_grpo.tracking.store import address, connect
 from mlflow import MlflowClient
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 FOLDER = "it's a ü & b #1 50%41"
 
@@ -153,3 +156,24 @@ def test_an_experiment_that_another_machine_creates_at_the_same_moment_is_used(s
     monkeypatch.setattr(MlflowClient, "create_experiment", create_after_another)
     client, experiment = connect(small)
     assert client.get_experiment(experiment).name == small.tracking.experiment
+
+
+def test_a_dataset_that_another_run_logs_at_the_same_moment_is_logged_for_both(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("train.jsonl").write_text("a row\n")
+    runs = [Run(small, "short", key, strict=True) for key in ("first", "second")]
+    for run in runs:
+        run.set_status("RUNNING")
+
+    def log_the_second(*_event: object) -> None:
+        """Between MLflow's look for the first run's dataset and its insertion."""
+        other = Thread(target=runs[1].log_dataset, args=(Path("train.jsonl"), 1, "training"))
+        other.start()
+        other.join()
+
+    event.listen(Session, "before_flush", log_the_second, once=True)
+    runs[0].log_dataset(Path("train.jsonl"), 1, "training")
+    client, _ = connect(small)
+    for run in runs:
+        (logged,) = client.get_run(run.id).inputs.dataset_inputs
+        assert logged.dataset.name == "gsm8k-train"

@@ -18,6 +18,8 @@ from mlflow import MlflowClient
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, ErrorCode
 from mlflow.utils.time import get_current_time_millis
 
 from gsm8k_grpo.analysis import palette
@@ -134,7 +136,7 @@ class Run:
         if (dataset.name, dataset.digest) in [(entry.name, entry.digest) for entry in known]:
             return
         tags = [InputTag("mlflow.data.context", context), InputTag("rows", str(rows))]
-        client.log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
+        _log_input(client, run_id, DatasetInput(dataset._to_mlflow_entity(), tags))
 
     @_tolerant
     def log_curves(self, rows: Rows) -> None:
@@ -246,6 +248,20 @@ def running(run: Run) -> Iterator[Run]:
 def of_results(params: Params, model: str, metrics: TrainingMetrics | Evaluation, strict: bool = False) -> Run:
     """The run that a metrics.json names."""
     return Run(params, model, metrics["mlflow_run_key"], metrics["mlflow_run_id"], strict=strict)
+
+
+def _log_input(client: MlflowClient, run_id: str, dataset: DatasetInput) -> None:
+    """Log a dataset that another run of the experiment may log at the same moment.
+
+    MLflow looks for the dataset and inserts it if it is missing.  If another run inserts it in between, the second
+    insert is refused as a duplicate (BAD_REQUEST).  The second attempt then finds the dataset of the other run.
+    """
+    try:
+        client.log_inputs(run_id, [dataset])
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(BAD_REQUEST):
+            raise
+        client.log_inputs(run_id, [dataset])
 
 
 def _step(row: Mapping[str, float | int | None]) -> int:
