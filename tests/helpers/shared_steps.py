@@ -1,9 +1,10 @@
 """Trains each method for a few steps on completions that depend on their prompts alone, in this rank of one or several.
 
-    python shared_steps.py RESULTS OUT
+    python shared_steps.py RESULTS OUT [--shard]
 
-RESULTS is the folder of the stages before training.  Rank 0 writes the losses, the norms of the gradients and the
-weights of each method into OUT, and each rank the batches of the last generation.
+RESULTS is the folder of the stages before training.  With `--shard` the weights are divided between the ranks.  Rank 0
+writes the losses, the norms of the gradients and the weights of each method into OUT, and each rank the batches of the
+last generation.
 """
 
 import json
@@ -35,6 +36,8 @@ BATCHES = {
 RUNS: dict[str, dict[str, Any]] = {
     "grpo": {},
     "grpo-batches": BATCHES,
+    # A prompt a rank, and some have equal rewards, so a rank of two may have nothing to compute.
+    "grpo-flat": {"train.per_device_train_batch_size": 16, "train.beta": 0.0},
     "grpo-padded": {"train.share_prompts": False, "train.steps_per_generation": 1, "train.loss_type": "grpo"},
     "rloo": {"method": "rloo"},
     "online_dpo": {"method": "online_dpo"},
@@ -54,6 +57,12 @@ def reward(completion_ids: list[list[int]], **unused: Any) -> list[float]:
     return [float(sum(ids) % 4) for ids in completion_ids]
 
 
+def reward_of_some(prompts: list[Any], completion_ids: list[list[int]], **unused: Any) -> list[float]:
+    """As `reward`, but the same number for all completions of about half of the prompts."""
+    flat = (zlib.crc32(bytes(str(prompt), "ascii")) % 2 for prompt in prompts)
+    return [0.0 if same else value for same, value in zip(flat, reward(completion_ids), strict=True)]
+
+
 def of_groups(batch: dict[str, torch.Tensor], size: int) -> list[tuple[list[int], int]]:
     """The tokens of each prompt of a batch, and how many it has together with its completions."""
     prompts, completions = (batch[f"{kind}_mask"].sum(1).view(-1, size) for kind in ("prompt", "completion"))
@@ -62,8 +71,8 @@ def of_groups(batch: dict[str, torch.Tensor], size: int) -> list[tuple[list[int]
     return [(ids[mask].tolist(), count) for (ids, mask), count in zip(of_prompts, tokens, strict=True)]
 
 
-def train(name: str, results: Path, out: Path) -> None:
-    overrides = COMMON | RUNS[name] | {"gpus": ranks.count()}
+def train(name: str, results: Path, out: Path, sharded: bool) -> None:
+    overrides = COMMON | RUNS[name] | {"gpus": ranks.count(), "shard_weights": sharded}
     params = load(ROOT / "params.yaml", overrides)
     set_seed(params.seed)
     method = method_of(params.method)
@@ -71,7 +80,7 @@ def train(name: str, results: Path, out: Path) -> None:
     folder = out / f"checkpoints-{name}"
     trainer: Any = method.build_trainer(rows, "short", Source(str(results / "base/model")), params, folder)
     if method.name != "sft":
-        trainer.reward_funcs = [reward] * len(trainer.reward_funcs)
+        trainer.reward_funcs = [reward_of_some if name == "grpo-flat" else reward] * len(trainer.reward_funcs)
 
         def generate(prompts: list[list[int]], *unused: Any) -> tuple[list[list[int]], None]:
             return [completion(ids, index % trainer.num_generations) for index, ids in enumerate(prompts)], None
@@ -81,20 +90,21 @@ def train(name: str, results: Path, out: Path) -> None:
     if name == "grpo":
         batches = [of_groups(batch, trainer.num_generations) for batch in trainer._buffered_inputs]
         (out / f"batches-{ranks.rank()}.json").write_text(json.dumps(batches))
+    weights = trainer.whole_weights() or trainer.model.state_dict()
     if ranks.rank() == 0:
         logged = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
         (out / f"{name}.json").write_text(json.dumps(logged))
         save_file(
-            {key: value.contiguous() for key, value in trainer.model.state_dict().items() if key != "lm_head.weight"},
+            {key: value.contiguous() for key, value in weights.items() if key != "lm_head.weight"},
             out / f"{name}.safetensors",
         )
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    results, out = map(Path, sys.argv[1:])
+    results, out = map(Path, sys.argv[1:3])
     for name in RUNS:
-        train(name, results, out)
+        train(name, results, out, sharded="--shard" in sys.argv)
 
 
 if __name__ == "__main__":

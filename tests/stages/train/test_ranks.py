@@ -18,6 +18,7 @@ from project import ROOT
 from safetensors.torch import load_file
 from shared_steps import RUNS
 from small_run import (
+    MODEL_FILES,
     STEPS,
     TRAIN,
     assert_same_run,
@@ -37,13 +38,13 @@ CLOSE = {"rel": 2e-4, "abs": 1e-6}
 NO_MARGIN = 1e-5
 
 
-def trained_by(count: int, results, out):
+def trained_by(count: int, results, out, *options: str):
     """The folder with what so many processes write that each run `shared_steps.py`."""
     out.mkdir()
     code = {"PYTHONPATH": f"{ROOT / 'workflow'}:{SCRIPT.parent}", "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
-            [sys.executable, SCRIPT, results, out], cwd=out, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [sys.executable, SCRIPT, results, out, *options], cwd=out, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, env=os.environ | code | own,
         )
         for own in (ranks._environments(count) if count > 1 else [{}])
@@ -63,6 +64,11 @@ def together(prepared, tmp_path_factory):
     return trained_by(2, prepared / "results", tmp_path_factory.mktemp("ranks") / "together")
 
 
+@pytest.fixture(scope="module")
+def sharded(prepared, tmp_path_factory):
+    return trained_by(2, prepared / "results", tmp_path_factory.mktemp("ranks") / "sharded", "--shard")
+
+
 # A mean over the tokens of each batch depends on what a batch is, and the sign of a margin of zero is rounding.
 DIFFERENT = {"grpo-batches": {"kl", "entropy"}, "online_dpo": {"preferred_share"}}
 
@@ -75,7 +81,10 @@ def of_steps(log, name) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_two_ranks_take_the_steps_of_one_process(name, alone, together):
+@pytest.mark.parametrize("of_two", ["together", "sharded"])
+def test_two_ranks_take_the_steps_of_one_process(name, of_two, alone, request):
+    """Each with a copy of the weights, or with a part of them."""
+    together = request.getfixturevalue(of_two)
     one, two = (json.loads((folder / f"{name}.json").read_text()) for folder in (alone, together))
     assert len(one) == 4
     of_one, of_two = of_steps(one, name), of_steps(two, name)
@@ -153,6 +162,27 @@ def test_a_rank_that_dies_ends_the_others_within_a_minute_and_the_run_resumes(tr
     assert process.returncode == 128 + signal.SIGTERM
     run(folder, TRAIN, **TWO)
     assert_same_run(trained_by_two, folder)
+
+
+def test_divided_weights_are_trained_kept_and_resumed_like_whole_ones(trained_by_two, prepared, tmp_path):
+    """An uninterrupted run ends where one does whose ranks have copies; an interrupted one ends with the same bytes."""
+    divided = TWO | {"shard_weights": True}
+    whole_run, interrupted = (shutil.copytree(prepared, tmp_path / name) for name in ("whole", "interrupted"))
+    run(whole_run, TRAIN, **divided)
+    for file in MODEL_FILES:
+        copies, parts = (load_file(folder / file) for folder in (trained_by_two, whole_run))
+        assert parts.keys() == copies.keys()
+        for name, value in copies.items():
+            assert parts[name].numpy() == pytest.approx(value.numpy(), rel=0, abs=1e-6), name
+    assert not list(whole_run.glob("results/train/short/**/optimizer*"))
+
+    process = start(interrupted, TRAIN, **divided)
+    wait_for(lambda: any(interrupted.glob("checkpoints/short-*/kept/9")), process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "resuming from" in stage(interrupted, TRAIN, **divided).stderr
+    assert_same_run(whole_run, interrupted)
 
 
 def test_ranks_end_with_the_process_that_started_them(folder):

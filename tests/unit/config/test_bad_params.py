@@ -31,7 +31,7 @@ def keys(section: str) -> str:
 MISTAKES = [
     # a key that is not there
     ("train.learning_rat=1e-4", f"train.learning_rat: no such key; did you mean train.learning_rate? allowed: {keys('train')}"),
-    ("learning_rate=1e-4", "learning_rate: no such key; allowed: backend, base, chat_template_kwargs, compare, download, engine, evaluate, extract, gpus, graphs, keep_checkpoints, lora, method, model, online_dpo, path, ppo, precision, quantization, recipe, rewards, seed, seeds, sft, source, threads, tracking, train, variants, vllm, vram_gib"),
+    ("learning_rate=1e-4", "learning_rate: no such key; allowed: backend, base, chat_template_kwargs, compare, download, engine, evaluate, extract, gpus, graphs, keep_checkpoints, lora, method, model, online_dpo, path, ppo, precision, quantization, recipe, rewards, seed, seeds, sft, shard_weights, source, threads, tracking, train, variants, vllm, vram_gib"),
     ("seeds=43", "seeds = 43: must be a list, each a whole number, at least 0, below 4294967296"),
     ("seeds=[42]", "seeds = [42]: must hold each seed once, and not 42, the first (seed)"),
     ("seeds=[7, 7]", "seeds = [7, 7]: must hold each seed once, and not 42, the first (seed)"),
@@ -169,6 +169,8 @@ MISTAKES = [
     ("gpus=0", "gpus = 0: must be a whole number, at least 1"),
     ("gpus=4", "gpus = 4: variant short has 2 prompts in an optimizer step (per_device_train_batch_size * gradient_accumulation_steps / num_generations), which 4 GPUs can't share evenly; choose a number that divides 2"),
     ("variants.full={method: sft, gpus: 3, epochs: 1}", "gpus = 3: variant full has 2 rows in an optimizer step (per_device_train_batch_size * gradient_accumulation_steps), which 3 GPUs can't share evenly; choose a number that divides 2"),
+    ("shard_weights=true", "shard_weights = true: every variant is trained by one GPU; set gpus: 2, for example, or shard_weights: false"),
+    ("shard_weights=2", "shard_weights = 2: must be true or false"),
     ("quantization=4bit", "quantization = 4bit: only adapters can be trained in it; set the section lora"),
     ("precision=float16", "precision = float16: only adapters can be trained in it; set the section lora"),
     ("backend=unsloth", "backend = unsloth: only trains adapters; set the section lora, or backend: trl"),
@@ -193,6 +195,18 @@ CHANGES = [
     (
         {"recipe": "vram7gb", "train.cuda_graphs": True},
         "train.cuda_graphs = true: backend 'unsloth' has an update of its own; set cuda_graphs: false, or backend: trl",
+    ),
+    (
+        {"recipe": "rtx4090", "shard_weights": True},
+        "shard_weights = true: divides weights that are trained, and with lora only adapters are; set shard_weights: false, or lora: null",
+    ),
+    (
+        {"recipe": "smollm2", "gpus": 2, "shard_weights": True, "train.cuda_graphs": True},
+        "train.cuda_graphs = true: graphs hold the weights in a fixed place, and shard_weights gathers them for each pass; set cuda_graphs: false, or shard_weights: false",
+    ),
+    (
+        {"recipe": "smollm2", "gpus": 2, "shard_weights": True, "sft.optim": "adamw_8bit"},
+        "sft.optim = adamw_8bit: its state can't be divided by shard_weights; choose from adamw_torch, adamw_torch_fused",
     ),
 ]
 

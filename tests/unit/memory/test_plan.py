@@ -7,7 +7,7 @@ from gsm8k_grpo.config.params import Params, load
 from gsm8k_grpo.config.recipes import read_recipe, recipes
 from gsm8k_grpo.config.sections import Lora
 from gsm8k_grpo.files import PipelineError
-from gsm8k_grpo.memory import advice, plan, shapes
+from gsm8k_grpo.memory import advice, passes, plan, shapes
 from gsm8k_grpo.memory.shapes import Projection, Shape
 from gsm8k_grpo.models import loading
 from gsm8k_grpo.stages.train import parallel
@@ -69,6 +69,19 @@ def test_each_of_several_gpus_computes_its_share_of_a_batch_and_keeps_all_weight
     assert two == one
 
 
+def test_gpus_that_divide_the_weights_gather_those_outside_of_the_layers_and_of_two_layers(root):
+    """While transformers generates, they gather all.  Gradients are gathered with a copy in 32 bit."""
+    own = {"recipe": "rtx3080", "gpus": 2, "train.optim": "adamw_torch", "train.num_generations": 2}
+    whole, divided = (parts(load(root / "params.yaml", own | {"shard_weights": shard})) for shard in (False, True))
+    for part in ("weights", "reference model", "gradients", "optimizer"):
+        assert divided.pop(part) == whole.pop(part) / 2
+    assert whole.pop("averaging") > divided.pop("averaging") == 0
+    in_layers = 2 * 64 * 192 + 2 * 64 * 64
+    assert divided.pop("gathered weights") == 2 * 100_000
+    assert divided.pop("gathered gradients") == (2 + 4) * (100_000 - in_layers / 2)
+    assert divided == whole
+
+
 def test_a_large_tensor_of_gradients_is_averaged_whole_and_many_small_ones_in_parts():
     values = [torch.zeros(2**24) for _ in range(6)] + [torch.zeros(2**24 * 5), torch.zeros(1)]
     assert [len(bucket) for bucket in parallel._buckets(values)] == [4, 2, 1, 1]
@@ -108,7 +121,7 @@ def test_all_weights_are_trained_in_their_own_precision_with_a_reference_for_the
     assert found["adapter"] == 0
     # 4 sequences of 100 + 786 tokens, 2 layers, 64 keys and values, 2 bytes
     assert found["KV cache"] == pytest.approx(4 * 886 * 2 * 64 * 2)
-    assert found["logits"] == pytest.approx(786 * 1000 * (plan.LOGIT_BYTES + plan.UNPLACED_LOGIT_BYTES))
+    assert found["logits"] == pytest.approx(786 * 1000 * (passes.LOGIT_BYTES + passes.UNPLACED_LOGIT_BYTES))
 
 
 def test_an_optimizer_in_8_bit_keeps_embeddings_in_32(root):
@@ -154,7 +167,7 @@ def test_a_layer_keeps_what_pytorch_saves_for_the_backward_pass(lora, root):
     for depth in (2, 3):
         config = AutoConfig.for_model("qwen2", num_hidden_layers=depth, vocab_size=64, **sizes)
         saved[depth] = saved_for_backward(config, params, tokens=256)
-    assert (saved[3] - saved[2]) / 256 == pytest.approx(plan.kept(params, shapes.measure(config)), rel=0.04)
+    assert (saved[3] - saved[2]) / 256 == pytest.approx(passes.kept(params, shapes.measure(config)), rel=0.04)
 
 
 def saved_for_backward(config, params, tokens) -> int:
@@ -186,7 +199,7 @@ def test_supervised_fine_tuning_takes_a_batch_of_questions_with_answers_and_gene
     assert found["weights"] == pytest.approx(projected * (0.5 + 1 / 64 + 4 / 16384) + 2 * (100_000 - projected))
     assert found["adapter"] == found["gradients"] == pytest.approx(4 * trained)
     assert found["optimizer"] == pytest.approx(trained * (2 + 8 / 256))
-    assert found["logits"] == pytest.approx(3 * 100 * 1000 * plan.SFT_LOGIT_BYTES)
+    assert found["logits"] == pytest.approx(3 * 100 * 1000 * passes.SFT_LOGIT_BYTES)
     assert found["restored matrix"] == pytest.approx(2 * 64 * 192)
     assert found["reference model"] == 0
     assert not {"KV cache", "vLLM's weights", "CUDA graphs"} & set(found)
@@ -197,7 +210,7 @@ def test_supervised_fine_tuning_takes_a_batch_of_questions_with_answers_and_gene
 
 def test_a_chunked_loss_has_few_logits_and_the_head_in_32_bit(root):
     found = parts(load(root / "params.yaml", SUPERVISED | {"sft.loss_type": "chunked_nll"}), 1000)
-    assert found["logits"] == pytest.approx(256 * 1000 * plan.CHUNK_LOGIT_BYTES + 1000 * 64 * plan.HEAD_BYTES)
+    assert found["logits"] == pytest.approx(256 * 1000 * passes.CHUNK_LOGIT_BYTES + 1000 * 64 * passes.HEAD_BYTES)
 
 
 def test_a_supervised_variant_of_a_grpo_recipe_is_planned_by_its_own_method(root):

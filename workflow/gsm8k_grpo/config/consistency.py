@@ -29,7 +29,8 @@ def require(params: Params) -> None:
     Raises:
         ValueError: at the first disagreement.
     """
-    for check in (_seeds, _generated_rows, _chat_template, _machine, _cuda_graphs, _gpus, _methods, _correction):
+    machine = (_machine, _cuda_graphs, _gpus, _shards)
+    for check in (_seeds, _generated_rows, _chat_template, *machine, _methods, _correction):
         check(params)
 
 
@@ -167,6 +168,35 @@ def _gpus(params: Params) -> None:
                 f"gpus = {gpus}: variant {variant} has {parts} {unit} in an optimizer step "
                 f"(per_device_train_batch_size * gradient_accumulation_steps{keys}), which {gpus} GPUs can't share "
                 f"evenly; choose a number that divides {parts}"
+            )
+
+
+def _shards(params: Params) -> None:
+    """Weights are divided only where all of them are trained, by several GPUs."""
+    if not params.shard_weights:
+        return
+    if params.lora:
+        raise ValueError(
+            "shard_weights = true: divides weights that are trained, and with lora only adapters are; set "
+            "shard_weights: false, or lora: null"
+        )
+    sharded = [variant for variant in params.variants if params.is_sharded(variant)]
+    if not sharded:
+        raise ValueError(
+            "shard_weights = true: every variant is trained by one GPU; set gpus: 2, for example, or "
+            "shard_weights: false"
+        )
+    if params.train.cuda_graphs:
+        raise ValueError(
+            "train.cuda_graphs = true: graphs hold the weights in a fixed place, and shard_weights gathers them for "
+            "each pass; set cuda_graphs: false, or shard_weights: false"
+        )
+    for variant in sharded:
+        optim, section = params.settings_of(variant).optim, params.traits(variant).section
+        if not optim.startswith("adamw_torch"):
+            raise ValueError(
+                f"{section}.optim = {optim}: its state can't be divided by shard_weights; choose from adamw_torch, "
+                "adamw_torch_fused"
             )
 
 

@@ -57,6 +57,10 @@ class Params(Configuration):
         """The GPUs that train a variant together."""
         return self.variants[variant].gpus or self.gpus
 
+    def is_sharded(self, variant: str) -> bool:
+        """Whether the weights of a variant are divided between the GPUs that train it."""
+        return self.shard_weights and self.gpus_of(variant) > 1
+
     def traits(self, variant: str) -> MethodTraits:
         """What other rooms need to know of a variant's method."""
         return METHODS[self.variant_method(variant)]

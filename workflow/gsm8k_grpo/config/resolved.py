@@ -35,7 +35,7 @@ def training_keys(params: Params, run: str) -> dict[str, Any]:
     keys = own.model_dump(include=OF_EVERY_TRAINING | dict.fromkeys(settings, True))
     keys |= {
         "variants": {run: variant.model_dump()}, "method": own.variant_method(run), "gpus": own.gpus_of(run),
-        "keep_checkpoints": own.kept_steps(run),
+        "shard_weights": own.is_sharded(run), "keep_checkpoints": own.kept_steps(run),
     }  # fmt: skip
     if traits.learns_from_rewards:
         keys |= {"rewards": own.variant_rewards(run).model_dump()} | own.model_dump(include={"vllm", "graphs"})

@@ -12,7 +12,8 @@ from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.config.sections import Method, Train
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.memory import shapes
-from gsm8k_grpo.memory.plan import GIB, plan
+from gsm8k_grpo.memory.parts import GIB
+from gsm8k_grpo.memory.plan import plan
 from gsm8k_grpo.memory.shapes import Shape
 
 

@@ -85,13 +85,16 @@ def source(model: str, trained: Path | None) -> Source:
     return Source(str(trained), base=model)
 
 
-def load(source: Source, params: Params, attention: str = "sdpa") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(
+    source: Source, params: Params, attention: str = "sdpa", to_gpu: bool = True
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model, with the types that `precision` and `quantization` name, and its tokenizer.
 
     Args:
         source: where the model is.
         params: the configuration.
         attention: transformers' name of the attention to use on a GPU.
+        to_gpu: whether to place the weights on the GPU, if there is one.
 
     Raises:
         PipelineError: if the model does not exist, is damaged, quantised, or contains code or pickles.
@@ -107,7 +110,7 @@ def load(source: Source, params: Params, attention: str = "sdpa") -> tuple[PreTr
             dtype=DTYPES[params.precision],
             attn_implementation=attention if on_gpu else CPU_ATTENTION,
             quantization_config=_quantization(params),
-            device_map="cuda" if on_gpu else None,
+            device_map="cuda" if on_gpu and to_gpu else None,
             use_safetensors=True,
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # they are refused below, by name

@@ -55,8 +55,11 @@ class Configuration(Section):
     vram_gib: Positive | None
     """GPU memory that a run may take, in GiB, so that a large GPU shows what a small one can do; null sets no limit."""
     gpus: Count
-    """GPUs that train one variant together, each with a copy of the weights and a part of every batch; without GPUs, as
-    many processes on the CPU.  The optimizer steps are the same for any number."""
+    """GPUs that train one variant together, each a part of every batch; without GPUs, as many processes on the CPU.
+    The optimizer steps are the same for any number."""
+    shard_weights: bool
+    """Whether the GPUs that train a variant together divide its weights, gradients and optimizer state between them
+    (FSDP2), for a model that does not fit one of them; false gives each a copy of all.  Only without `lora`."""
     lora: Lora | None
     """Low-rank adapters to train instead of all weights, for example {rank: 32, alpha: 32, targets: [q_proj, v_proj]};
     null trains all weights."""

@@ -1,5 +1,6 @@
 """Callbacks of every training run: keep the weights of some steps, log curves to MLflow, stop on a signal."""
 
+from functools import partial
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -32,9 +33,12 @@ class WeightKeeper(TrainerCallback):
             )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.global_step in self.steps and ranks.rank() == 0:
-            size = self.trainer.weights_size()
-            checkpoints.keep(self.trainer.run_folder, state.global_step, self.trainer.save_weights, size)
+        if state.global_step not in self.steps:
+            return
+        weights = self.trainer.whole_weights()
+        if ranks.rank() == 0:
+            save, size = partial(self.trainer.save_weights, weights=weights), self.trainer.weights_size()
+            checkpoints.keep(self.trainer.run_folder, state.global_step, save, size)
 
 
 class CurveLogger(TrainerCallback):

@@ -27,7 +27,7 @@ HEAD = "value_head"  # PPO's, by its name in the trained model
 VALUE_HEAD = f"{HEAD}.safetensors"
 # The files that only a resumed run needs, some of them pickles; the rest of a checkpoint is the model.
 RESUMING = (
-    "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", "training_args.bin", STATE, MANIFEST,
+    "optimizer.pt", "optimizer", "scheduler.pt", "scaler.pt", "rng_state*.pth", "training_args.bin", STATE, MANIFEST,
     "generation*.safetensors", "samples.jsonl", "session.json", REFERENCE, VALUE_HEAD,
 )  # fmt: skip
 

@@ -15,7 +15,7 @@ from accelerate.utils import broadcast_object_list, gather, reduce
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from gsm8k_grpo.memory.plan import BUCKET
+from gsm8k_grpo.memory.weights import BUCKET
 from gsm8k_grpo.runtime import ranks
 
 Value = TypeVar("Value")

@@ -1,5 +1,5 @@
 """What all trainers of this project add to TRL's: timings, a stop at values that are not finite, adapters in 32 bit,
-and checkpoints from which a run resumes.
+and checkpoints from which a run resumes, also of weights that are divided between the ranks.
 """
 
 import math
@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import is_peft_model
+from torch.optim.lr_scheduler import LRScheduler
+from transformers.trainer import SCHEDULER_NAME
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.runtime import interrupts, ranks
-from gsm8k_grpo.stages.train import checkpoints, parallel
+from gsm8k_grpo.stages.train import checkpoints, parallel, sharding
 from gsm8k_grpo.stages.train.random_state import RandomState
 
 if TYPE_CHECKING:
@@ -112,8 +115,9 @@ class ResumableMixin(Trainer):
         return super().training_step(*args, **kwargs)
 
     def _clip_grad_norm(self, model: Any) -> Any:
-        parallel.average_gradients(self.model.parameters())
-        return super()._clip_grad_norm(model)
+        if not sharding.is_sharded(self.model):  # else the backward pass has averaged them
+            parallel.average_gradients(self.model.parameters())
+        return sharding.whole(super()._clip_grad_norm(model))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         # With a loss scaler it skips every such step.  accelerate does not know it of fused optimizers.
@@ -179,11 +183,24 @@ class ResumableMixin(Trainer):
         """Bytes of the trained tensors."""
         return sum(parameter.nbytes for parameter in self.model.parameters() if parameter.requires_grad)
 
-    def save_weights(self, folder: Path) -> None:
-        """Save the model and its tokenizer, without the pickle of the training arguments that transformers adds."""
-        self.save_model(str(folder))
+    def save_weights(self, folder: Path, weights: dict[str, Any] | None = None) -> None:
+        """Save the model and its tokenizer, without the pickle of the training arguments that transformers adds.
+
+        Args:
+            weights: the model's, if they are divided between the ranks, see `whole_weights`.
+        """
+        self._save(str(folder), state_dict=weights)
         (folder / "training_args.bin").unlink()
         shutil.rmtree(folder / checkpoints.REFERENCE, ignore_errors=True)
+
+    def whole_weights(self) -> dict[str, Any] | None:
+        """Weights that are divided between the ranks, whole in rank 0; every rank must call this.  Else None."""
+        return sharding.whole_weights(self.model) if sharding.is_sharded(self.model) else None
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        weights = self.whole_weights()
+        if self.args.should_save:
+            self._save(output_dir, state_dict=weights)
 
     def not_finite(self, step: int, what: str, value: float) -> PipelineError:
         """The error for a value that is NaN or infinite."""
@@ -197,7 +214,7 @@ class ResumableMixin(Trainer):
         checkpoint = self.run_folder / f"checkpoint-{self.state.global_step}"
         began = time.perf_counter()
         for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad and not parameter.isfinite().all():
+            if parameter.requires_grad and not sharding.part(parameter).isfinite().all():
                 raise self.not_finite(self.state.global_step, f"a weight of {name}", float("nan"))
         with checkpoints.writing(self.run_folder, checkpoint, self.checkpoint_size()):
             super()._save_checkpoint(model, trial)
@@ -208,3 +225,32 @@ class ResumableMixin(Trainer):
                 checkpoints.seal(checkpoint)
             parallel.wait()
         self.seconds_saving += time.perf_counter() - began
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if sharding.is_sharded(self.model):
+            sharding.load_weights(self.model, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not sharding.is_sharded(self.model):
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        optimizer, schedule = self._optimizer_and_schedule()
+        sharding.save_optimizer(self.model, optimizer, Path(output_dir))
+        if self.args.should_save:
+            torch.save(schedule.state_dict(), Path(output_dir, SCHEDULER_NAME))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if not checkpoint or not sharding.is_sharded(self.model):
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        optimizer, schedule = self._optimizer_and_schedule()
+        sharding.load_optimizer(self.model, optimizer, Path(checkpoint))
+        schedule.load_state_dict(torch.load(Path(checkpoint, SCHEDULER_NAME), weights_only=True))
+
+    def _optimizer_and_schedule(self) -> tuple[torch.optim.Optimizer, LRScheduler]:
+        """PyTorch's optimizer, without accelerate's wrapper, and the schedule of its learning rate."""
+        assert isinstance(self.optimizer, AcceleratedOptimizer)
+        assert self.lr_scheduler is not None
+        return self.optimizer.optimizer, self.lr_scheduler

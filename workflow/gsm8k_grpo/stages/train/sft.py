@@ -19,7 +19,7 @@ from gsm8k_grpo.gsm8k.solutions import formatted_solution, work_of
 from gsm8k_grpo.models import engine, loading
 from gsm8k_grpo.models.compiling import compile_layers
 from gsm8k_grpo.records import Example
-from gsm8k_grpo.stages.train import parallel
+from gsm8k_grpo.stages.train import parallel, sharding
 from gsm8k_grpo.stages.train.resumable import ResumableMixin, arguments
 
 IGNORED = -100  # PyTorch's label of a token without a loss
@@ -64,13 +64,17 @@ def build_trainer(
     rows: list[Example], variant: str, start: loading.Source, params: Params, run_folder: Path
 ) -> ResumableSFTTrainer:
     """The trainer of a variant, see `TrainingMethod.build_trainer`."""
-    network, tokenizer = loading.load(start.without_adapter(), params)
+    sharded = params.is_sharded(variant)
+    network, tokenizer = loading.load(start.without_adapter(), params, to_gpu=not sharded)
     loading.keep_end_tokens(network, tokenizer)
     solutions = tokenize_solutions(rows, tokenizer, params)
+    args = _config(variant, params, run_folder)
+    if sharded:
+        sharding.shard(network, args.device, bool(args.bf16))
     trainer = ResumableSFTTrainer(
         model=loading.adapt(network, params.lora, start.adapter) if params.lora else network,
         processing_class=tokenizer,
-        args=_config(variant, params, run_folder),
+        args=args,
         train_dataset=Dataset.from_list(solutions),
     )
     trainer.remove_callback(PrinterCallback)  # the progress bar shows the log instead

@@ -18,6 +18,7 @@ from gsm8k_grpo.models import loading, padding
 from gsm8k_grpo.models.engine import Prompt, stop_tokens, tokenize_prompts
 from gsm8k_grpo.models.loading import Source
 from gsm8k_grpo.records import Example
+from gsm8k_grpo.stages.train import sharding
 from gsm8k_grpo.stages.train.grpo import agreement, packing
 from gsm8k_grpo.stages.train.grpo.graph_rollouts import GraphRollouts
 from gsm8k_grpo.stages.train.grpo.objective import GRPO, Objective
@@ -56,15 +57,19 @@ def build_trainer(
         print(f"train {variant}: {sentence}", file=sys.stderr)
     prompts = _tokenized(rows, start.model, params)
     _require_context(rows, prompts, start.model, params)
-    network, tokenizer = _load_model(start, params)
+    network, tokenizer = _load_model(start, params, whole=not params.is_sharded(variant))
     loading.keep_end_tokens(network, tokenizer)
+    args = _config(variant, stop_tokens(tokenizer), params, run_folder)
+    if params.is_sharded(variant):
+        assert isinstance(network, PreTrainedModel)  # without adapters
+        sharding.shard(network, args.device, bool(args.bf16))
     rewards = params.variant_rewards(variant)
     trainer = _trainer_class(params)(
         objective=objective,
         model=network,
         processing_class=tokenizer,
         reward_funcs=reward_functions(rewards.set, rewards.weights, params.extract.answer_form),
-        args=_config(variant, stop_tokens(tokenizer), params, run_folder),
+        args=args,
         train_dataset=Dataset.from_list([{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]),
     )
     if isinstance(trainer, PackedGRPOTrainer):
@@ -131,8 +136,14 @@ def _trainer_class(params: Params) -> Callable[..., ResumableGRPOTrainer]:
     return partial(PaddedGRPOTrainer, sampled=sampled)
 
 
-def _load_model(start: Source, params: Params) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
-    """The model to train, with adapters if the configuration has any, and its tokenizer."""
+def _load_model(
+    start: Source, params: Params, whole: bool
+) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+    """The model to train, with adapters if the configuration has any, and its tokenizer.
+
+    Args:
+        whole: whether a GPU gets all weights; else they stay in the computer's memory, for `sharding.shard`.
+    """
     if params.backend == "unsloth":
         from gsm8k_grpo.stages.train.grpo import unsloth_backend
 
@@ -141,7 +152,7 @@ def _load_model(start: Source, params: Params) -> tuple[PreTrainedModel | PeftMo
     flash = params.train.share_prompts and params.precision != "float32"
     attention = packing.ATTENTION if flash else "sdpa"
     try:
-        network, tokenizer = loading.load(start.without_adapter(), params, attention)
+        network, tokenizer = loading.load(start.without_adapter(), params, attention, to_gpu=whole)
     except KeyError as error:
         if error.args != (packing.ATTENTION,):
             raise

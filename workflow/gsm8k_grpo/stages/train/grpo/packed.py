@@ -16,6 +16,7 @@ from trl.trainer.utils import split_tensor_dict
 
 from gsm8k_grpo.models import logprobs
 from gsm8k_grpo.models.compiling import compile_layers
+from gsm8k_grpo.stages.train import sharding
 from gsm8k_grpo.stages.train.grpo import packing
 from gsm8k_grpo.stages.train.grpo.balancing import balanced
 from gsm8k_grpo.stages.train.grpo.cuda_graphs.graphed import GraphedDecoder
@@ -89,8 +90,12 @@ class PackedGRPOTrainer(SelectiveGRPOTrainer):
         if self._graphed is not None and torch.is_grad_enabled():
             return self._graphed.states(packed)[packed.sources]
         decoder = network.get_decoder()
-        with self.accelerator.autocast():
+
+        def states() -> Tensor:
             return decoder(**packed.inputs(decoder.config)).last_hidden_state[0, packed.sources]
+
+        with self.accelerator.autocast():
+            return sharding.forward(network, states)
 
     def _graphed_decoder(self) -> GraphedDecoder:
         decoder = self._without_adapters(self.model).get_decoder()
@@ -102,14 +107,16 @@ class PackedGRPOTrainer(SelectiveGRPOTrainer):
         self, network: PreTrainedModel, states: Tensor, packed: packing.Packed, rows: int, length: int
     ) -> tuple[Tensor, Tensor]:
         """(rows, length) log-probabilities and entropies of the completions, from `completion_states`."""
+        compute = partial(
+            logprobs.logps_and_entropies,
+            states,
+            network.get_output_embeddings(),
+            packed.targets,
+            self.temperature,
+            self.chunk,
+            logprobs.Logits.of(network.get_decoder().config),
+            entropy_gradient=self._entropy_bonus_enabled,
+        )
         with self.accelerator.autocast():
-            logps, entropies = logprobs.logps_and_entropies(
-                states,
-                network.get_output_embeddings(),
-                packed.targets,
-                self.temperature,
-                self.chunk,
-                logprobs.Logits.of(network.get_decoder().config),
-                entropy_gradient=self._entropy_bonus_enabled,
-            )
+            logps, entropies = sharding.forward(network, compute)
         return packing.unpack(logps, packed, rows, length), packing.unpack(entropies, packed, rows, length)

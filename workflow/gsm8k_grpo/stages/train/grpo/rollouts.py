@@ -17,7 +17,7 @@ from trl.generation.vllm_generation import VLLMGeneration, empty_cache
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.models.engine import stop_tokens
 from gsm8k_grpo.models.vllm_engine import load_weights, start_vllm
-from gsm8k_grpo.stages.train import checkpoints
+from gsm8k_grpo.stages.train import checkpoints, sharding
 from gsm8k_grpo.stages.train.grpo.trainer import TRAINED, ResumableGRPOTrainer
 
 
@@ -74,6 +74,7 @@ class Rollouts(VLLMGeneration):
 def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The weights with adapters added, under the names that they have without adapters; the model is not changed.
 
+    Weights that are divided between the ranks are gathered one by one, so every rank must take them all.
     The value head of PPO is no part of the model that generates.
     """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
@@ -86,4 +87,4 @@ def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         elif inside:
             yield f"{layer}.{leaf}", parameter
         elif ".lora_" not in name and not name.startswith(f"{checkpoints.HEAD}."):
-            yield name, parameter
+            yield name, sharding.whole(parameter)

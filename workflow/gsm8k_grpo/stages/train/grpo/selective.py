@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gsm8k_grpo.stages.train import parallel, sharding
 from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 
 
@@ -100,6 +101,15 @@ class SelectiveGRPOTrainer(ResumableGRPOTrainer):
         """(n,) indices of the rows of a batch that must be computed."""
         return self.objective.has_gradient(self, inputs).nonzero().squeeze(1)
 
+    def _rows_to_compute(self, inputs: dict[str, Tensor]) -> Tensor:
+        """The rows with a gradient.  If there are none but in other ranks, which gather divided weights from this one,
+        the rows of the first prompt take part in their pass, with a gradient of zero.
+        """
+        rows = self.rows_with_gradient(inputs)
+        if sharding.is_sharded(self.model) and parallel.anywhere(len(rows) > 0) and not len(rows):
+            return torch.arange(self.num_generations, device=rows.device)
+        return rows
+
     def generated(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if self.computes_old_logps and self.objective.needs_logps and not self.sampled:
             self._next_call = "old"
@@ -138,7 +148,7 @@ class SelectiveGRPOTrainer(ResumableGRPOTrainer):
         if not self.leaves_out_rows(inputs):
             return super()._compute_loss(model, inputs)
         old, entropies = inputs["old_per_token_logps"], inputs.get("old_entropies")
-        self._next_call = Update(self.rows_with_gradient(inputs), old, -old if entropies is None else entropies)
+        self._next_call = Update(self._rows_to_compute(inputs), old, -old if entropies is None else entropies)
         loss = super()._compute_loss(model, inputs)
         if entropies is None:
             metrics = self._metrics["train"]

@@ -21,7 +21,7 @@ from trl.trainer.utils import RepeatSampler
 from gsm8k_grpo.gsm8k.rewards import EQUAL, SUFFIX
 from gsm8k_grpo.models.engine import stop_tokens, up_to_stop
 from gsm8k_grpo.runtime import ranks
-from gsm8k_grpo.stages.train import checkpoints, parallel
+from gsm8k_grpo.stages.train import checkpoints, parallel, sharding
 from gsm8k_grpo.stages.train.grpo.objective import GRPO, Objective
 from gsm8k_grpo.stages.train.resumable import ResumableMixin
 
@@ -90,6 +90,8 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         if self.ref_model is not None:
             # TRL loads the reference in 32 bit, which takes twice the memory where the trained weights are in 16 bit.
             self.ref_model.to(self.model.dtype)  # type: ignore[arg-type]  # transformers wraps Module.to
+            if sharding.is_sharded(self.model):
+                sharding.shard(self.ref_model, self.accelerator.device, bool(self.args.bf16))
         self.mask_truncated_completions = False  # TRL knows the tokenizer's end token only; `generated` masks
         self.rank_savers.append(self._save_generation)
         self._stop_tokens = stop_tokens(self.processing_class)
@@ -168,7 +170,7 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
     ) -> tuple[list[list[int]], Any]:
         if self.use_vllm:
             return super()._generate_single_turn(prompt_ids, images, multimodal_fields, has_tool_images)
-        with self.stopping_generation():
+        with self.stopping_generation(), sharding.gathered(self.model):
             completions, logps = super()._generate_single_turn(prompt_ids, images, multimodal_fields, has_tool_images)
         # TRL cuts at the tokenizer's end token only; behind other ends is the padding of the batch.
         return [up_to_stop(ids, self._stop_tokens) for ids in completions], logps

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from gsm8k_grpo.stages.train import checkpoints
+from gsm8k_grpo.runtime import ranks
+from gsm8k_grpo.stages.train import checkpoints, sharding
 from gsm8k_grpo.stages.train.resumable import ResumableMixin
 
 
@@ -32,7 +33,7 @@ class ValueHead(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """(..., hidden) states to (...) values in float32."""
         with torch.autocast(states.device.type, enabled=False):
-            return self.linear(states.float()).squeeze(-1)
+            return self.linear(states.float()).squeeze(-1).clone()  # FSDP2 warns of views
 
 
 class ValueHeadKeeper(TrainerCallback):
@@ -42,14 +43,16 @@ class ValueHeadKeeper(TrainerCallback):
         self.trainer, self.head = trainer, head
 
     def save(self, checkpoint: Path) -> None:
-        save_file(self.head.state_dict(), checkpoint / checkpoints.VALUE_HEAD)
+        state = {name: sharding.whole(tensor) for name, tensor in self.head.state_dict().items()}
+        if ranks.rank() == 0:
+            save_file(state, checkpoint / checkpoints.VALUE_HEAD)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.global_step:
             checkpoint = self.trainer.run_folder / f"checkpoint-{state.global_step}"
-            self.head.load_state_dict(load_file(checkpoint / checkpoints.VALUE_HEAD))
+            sharding.load_whole(self.head, load_file(checkpoint / checkpoints.VALUE_HEAD))
 
 
 def attach(trainer: ResumableMixin) -> None:
@@ -57,10 +60,12 @@ def attach(trainer: ResumableMixin) -> None:
     width = trainer.model.get_output_embeddings().weight.shape[1]
     head = ValueHead(int(width)).to(trainer.model.device)
     trainer.model.add_module(checkpoints.HEAD, head)
+    if sharding.is_sharded(trainer.model):
+        sharding.shard_module(head, trainer.model.device)
     ignored = {f"{checkpoints.HEAD}.{name}" for name in head.state_dict()}
     trainer.model._keys_to_ignore_on_save = {*(trainer.model._keys_to_ignore_on_save or ()), *ignored}
     keeper = ValueHeadKeeper(trainer, head)
-    trainer.savers.append(keeper.save)
+    trainer.rank_savers.append(keeper.save)
     trainer.add_callback(keeper)
 
 
