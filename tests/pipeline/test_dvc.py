@@ -29,7 +29,7 @@ STAGES = {name: stage.get("do", stage) for name, stage in STAGES.items()}
 MODULES = [name for name in STAGES if name not in ("evaluate_base", "train_seed", "evaluate_seed")]
 # Rooms that can't change a stage's results: MLflow's copies, signals, locks and progress, the memory plan and the types
 # of rows.
-WITHOUT_EFFECT = {"tracking", "runtime", "memory", "records.py"}
+WITHOUT_EFFECT = {"tracking", "runtime", "memory", "records"}
 FURTHER_MODULES = {"extract": ["sets"]}  # modules that the command of a stage calls as well
 TABLE = ["configure", "download", "extract", "base", "train@short", "train@full",
        "evaluate_base", "evaluate@short", "evaluate@full", "compare", "card@short", "card@full", "report"]  # fmt: skip

@@ -30,7 +30,7 @@ SHAPING = {
     "base", "keep_checkpoints",
 }  # fmt: skip
 # Rooms and modules whose code can't change what training computes.  The configuration's values count, not its code.
-WITHOUT_EFFECT = frozenset({"config", "memory", "runtime", "tracking", "analysis", "records.py"})
+WITHOUT_EFFECT = frozenset({"config", "memory", "runtime", "tracking", "analysis", "records"})
 LIBRARIES = ("torch", "transformers", "trl", "accelerate", "peft")
 
 
