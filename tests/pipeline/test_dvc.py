@@ -306,7 +306,7 @@ def configured(data: dict) -> tuple[str, int]:
     [
         ("workflow/gsm8k_grpo/analysis/significance.py", AFTER_EVALUATION),
         ("workflow/gsm8k_grpo/stages/train/grpo/trainer.py", {"train@short", "train@full"}),
-        ("workflow/gsm8k_grpo/cli.py", set()),
+        ("workflow/gsm8k_grpo/cli/app.py", set()),
         ("workflow/gsm8k_grpo/stages/report/templates/train.html.j2", {"report"}),
         ("workflow/rules/base.smk", {"base"}),
         ("envs/cpu.txt", ALL),
