@@ -16,7 +16,7 @@ import dvc.cli
 import pytest
 import sample_results
 import typer
-from gsm8k_grpo.cli import app
+from gsm8k_grpo.cli.app import app
 from gsm8k_grpo.commands.summary import summary
 from gsm8k_grpo.config import layers, params
 from gsm8k_grpo.config.overrides import parse_override

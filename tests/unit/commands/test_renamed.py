@@ -1,7 +1,7 @@
 """Commands and options of earlier versions are answered with their present names."""
 
 import pytest
-from gsm8k_grpo.cli import app
+from gsm8k_grpo.cli.app import app
 from gsm8k_grpo.files import PipelineError
 from typer.main import get_command
 from typer.testing import CliRunner

@@ -29,8 +29,8 @@ SHAPING = {
     "seed", "threads", "model", "chat_template_kwargs", "backend", "engine", "precision", "quantization", "lora",
     "base", "keep_checkpoints",
 }  # fmt: skip
-# Rooms and modules whose code can't change what training computes.  The configuration's values count, not its code.
-WITHOUT_EFFECT = frozenset({"config", "memory", "runtime", "tracking", "analysis", "records.py"})
+# Rooms whose code can't change what training computes.  The configuration's values count, not its code.
+WITHOUT_EFFECT = frozenset({"config", "memory", "runtime", "tracking", "analysis", "records"})
 LIBRARIES = ("torch", "transformers", "trl", "accelerate", "peft")
 
 

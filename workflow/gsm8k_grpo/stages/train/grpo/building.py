@@ -170,7 +170,7 @@ def _config(variant: str, stop_tokens: list[int], params: Params, run_folder: Pa
         # Backend trl uses the engine of rollouts.py.  Unsloth has its own, which TRL's settings start.
         use_vllm=vllm_of_unsloth,
         vllm_mode="colocate",
-        disable_dropout=True,  # loading.py does so too; backend unsloth has a loader of its own
+        disable_dropout=True,  # models.loading does so too; backend unsloth has a loader of its own
         generation_kwargs={"stop_token_ids" if vllm_of_unsloth else "eos_token_id": stop_tokens},
         chat_template_kwargs=params.chat_template_kwargs,
     )

@@ -2,202 +2,30 @@
 
 import itertools
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import mlflow
-import psutil
 import pytest
 import yaml
+from dvc_project import AFTER_EVALUATION, ALL, CARDS, RULES, TABLE, configured, done, edit, environment, run
+from dvc_state import (
+    assert_snakemake_runs_nothing,
+    at_work,
+    checkpoints,
+    ran,
+    refused,
+    restored,
+    rules_that_would_run,
+    stale,
+)
 from gsm8k_grpo.config import layers
-from gsm8k_grpo.config.stage_keys import KEYS
 from gsm8k_grpo.files import read_json
-from gsm8k_grpo.runtime.imports import import_closure
 from project import ROOT
-from small_run import FEW, checkout
 
-PACKAGE = ROOT / "workflow/gsm8k_grpo"
-CONFIGURATION = "results/configure/params.yaml"
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-STAGES = {name: stage.get("do", stage) for name, stage in STAGES.items()}
-MODULES = [name for name in STAGES if name not in ("evaluate_base", "train_seed", "evaluate_seed")]
-# Rooms that can't change a stage's results: MLflow's copies, signals, locks and progress, the memory plan and the types
-# of rows.
-WITHOUT_EFFECT = {"tracking", "runtime", "memory", "records.py"}
-FURTHER_MODULES = {"extract": ["sets"]}  # modules that the command of a stage calls as well
-TABLE = ["configure", "download", "extract", "base", "train@short", "train@full",
-       "evaluate_base", "evaluate@short", "evaluate@full", "compare", "card@short", "card@full", "report"]  # fmt: skip
-ALL = set(TABLE)
-CARDS = {"card@short", "card@full"}
-AFTER_EVALUATION = {"evaluate_base", "evaluate@short", "evaluate@full", "compare", *CARDS, "report"}
-
-
-# dvc.yaml agrees with the code
-
-
-def closure(stage: str) -> set[Path]:
-    """The package's modules that a stage runs, without those of rooms without effect."""
-    without = frozenset(WITHOUT_EFFECT | (set() if stage == "configure" else {"config"}))
-    modules = ["stage", *FURTHER_MODULES.get(stage, [])]
-    return set().union(*(import_closure(PACKAGE / "stages" / stage / f"{module}.py", without) for module in modules))
-
-
-def sources(stage: str) -> list[Path]:
-    """Those of a stage's dependencies that are files or folders of the package."""
-    return [ROOT / dep for dep in STAGES[stage]["deps"] if dep.startswith("workflow/gsm8k_grpo/")]
-
-
-@pytest.mark.parametrize("stage", MODULES)
-def test_a_stage_depends_on_the_modules_that_it_imports_its_rule_and_the_lock_file(stage):
-    imported = closure(stage)
-    assert [file for file in imported if not any(file.is_relative_to(source) for source in sources(stage))] == []
-    assert [source for source in sources(stage) if not any(file.is_relative_to(source) for file in imported)] == []
-    assert {"envs/cpu.txt", f"workflow/rules/{stage}.smk"} <= set(STAGES[stage]["deps"])
-
-
-def test_training_depends_on_two_modules_that_it_does_not_import():
-    """A dependency on a whole folder of a room can include modules that are not imported; these are all of them."""
-    folders = {file for source in sources("train") for file in source.rglob("*.py")}
-    further = {file for file in folders - closure("train") - set(sources("train")) if file.name != "__init__.py"}
-    assert {str(file.relative_to(PACKAGE)) for file in further} == {
-        "models/transformers_engine.py",
-        "models/sharded_engine.py",
-    }
-
-
-def rules(stage: str) -> str:
-    """The text of the rules that a stage of DVC runs."""
-    texts = re.split(r"^(?:use )?rule ", (ROOT / f"workflow/rules/{stage}.smk").read_text(), flags=re.MULTILINE)
-    run = STAGES[stage]["cmd"].partition("${run} ")[2].partition(" -- ")[0].split()
-    return "".join(text for text in texts if text.partition(":")[0] in run)
-
-
-@pytest.mark.parametrize("stage", [stage for stage in MODULES if stage not in ("configure", "report")])
-def test_the_parameters_of_a_stage_are_the_lookups_of_its_rule(stage):
-    looked_up = {path.replace("/", ".") for path in re.findall(r'lookup\(dpath="([^"]+)"', rules(stage))}
-    keys = STAGES[stage]["params"][0][CONFIGURATION]
-    assert sorted(keys) == sorted(path.replace("{variant}", "${key}") for path in looked_up)
-
-
-@pytest.mark.parametrize("rule", KEYS)
-def test_the_keys_that_a_result_notes_are_the_lookups_of_its_rule(rule):
-    texts = (ROOT / f"workflow/rules/{rule.removesuffix('_sets')}.smk").read_text()
-    (text,) = (text for text in re.split(r"^rule ", texts, flags=re.MULTILINE) if text.startswith(f"{rule}:"))
-    looked_up = {path.replace("/", ".") for path in re.findall(r'lookup\(dpath="([^"]+)"', text)}
-    assert set(KEYS[rule]) == {path.replace("{variant}", "{name}") for path in looked_up}
-
-
-@pytest.mark.parametrize("stage", MODULES)
-def test_the_outs_of_a_stage_contain_the_outputs_of_its_rule(stage):
-    outputs = "".join(re.findall(r"output:(.*?)log:", rules(stage), flags=re.DOTALL))
-    made = [re.sub(r"{+(model|variant)}+", "${key}", path) for path in re.findall(r'"(results/[^"]+)"', outputs)]
-    outs = STAGES[stage]["outs"] + STAGES[stage].get("metrics", [])
-    assert made
-    assert [path for path in made if not any(path == out or path.startswith(f"{out}/") for out in outs)] == []
-
-
-def test_base_is_evaluated_like_the_variants():
-    of_base, of_variants = STAGES["evaluate_base"], STAGES["evaluate"]
-    assert of_base["params"] == of_variants["params"]
-    assert [dep for dep in of_base["deps"] if dep != "results/base/base.json"] == [
-        dep for dep in of_variants["deps"] if not dep.startswith("results/train/")
-    ]
-    assert of_base["outs"] == [out.replace("${key}", "base") for out in of_variants["outs"]]
-
-
-@pytest.mark.parametrize("stage", ["train", "evaluate"])
-def test_further_seeds_are_trained_and_evaluated_like_the_first(stage):
-    of_first, of_further = STAGES[stage], STAGES[f"{stage}_seed"]
-    assert of_further["matrix"] == {"variant": "${variants}", "seed": "${seeds}"}
-    as_further = yaml.safe_load(yaml.safe_dump(of_first).replace("${key}", "${item.variant}_s${item.seed}"))
-    assert {key: of_further[key] for key in of_first if key != "desc"} == {
-        key: value for key, value in as_further.items() if key != "desc"
-    }
-
-
-# A project in a folder of its own
-
-
-ENVIRONMENT = os.environ | {
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@localhost",
-    "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@localhost",
-}  # fmt: skip
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """The environment in which the folder's own code is imported instead of the installed one."""
-    return ENVIRONMENT | {"PYTHONPATH": str(folder / "workflow")}
-
-
-def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=600, check=False
-    )
-
-
-def done(folder: Path, *command: str) -> str:
-    finished = run(folder, *command)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    return finished.stdout + finished.stderr
-
-
-def ran(output: str) -> set[str]:
-    """The stages that DVC ran, without those that it skipped or restored."""
-    return set(re.findall(r"^Running stage '(.+)':", output, re.MULTILINE))
-
-
-def restored(output: str) -> set[str]:
-    return set(re.findall(r"^Stage '(.+)' is cached - skipping run", output, re.MULTILINE))
-
-
-def assert_snakemake_runs_nothing(folder: Path) -> None:
-    assert "Nothing to be done" in done(folder, "snakemake", "--cores", "1", "report")
-
-
-def edit(folder: Path, **changes) -> None:
-    """Change params.yaml; a dotted key is written with two underscores."""
-    path = folder / "params.yaml"
-    changes = {key.replace("__", "."): value for key, value in changes.items()}
-    path.write_text(yaml.safe_dump(layers.merge(layers.read(path), layers.nested(changes)), sort_keys=False))
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
-    """The project's files in a new repository, with few steps, run once by DVC and committed."""
-    folder = checkout(tmp_path_factory.mktemp("project"))
-    (folder / "dvc.lock").unlink()
-    edit(folder, **FEW | {"variants.full.epochs": 1, "keep_checkpoints": [4], "extract.validation_rows": 0})
-    shutil.copy(folder / "workflow/recipes/tiny.yaml", folder / "workflow/recipes/again.yaml")
-    done(folder, "git", "init", "--quiet", "--initial-branch=main")
-    done(folder, "git", "add", "--all")
-    done(folder, "git", "commit", "--quiet", "--message=few steps")
-    assert ran(done(folder, "dvc", "repro")) == ALL
-    done(folder, "git", "add", "dvc.lock")
-    done(folder, "git", "commit", "--quiet", "--message=results")
-    return folder
-
-
-@pytest.fixture
-def same_results(project) -> Iterator[Path]:
-    """The project as it was committed, for a test that leaves its results alone; other changes are undone."""
-    yield project
-    done(project, "git", "checkout", "--quiet", ".")
-
-
-@pytest.fixture
-def finished(same_results) -> Iterator[Path]:
-    """The project as it was committed; changes are undone after the test, as the documents say."""
-    yield same_results
-    done(same_results, "git", "checkout", "--quiet", ".")
-    done(same_results, "dvc", "checkout", "--force")
-    done(same_results, "gsm8k-grpo", "sync")
+SEED_7 = "results/configure/params.yaml: it was made with seed = 7, and the configuration has 42"
 
 
 def test_a_run_leaves_the_repository_clean_and_snakemake_nothing_to_do(same_results):
@@ -274,10 +102,6 @@ def test_a_start_is_trained_again_only_if_it_changes_itself(finished):
     assert stale(finished, "train@short", "train@full") == {"train@short", "train@full"}
 
 
-def stale(folder: Path, *stages: str) -> set[str]:
-    return set(json.loads(done(folder, "dvc", "status", "--json", *stages)))
-
-
 def test_a_further_seed_trains_each_variant_once_more_and_nothing_else(finished):
     edit(finished, seeds=[43])
     further = {f"{stage}_seed@{variant}-43" for stage in ("train", "evaluate") for variant in ("short", "full")}
@@ -295,18 +119,12 @@ def test_a_further_seed_trains_each_variant_once_more_and_nothing_else(finished)
     assert ran(done(finished, "dvc", "repro")) == set()
 
 
-def configured(data: dict) -> tuple[str, int]:
-    """The recipe and the steps of the variant short, from a row of `dvc exp show`."""
-    values = data["params"]["params.yaml"]["data"]
-    return values["recipe"], values["variants"]["short"]["max_steps"]
-
-
 @pytest.mark.parametrize(
     ("file", "stale"),
     [
         ("workflow/gsm8k_grpo/analysis/significance.py", AFTER_EVALUATION),
         ("workflow/gsm8k_grpo/stages/train/grpo/trainer.py", {"train@short", "train@full"}),
-        ("workflow/gsm8k_grpo/cli.py", set()),
+        ("workflow/gsm8k_grpo/cli/app.py", set()),
         ("workflow/gsm8k_grpo/stages/report/templates/train.html.j2", {"report"}),
         ("workflow/rules/base.smk", {"base"}),
         ("envs/cpu.txt", ALL),
@@ -394,16 +212,6 @@ def test_two_clones_train_different_variants_at_once_and_what_they_push_is_joine
     assert_snakemake_runs_nothing(joined)
 
 
-RULES = {*MODULES, "download_sets", "extract_sets"}
-SEED_7 = "results/configure/params.yaml: it was made with seed = 7, and the configuration has 42"
-
-
-def rules_that_would_run(folder: Path, setting: str) -> set[str]:
-    """The rules in Snakemake's plan of the report with a `--config`."""
-    plan = done(folder, "snakemake", "-n", "report", "--config", setting)
-    return set(re.findall(r"^rule (\w+):", plan, re.MULTILINE))
-
-
 def test_a_variant_that_is_taken_out_leaves_the_comparison_the_report_and_the_dependencies(finished):
     path = finished / "params.yaml"
     settings = layers.read(path)
@@ -429,15 +237,6 @@ def test_an_experiment_in_a_folder_of_its_own_runs_its_own_code(finished):
     assert ran(experiment.stdout) == {"report"}
     done(finished, "dvc", "exp", "apply", "own-code")
     assert "<!-- of the experiment -->" in (finished / "results/report/report.html").read_text()
-
-
-def refused(folder: Path, *options: str) -> str:
-    """The error of `sync`, which must not have changed any file."""
-    before = {path: path.lstat().st_mtime_ns for path in (folder / "results").rglob("*")}
-    sync = run(folder, "gsm8k-grpo", "sync", *options)
-    assert sync.returncode == 1
-    assert {path: path.lstat().st_mtime_ns for path in (folder / "results").rglob("*")} == before
-    return sync.stderr
 
 
 def test_sync_refuses_results_that_differ_from_the_record(finished):
@@ -498,16 +297,3 @@ def test_no_job_outlives_a_killed_dvc_and_the_same_command_resumes(finished):
     stale = {"train@short", "evaluate@short", "compare", "card@short", "report"}
     assert ran(again) - {"card@full"} == stale  # the card of full is rewritten only if a figure in it has changed
     assert read_json(finished / "results/train/short/metrics.json")["sessions"] == 2
-
-
-def checkpoints(folder: Path) -> set[Path]:
-    return set(folder.glob("checkpoints/*/checkpoint-*/manifest.json"))
-
-
-def at_work(folder: Path) -> list[psutil.Process]:
-    """The processes, except zombies, that have this working folder."""
-    return [
-        process
-        for process in psutil.process_iter(["cwd", "status"])
-        if process.info["cwd"] == str(folder) and process.info["status"] != psutil.STATUS_ZOMBIE
-    ]
