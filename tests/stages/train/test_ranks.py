@@ -175,6 +175,9 @@ def test_divided_weights_are_trained_kept_and_resumed_like_whole_ones(trained_by
         for name, value in copies.items():
             assert parts[name].numpy() == pytest.approx(value.numpy(), rel=0, abs=1e-6), name
     assert not list(whole_run.glob("results/train/short/**/optimizer*"))
+    assert read_json(whole_run / "results/train/short/metrics.json")["effective_config"]["shard_weights"]
+    of_copies, of_parts = ({one.name for one in at.glob("checkpoints/*")} for at in (trained_by_two, whole_run))
+    assert of_copies.isdisjoint(of_parts)  # neither resumes from the other's checkpoints
 
     process = start(interrupted, TRAIN, **divided)
     wait_for(lambda: any(interrupted.glob("checkpoints/short-*/kept/9")), process)

@@ -65,6 +65,7 @@ def folder(variant: str, params: Params, data: Path, base: Path, start: Path | N
         "variant": params.variants[variant].model_dump(),
         "method": method_of(params.variant_method(variant)).shaping(variant, params),
         "gpus": params.gpus_of(variant),
+        "shard_weights": params.is_sharded(variant),
         "data": sha256(data),
         "base": sha256(base),
         "start": start and {path.name: sha256(path) for path in sorted(start.glob("[!.]*"))},

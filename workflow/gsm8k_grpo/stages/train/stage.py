@@ -25,7 +25,7 @@ from gsm8k_grpo.models import gpu
 from gsm8k_grpo.records import Example, HistoryRow, Session, TrainingMetrics
 from gsm8k_grpo.runtime import interrupts, ranks
 from gsm8k_grpo.runtime.trainer_progress import TrainerProgress
-from gsm8k_grpo.stages.train import checkpoints, history, parallel, run_folders, signal, starts
+from gsm8k_grpo.stages.train import checkpoints, history, parallel, run_folders, sharding, signal, starts
 from gsm8k_grpo.stages.train.callbacks import CurveLogger, StopOnSignal, WeightKeeper
 from gsm8k_grpo.stages.train.history import HistoryFormat
 from gsm8k_grpo.stages.train.methods import TrainingMethod, method_of
@@ -158,6 +158,7 @@ def _effective_config(method: TrainingMethod[Any], trainer: ResumableMixin) -> d
         "device": model.device.type,
         "threads": torch.get_num_threads(),
         "gpus": ranks.count(),
+        "shard_weights": sharding.is_sharded(model),
     }
 
 
