@@ -24,6 +24,10 @@ OVERRIDDEN = [
     (ResumableMixin, Trainer, "log", "logs start_time"),
     (ResumableMixin, Trainer, "_save_checkpoint", "model trial"),
     (ResumableMixin, Trainer, "_clip_grad_norm", "model"),
+    (ResumableMixin, Trainer, "save_model", "output_dir _internal_call"),
+    (ResumableMixin, Trainer, "_load_from_checkpoint", "resume_from_checkpoint model"),
+    (ResumableMixin, Trainer, "_save_optimizer_and_scheduler", "output_dir"),
+    (ResumableMixin, Trainer, "_load_optimizer_and_scheduler", "checkpoint"),
     (ResumableSFTTrainer, SFTTrainer, "training_step", "args kwargs"),
     (ResumableSFTTrainer, SFTTrainer, "log", "logs start_time"),
     (ResumableGRPOTrainer, GRPOTrainer, "_get_train_sampler", "dataset"),
@@ -102,6 +106,10 @@ def test_the_order_of_a_generation_can_be_kept():
 def test_what_is_set_for_several_ranks_exists():
     assert "evaluation_mode" in inspect.signature(Accelerator.prepare_model).parameters
     assert isinstance(inspect.getattr_static(TrainingArguments, "_setup_devices"), cached_property)
+
+
+def test_a_trainer_saves_weights_that_were_gathered():
+    assert list(inspect.signature(Trainer._save).parameters) == ["self", "output_dir", "state_dict"]
 
 
 def test_the_contract_names_everything_that_is_overridden_or_used():

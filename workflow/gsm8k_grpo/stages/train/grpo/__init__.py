@@ -22,6 +22,8 @@ Overridden in GRPOTrainer:
 Overridden in transformers' Trainer, by `ResumableMixin` and `ResumableSFTTrainer`:
     `training_step`, `log`, `_save_checkpoint`.
     `_clip_grad_norm`: the gradients of all ranks are averaged before.
+    `save_model`, `_load_from_checkpoint`, `_save_optimizer_and_scheduler`, `_load_optimizer_and_scheduler`: weights and
+        optimizer state that are divided between the ranks.  Also calls `_save`, with weights that were gathered.
 Overridden in RepeatSampler:
     `__iter__`: the prompts of a step are the same for any number of ranks.
 Overridden in VLLMGeneration:
