@@ -2,17 +2,23 @@
 
     python shared_steps.py RESULTS OUT [--shard]
 
+Tests call `trained_by`, which runs this script in each rank, and compare what was trained by `assert_same_steps`.
+
 RESULTS is the folder of the stages before training.  With `--shard` the weights are divided between the ranks.  Rank 0
 writes the losses, the norms of the gradients and the weights of each method into OUT, and each rank the batches of the
 last generation.
 """
 
 import json
+import os
+import re
+import subprocess
 import sys
 import zlib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from gsm8k_grpo.config.params import load
 from gsm8k_grpo.files import read_jsonl
@@ -20,7 +26,7 @@ from gsm8k_grpo.models.loading import Source
 from gsm8k_grpo.runtime import ranks
 from gsm8k_grpo.stages.train.methods import method_of
 from project import ROOT
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from small_run import FEW
 from transformers import set_seed
 
@@ -44,6 +50,55 @@ RUNS: dict[str, dict[str, Any]] = {
     "ppo": {"method": "ppo"},
     "sft": {"method": "sft"},
 }
+
+# A mean over the tokens of each batch depends on what a batch is, and the sign of a margin of zero is rounding.
+DIFFERENT = {"grpo-batches": {"kl", "entropy"}, "online_dpo": {"preferred_share"}}
+# The margin of a policy that is still its reference is zero, but for the rounding of sums over the tokens of a pair.
+NO_MARGIN = 1e-5
+
+
+def trained_by(count: int, results: Path, out: Path, *options: str) -> Path:
+    """The folder with what so many ranks write that each run this script."""
+    out.mkdir()
+    code = {"PYTHONPATH": f"{ROOT / 'workflow'}:{Path(__file__).parent}", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, results, out, *options], cwd=out, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, env=os.environ | code | own,
+        )
+        for own in (ranks._environments(count) if count > 1 else [{}])
+    ]  # fmt: skip
+    said = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * count, said
+    return out
+
+
+def assert_same_steps(name: str, one_folder: Path, other_folder: Path, rel: float, weights: float) -> None:
+    """A run of RUNS has the same four log entries in both folders, and the same weights at its end.
+
+    Args:
+        rel: the largest relative difference of a figure of the log.
+        weights: the largest difference of a weight.
+    """
+    one, other = (json.loads((folder / f"{name}.json").read_text()) for folder in (one_folder, other_folder))
+    assert len(one) == 4
+    of_one, of_other = _logged(one, name), _logged(other, name)
+    assert [row.pop("margin", 0.0) for row in (of_one[0], of_other[0])] == pytest.approx([0.0, 0.0], abs=NO_MARGIN)
+    for expected, found in zip(of_one, of_other, strict=True):
+        assert found == pytest.approx(expected, rel=rel, abs=1e-6)
+    assert max(entry["grad_norm"] for entry in one) > 0.01
+    expected_weights, found_weights = (
+        load_file(folder / f"{name}.safetensors") for folder in (one_folder, other_folder)
+    )
+    for key, value in expected_weights.items():
+        assert found_weights[key].numpy() == pytest.approx(value.numpy(), rel=0, abs=weights), key
+
+
+def _logged(log: list[dict[str, float]], name: str) -> list[dict[str, float]]:
+    """The rows of a log, without measured times and what else is different."""
+    left_out = DIFFERENT.get(name, set())
+    kept = re.compile(r"(?!.*(second|time))")
+    return [{key: row[key] for key in row if kept.match(key) and key not in left_out} for row in log]
 
 
 def completion(prompt: list[int], copy: int) -> list[int]:

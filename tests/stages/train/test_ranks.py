@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from gsm8k_grpo.files import PipelineError, read_json
 from gsm8k_grpo.runtime import ranks
 from project import ROOT
 from safetensors.torch import load_file
-from shared_steps import RUNS
+from shared_steps import RUNS, assert_same_steps, trained_by
 from small_run import (
     MODEL_FILES,
     STEPS,
@@ -32,26 +31,6 @@ from small_run import (
 )
 
 TWO = {"gpus": 2}
-SCRIPT = ROOT / "tests/helpers/shared_steps.py"
-CLOSE = {"rel": 2e-4, "abs": 1e-6}
-# The margin of a policy that is still its reference is zero, but for the rounding of sums over the tokens of a pair.
-NO_MARGIN = 1e-5
-
-
-def trained_by(count: int, results, out, *options: str):
-    """The folder with what so many processes write that each run `shared_steps.py`."""
-    out.mkdir()
-    code = {"PYTHONPATH": f"{ROOT / 'workflow'}:{SCRIPT.parent}", "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, SCRIPT, results, out, *options], cwd=out, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, env=os.environ | code | own,
-        )
-        for own in (ranks._environments(count) if count > 1 else [{}])
-    ]  # fmt: skip
-    said = [process.communicate()[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * count, said
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -69,32 +48,11 @@ def sharded(prepared, tmp_path_factory):
     return trained_by(2, prepared / "results", tmp_path_factory.mktemp("ranks") / "sharded", "--shard")
 
 
-# A mean over the tokens of each batch depends on what a batch is, and the sign of a margin of zero is rounding.
-DIFFERENT = {"grpo-batches": {"kl", "entropy"}, "online_dpo": {"preferred_share"}}
-
-
-def of_steps(log, name) -> list[dict[str, float]]:
-    """The rows of a log, without measured times and what else is different."""
-    left_out = DIFFERENT.get(name, set())
-    kept = re.compile(r"(?!.*(second|time))")
-    return [{key: row[key] for key in row if kept.match(key) and key not in left_out} for row in log]
-
-
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize("of_two", ["together", "sharded"])
 def test_two_ranks_take_the_steps_of_one_process(name, of_two, alone, request):
     """Each with a copy of the weights, or with a part of them."""
-    together = request.getfixturevalue(of_two)
-    one, two = (json.loads((folder / f"{name}.json").read_text()) for folder in (alone, together))
-    assert len(one) == 4
-    of_one, of_two = of_steps(one, name), of_steps(two, name)
-    assert [row.pop("margin", 0.0) for row in (of_one[0], of_two[0])] == pytest.approx([0.0, 0.0], abs=NO_MARGIN)
-    for expected, found in zip(of_one, of_two, strict=True):
-        assert found == pytest.approx(expected, **CLOSE)
-    assert max(entry["grad_norm"] for entry in one) > 0.01
-    weights = [load_file(folder / f"{name}.safetensors") for folder in (alone, together)]
-    for key, value in weights[0].items():
-        assert weights[1][key].numpy() == pytest.approx(value.numpy(), rel=0, abs=1e-6), key
+    assert_same_steps(name, alone, request.getfixturevalue(of_two), rel=2e-4, weights=1e-6)
 
 
 def test_the_ranks_share_the_tokens_of_each_batch_as_evenly_as_whole_groups_can(alone, together):
