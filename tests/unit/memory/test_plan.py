@@ -82,6 +82,18 @@ def test_gpus_that_divide_the_weights_gather_those_outside_of_the_layers_and_of_
     assert divided == whole
 
 
+def test_two_gpus_are_first_advised_to_divide_the_weights(root):
+    named = {"recipe": "smollm2", "model": "Qwen/Qwen2.5-7B-Instruct", "precision": "bfloat16", "gpus": 2}
+    divided = {
+        "adamw_torch_fused": "--set 'shard_weights=true': 68.83 GiB",
+        "adamw_8bit": "--set 'shard_weights=true' --set 'train.optim=\"adamw_torch_fused\"': 68.83 GiB",
+    }
+    for optim, line in divided.items():
+        settings = load(root / "params.yaml", named | {"train.optim": optim})
+        *_, last = advice.report(settings, shapes.shape_of(settings), 72.0).splitlines()
+        assert last == f"  {line}"
+
+
 def test_a_large_tensor_of_gradients_is_averaged_whole_and_many_small_ones_in_parts():
     values = [torch.zeros(2**24) for _ in range(6)] + [torch.zeros(2**24 * 5), torch.zeros(1)]
     assert [len(bucket) for bucket in parallel._buckets(values)] == [4, 2, 1, 1]

@@ -72,6 +72,7 @@ def _changes(params: Params, shape: Shape) -> list[dict[str, Any]]:
     """Changes for GRPO, as keys and values; one that does not apply is empty."""
     train = params.train
     return [
+        _shards(params, "train"),
         {"train.optim": "paged_adamw_8bit"},
         {"train.share_prompts": True},
         {"train.cuda_graphs": False},
@@ -93,6 +94,7 @@ def _supervised_changes(params: Params, shape: Shape) -> list[dict[str, Any]]:
     sft = params.sft
     accumulated = sft.per_device_train_batch_size * sft.gradient_accumulation_steps
     return [
+        _shards(params, "sft"),
         {"sft.optim": "paged_adamw_8bit"},
         {"sft.gradient_checkpointing": True},
         {"sft.per_device_train_batch_size": 1, "sft.gradient_accumulation_steps": accumulated},
@@ -101,6 +103,16 @@ def _supervised_changes(params: Params, shape: Shape) -> list[dict[str, Any]]:
         {"quantization": "4bit"},
         {"sft.max_length": sft.max_length // 2},
     ]
+
+
+def _shards(params: Params, section: str) -> dict[str, Any]:
+    """Weights divided between the GPUs, with an optimizer whose state can be divided too; it costs only time."""
+    if params.lora or params.gpus == 1:
+        return {}
+    optim = getattr(params, section).optim
+    change: dict[str, Any] = {"shard_weights": True}
+    change |= {} if optim.startswith("adamw_torch") else {f"{section}.optim": "adamw_torch_fused"}
+    return change | ({"train.cuda_graphs": False} if params.train.cuda_graphs else {})
 
 
 def _smaller_cache(params: Params) -> dict[str, Any]:
