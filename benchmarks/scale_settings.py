@@ -45,7 +45,7 @@ class Bench:
     def settings(self, recipe: str, **changes: Any) -> params.Params:
         """A recipe with the changes, whose keys have two underscores for a dot."""
         data = {"source": "local", "path": str(self.data)} if self.data else SMALL_DATA
-        small = SMALL | {"train.compile": False, "train.prompts": None} if self.small else {}
+        small = SMALL | {"train.compile": False, "train.prompts": None, "sft.max_length": 640} if self.small else {}
         named = {key.replace("__", "."): value for key, value in changes.items()}
         return params.load(ROOT / "params.yaml", {"recipe": recipe} | COMMON | data | small | named)
 
