@@ -158,6 +158,20 @@ def test_an_experiment_that_another_machine_creates_at_the_same_moment_is_used(s
     assert client.get_experiment(experiment).name == small.tracking.experiment
 
 
+def test_processes_that_are_the_first_of_a_project_side_by_side_all_get_a_run(root, tmp_path):
+    shutil.copy(root / "params.yaml", tmp_path)
+    code = "import sys; from gsm8k_grpo.config.params import load; from gsm8k_grpo.tracking.mlflow_runs import Run; "
+    code += "Run(load(), 'short', sys.argv[1], strict=True).set_status('RUNNING')"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, key], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        for key in ("first", "second", "third")
+    ]
+    said = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], said
+    runs = MlflowClient(f"sqlite:///{tmp_path}/tracking/mlflow.db").search_runs(["1"])
+    assert {run.data.tags["key"] for run in runs} == {"first", "second", "third"}
+
+
 def test_a_dataset_that_another_run_logs_at_the_same_moment_is_logged_for_both(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("train.jsonl").write_text("a row\n")

@@ -4,6 +4,8 @@ The default store is `tracking/mlflow.db` (sqlite), with artifacts in the same f
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy
@@ -13,11 +15,13 @@ from mlflow.exceptions import MlflowException
 
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.files import first_line
+from gsm8k_grpo.runtime import locks
 from gsm8k_grpo.tracking.patience import root_cause
 
 FOLDER = Path("tracking")
 DATABASE = f"sqlite:///{FOLDER / 'mlflow.db'}"  # in the working folder
 LONGEST_REASON = 200  # characters of an error of MLflow
+OPENING_SECONDS = 60.0  # a new database takes some seconds, and more beside other jobs
 KEY = "key"
 """The tag by which a run is found again, see `mlflow_runs.Run`."""
 
@@ -54,7 +58,8 @@ def connect(params: Params) -> tuple[MlflowClient, str]:
         Deleted: if the experiment was deleted.
     """
     FOLDER.mkdir(exist_ok=True)
-    client = MlflowClient(address(params))
+    with _alone(params):
+        client = MlflowClient(address(params))
     experiment = client.get_experiment_by_name(params.tracking.experiment)
     artifacts = None if params.tracking.uri else (FOLDER / "artifacts").resolve().as_uri()
     if experiment is None:
@@ -68,6 +73,28 @@ def connect(params: Params) -> tuple[MlflowClient, str]:
     if artifacts is not None:
         _move_artifacts(experiment, artifacts)
     return client, experiment.experiment_id
+
+
+@contextmanager
+def _alone(params: Params) -> Iterator[None]:
+    """No other process of this working folder opens the database meanwhile.
+
+    Whoever opens it first makes its tables.  MLflow does not expect a second process then: it raises a KeyError if jobs
+    that run side by side are the first of their project.
+
+    Raises:
+        TimeoutError: if another process needs longer than `OPENING_SECONDS`.
+    """
+    if not address(params).startswith("sqlite:"):
+        yield
+        return
+    lock = locks.lock("tracking")
+    if not locks.take(lock, OPENING_SECONDS):
+        raise TimeoutError(f"another process has been opening the database for {OPENING_SECONDS:.0f} s")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _create_experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
