@@ -35,11 +35,11 @@ def refuse_unknown(module: nn.Module, given: Mapping[str, Any], own: Iterable[st
     unknown = [name for name, value in given.items() if name not in known and value is not None and value is not False]
     if unknown:
         raise UnknownAttentionError(
-            f"{type(module).__name__} asks its attention for {', '.join(unknown)}, which this one would ignore"
+            f"{type(module).__name__} gives the attention {', '.join(unknown)}, which our attention would ignore"
         )
     if dropout:
         raise UnknownAttentionError(
-            f"{type(module).__name__} drops attention weights (dropout {dropout}), which this attention does not"
+            f"{type(module).__name__} drops attention weights (dropout {dropout}), which our attention does not"
         )
 
 
@@ -50,7 +50,7 @@ def refuse_mask(module: nn.Module, mask: Tensor | None, is_causal: bool | None) 
         UnknownAttentionError: naming the module.
     """
     if mask is None or mask.shape != MARKER or is_causal is False:
-        raise UnknownAttentionError(f"{type(module).__name__} has a mask of its own, which is ignored here")
+        raise UnknownAttentionError(f"{type(module).__name__} has a mask of its own, which our attention would ignore")
 
 
 def masks_for_layers(config: PreTrainedConfig, mask: Callable[[int | None], Tensor]) -> Tensor | dict[str, Tensor]:
