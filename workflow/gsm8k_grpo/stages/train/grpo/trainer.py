@@ -177,8 +177,8 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         return [up_to_stop(ids, self._stop_tokens) for ids in completions], logps
 
     def stopping_generation(self) -> AbstractContextManager[None]:
-        """The context `stopping_at_once`, or one that does nothing: if a step has begun, its gradients so far would be
-        lost, and other ranks would wait for this one.
+        """The context `stopping_at_once`; one that does nothing if a step has begun, whose gradients so far would be
+        lost, or if there are other ranks, which would wait for this one.
         """
         began = self._step % self.args.gradient_accumulation_steps
         return nullcontext() if began or ranks.count() > 1 else self.stopping_at_once()
