@@ -1,6 +1,6 @@
 """Read and write the files that stages exchange.
 
-Files and folders are written under another name next to their place and then renamed, so that one that exists is
+Files and folders are written under another name in the same folder and then renamed, so that every one that exists is
 complete.  Errors in data from outside name the file and the line.
 """
 
@@ -21,7 +21,7 @@ LONGEST_LINE = 1_000_000  # bytes; GSM8K's longest row has 2,000, so a longer li
 class PipelineError(Exception):
     """An error whose message says what is wrong, where, and what to do; it is shown without a traceback.
 
-    The message may quote texts from outside, so it shows characters that control a terminal as their escapes.
+    The message may quote texts from outside, so it shows characters that control a terminal as escapes.
     """
 
     def __init__(self, message: str):
@@ -29,14 +29,14 @@ class PipelineError(Exception):
 
 
 def visible(text: str) -> str:
-    """The text with escapes, such as `\\x1b`, for all characters that are not printable, line breaks and tabs apart."""
+    """The text with escapes, such as `\\x1b`, for all unprintable characters except line breaks and tabs."""
     return "".join(
         character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1] for character in text
     )
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, `visible`, or the name of its class where it has no message."""
+    """The first line of an error's message, made `visible`, or the name of its class if it has no message."""
     lines = str(error).strip().splitlines()
     return visible(lines[0]) if lines else type(error).__name__
 
@@ -117,7 +117,7 @@ def _object(line: bytes) -> dict[str, Any]:
     if len(line) > LONGEST_LINE:
         raise ValueError(f"the line has {len(line):,} bytes, more than the {LONGEST_LINE:,} that a row may have")
     text = line.decode("utf-8")
-    if "\0" in text:  # left in a file by a crash, and every second byte of English text in UTF-16
+    if "\0" in text:  # a crash may leave it, and in UTF-16 it is every second byte of English text
         raise ValueError(f"a NUL byte at column {text.index(chr(0)) + 1}: the file is damaged, or not UTF-8")
     try:
         row = json.loads(text)
@@ -142,7 +142,7 @@ def text_field(row: dict[str, Any], key: str) -> str:
         raise ValueError(f"'{key}' holds a NUL character (\\u0000)")
     try:
         value.encode("utf-8")
-    except UnicodeEncodeError as error:  # JSON can hold half of a surrogate pair, UTF-8 can't
+    except UnicodeEncodeError as error:  # JSON can hold half of a surrogate pair, but UTF-8 can't
         raise ValueError(f"'{key}' holds half a character ({error.reason})") from None
     return value
 
@@ -158,7 +158,7 @@ def _part(path: Path) -> Path:
 
 
 def _content(path: Path) -> bytes:
-    """The bytes of a file.  Their splitlines() splits at line breaks only, that of a str also at U+2028 and others."""
+    """The bytes of a file, whose splitlines() splits only at line breaks, whereas that of a str also does at U+2028."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

@@ -127,7 +127,7 @@ def test_a_long_answer_is_cut_with_a_message_and_a_prompt_without_room_is_refuse
     with pytest.raises(PipelineError) as refused:
         sft.tokenize_solutions([ROW], tokenizer, configured(root, **{"sft.max_length": prompt}))
     assert str(refused.value) == (
-        f"sft.max_length = {prompt}: the prompt of train-0 alone has {prompt} tokens; give more, or take the row out"
+        f"sft.max_length = {prompt}: the prompt of train-0 alone has {prompt} tokens; raise it, or take the row out"
     )
 
 

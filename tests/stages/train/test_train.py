@@ -58,7 +58,8 @@ def test_a_kept_step_that_the_run_does_not_reach_is_refused(trained, tmp_path):
     refused = stage(own, TRAIN, variants__short__max_steps="null", variants__short__epochs=1)
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1] == (
-        "error: keep_checkpoints = 9: the run has 8 steps, whose last weights are the model; name smaller steps"
+        "error: keep_checkpoints = 9: the run has 8 steps, and its model holds the weights after the last one; name "
+        "smaller steps"
     )
 
 

@@ -21,10 +21,10 @@ GREEDY_METRICS = (*GREEDY_SHARES, MEAN_LENGTH)
 """All metrics of greedy answers, in the order of `measures` in metrics.json."""
 
 FORMULA_METRICS = (*ACCURACIES, "format_rate", "truncation_rate", MEAN_LENGTH)
-"""The same where answers are compared as formulas, which lm-evaluation-harness's task gsm8k does not do."""
+"""The metrics where answers are compared as formulas; lm-evaluation-harness's task gsm8k does not do that."""
 
 NUMBER_RATES = {"strict_number_rate": "strict_correct", "flexible_number_rate": "flexible_correct"}
-"""The shares of the unanswerable questions that get a number, each with the key of a graded answer that denies it."""
+"""The shares of unanswerable questions that get a number, each with the key of a graded answer that is True if not."""
 
 CONTINUATION_METRICS = ("continuation_exact", "continuation_rouge_l")
 """Metrics of the contamination probe: how often, and how closely, the second half of a question is continued."""
@@ -34,7 +34,7 @@ TOTAL = "total"
 
 Extraction = Literal["strict", "flexible"]
 EXTRACTIONS: tuple[Extraction, ...] = get_args(Extraction)
-"""The two ways to extract an answer that sampled answers are graded by."""
+"""The two ways to extract an answer, by which sampled answers are graded."""
 
 CURVE_SHARES = (*ACCURACIES, "format_rate")
 CURVE_METRICS = (*CURVE_SHARES, MEAN_LENGTH)
@@ -45,7 +45,7 @@ FINAL_METRICS = (*CURVE_SHARES, "truncation_rate", MEAN_LENGTH)
 
 
 def metric_value(row: Mapping[str, object], name: str) -> float:
-    """The metric `name` of a row such as an evaluation's metrics.json or a point of a learning curve."""
+    """The metric `name` of a row, such as an evaluation's metrics.json or a point of a learning curve."""
     return cast(float, row[name])
 
 

@@ -1,4 +1,4 @@
-"""In words: what GRPO could learn from before training, and what it met during training."""
+"""Sentences on what GRPO could learn from before training, and on what it met during training."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from gsm8k_grpo.analysis.metrics import TOTAL
 from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.records import Evaluation, RewardSignal, TrainingMetrics
 
-LOW = 0.1  # with a smaller share of prompts, training gets nearly all groups for nothing
+LOW = 0.1  # with a smaller share of prompts, training learns nothing from nearly all groups
 
 
 def signal_lines(evaluations: Mapping[str, Evaluation], params: Params) -> list[str]:
@@ -45,7 +45,7 @@ def low_signal(evaluations: Mapping[str, Evaluation], params: Params) -> list[st
 
 
 def training_signal(training: Mapping[str, TrainingMetrics]) -> str | None:
-    """One sentence about the share of each run without a signal; None without a method that has groups."""
+    """One sentence about the share of groups without a signal in each run; None if no run's method has groups."""
     shares = {name: run["share_without_signal"] for name, run in training.items()}
     known = [f"{percent(share)} of {name}'s" for name, share in shares.items() if share is not None]
     if not known:

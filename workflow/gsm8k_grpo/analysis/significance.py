@@ -14,7 +14,7 @@ CONFIDENCE = 0.95
 
 
 def share_interval(successes: int, n: int) -> Interval:
-    """Wilson's 95 % interval of a share; it holds the share itself in spite of rounding."""
+    """Wilson's 95 % interval of a share; it contains the share itself, whatever the rounding."""
     share = successes / n
     low, high = proportion_confint(successes, n, alpha=1 - CONFIDENCE, method="wilson")
     return [min(float(low), share), max(float(high), share)]

@@ -22,7 +22,9 @@ app.add_typer(commands.app)
 
 
 def main() -> None:
-    """Entry point.  Shows an explained error without a traceback and exits with 1, or with 128 plus a signal."""
+    """The entry point.  After an explained error it shows no traceback and exits with 1; after a signal it exits with
+    128 plus the signal's number.
+    """
     output.endure_lost_readers()
     output.filter_tracebacks()
     interrupts.install()
@@ -40,4 +42,4 @@ def main() -> None:
             raise
         sys.exit(f"error: {visible(reason)}")
     finally:
-        gc.freeze()  # else Python looks for garbage among the million objects of the libraries as it ends, for 3 s
+        gc.freeze()  # Python's last search for garbage would take 3 s for the libraries' million objects

@@ -1,4 +1,4 @@
-"""The commands other than the stages, one module each, with `machine` for what doctor says of the machine.
+"""The commands other than the stages, one module each, and `machine`, by which doctor describes the machine.
 
-They inspect or pass on results, and compute none that a stage reads.  May import everything but `cli`.
+They inspect or pass on results, and compute nothing that a stage reads.  May import everything but `cli`.
 """

@@ -1,7 +1,7 @@
 """`gsm8k-grpo ask`: ask base and every trained variant one question, and see the answers appear side by side.
 
 The models get the training prompt and decode greedily, as in stage `evaluate`.  They answer one after the other, so
-that a GPU which holds one of them is enough.
+a GPU that holds one of them is enough.
 """
 
 from collections.abc import Callable, Iterator
@@ -47,10 +47,10 @@ class WordStreamer(TextStreamer):
 
 
 def ask(question: str, results: Path, params: Params, console: Console) -> dict[str, Answer]:
-    """Have every model answer, in columns on a terminal, otherwise one model after the other; returns the answers.
+    """Have every model answer, in columns on a terminal or else one below the other; returns the answers.
 
     Raises:
-        PipelineError: where the question is empty or holds a control token, nothing is trained yet, or the models need
+        PipelineError: if the question is empty or holds a control token, nothing is trained yet, or the models need
             a GPU and there is none.
     """
     if not question.strip():
@@ -73,7 +73,7 @@ def ask(question: str, results: Path, params: Params, console: Console) -> dict[
 
 
 def trained_models(results: Path, params: Params) -> dict[str, loading.Source]:
-    """Where the weights are: of base, and of every variant that is trained."""
+    """Where the weights of base and of every trained variant are."""
     variants = [variant for variant in params.variants if (results / "train" / variant / "model").is_dir()]
     if not variants:
         raise PipelineError(
@@ -90,7 +90,7 @@ def complete(source: loading.Source, messages: list[Message], params: Params, wr
     model.eval()
     ids = engine.tokenize_prompts([messages], tokenizer, params.chat_template_kwargs)
     prompt_ids = torch.tensor(ids, device=model.device)
-    completed = cast(Any, model).generate(  # which PreTrainedModel's type lacks
+    completed = cast(Any, model).generate(  # the type of PreTrainedModel lacks `generate`
         prompt_ids,
         attention_mask=torch.ones_like(prompt_ids),
         max_new_tokens=params.evaluate.max_completion_length,

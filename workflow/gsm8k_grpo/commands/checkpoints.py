@@ -11,7 +11,7 @@ from gsm8k_grpo.models import trained
 from gsm8k_grpo.stages.train import run_folders
 from gsm8k_grpo.stages.train.run_folders import OLD_FOLDER, Run
 
-# The keys on which training data and base model depend, without their parts.
+# The top-level keys on which the training data and the base model depend.
 KEYS_OF_INPUTS = dict.fromkeys(
     key.partition(".")[0] for rule in ("download", "extract", "base") for key in stage_keys.KEYS[rule]
 )
@@ -25,8 +25,8 @@ def manage_checkpoints(results: Path, params: Params, remove: list[str], remove_
         remove_old: remove every folder that the configuration does not resume from.
 
     Raises:
-        PipelineError: where `remove` names no run, a run that a process is working on, or a folder that holds something
-            else, or where the results that decide which runs resume are missing or of another configuration.
+        PipelineError: if `remove` names no run, a run that a process is working on, or a folder that holds something
+            else, or if the results that decide which runs resume are missing or belong to another configuration.
     """
     runs = run_folders.runs()
     resumed = _resumed(results, params)
@@ -64,7 +64,7 @@ def _not_resumed(runs: list[Run], resumed: set[Path] | None, results: Path, para
 def _resumed(results: Path, params: Params) -> set[Path] | None:
     """The folders that the present configuration, data and code resume from.
 
-    None where data, base or the weights that a variant starts from are not known.
+    None if data, base or the weights that a variant starts from are not known.
     """
     if _unknown(results, params):
         return None
@@ -78,13 +78,13 @@ def _inputs(results: Path) -> tuple[Path, Path]:
 
 
 def _starts(results: Path, params: Params) -> dict[str, Path]:
-    """The folder of the weights that a run starts from, of each run that does not start from base."""
+    """The folder of the weights that each run starts from, for the runs that do not start from base."""
     variants = {run: params.of_run(run).variants[run] for run in [*params.variants, *params.further_runs]}
     return {run: trained.place(variant.start, results / "train") for run, variant in variants.items() if variant.start}
 
 
 def _unknown(results: Path, params: Params) -> str | None:
-    """Why the present configuration's data, base and weights of starts are not known; None where they are."""
+    """Why the data, base and weights of starts of the present configuration are not known; None if they are."""
     if not all(path.exists() for path in (*_inputs(results), *_starts(results, params).values())):
         return "missing"
     written = results / "configure" / "params.yaml"

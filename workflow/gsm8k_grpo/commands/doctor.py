@@ -21,13 +21,13 @@ from gsm8k_grpo.memory import advice, plan, shapes, suitability
 from gsm8k_grpo.models import gpu
 
 HUB_SECONDS = 10
-LONGEST_REASON = 120  # characters of an error of the hub's client
-WEIGHT_BYTES = 2  # of a weight on the hub
+LONGEST_REASON = 120  # characters shown of an error of the hub's client
+WEIGHT_BYTES = 2  # size of a weight on the hub
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a recipe can run on this machine: it can if there are no `reasons` against it."""
+    """Whether a recipe can run on this machine; it can if `reasons`, those against it, is empty."""
 
     recipe: str
     reasons: list[str]
@@ -49,7 +49,7 @@ class Examination:
         return not next(verdict for verdict in self.verdicts if verdict.recipe == self.chosen).reasons
 
     def text(self) -> str:
-        """One line per part and per recipe; `!` marks a part that has a fault, `*` the chosen recipe."""
+        """One line per part and per recipe; `!` marks a part with a fault, and `*` the chosen recipe."""
         lines = [f"{'' if part.good else '!':<2}{part.part:<12}{part.state}" for part in self.findings]
         return "\n".join([*lines, "", "recipes (* is the chosen one)", *self._verdict_lines()])
 
@@ -69,8 +69,8 @@ def doctor(chosen: str, load: Callable[[str], Params], ask_hub: bool) -> Examina
 
     Args:
         chosen: the recipe that the configuration names.
-        load: gives the configuration with another recipe.
-        ask_hub: ask the hub for the chosen recipe's model and data.
+        load: returns the configuration with another recipe.
+        ask_hub: whether to ask the hub for the chosen recipe's model and data.
     """
     reachable, hub = _hub(load(chosen)) if ask_hub else (None, Finding("hub", "not checked; --hub checks it"))
     return Examination(
@@ -95,7 +95,7 @@ def examine(name: str, load: Callable[[str], Params], hub: bool | None = None) -
 
 
 def available_gib(settings: Params) -> float:
-    """GiB that training may use: of the GPU, or of the computer's memory where there is no GPU."""
+    """The GiB that training may use: of the GPU, or of the computer's memory if there is no GPU."""
     gpu_gib = advice.gpu_gib(settings) if torch.cuda.is_available() else None
     return machine.memory() / GIB if gpu_gib is None else gpu_gib
 
@@ -104,8 +104,8 @@ def _reasons(settings: Params, planned: float, remote: list[str], hub: bool | No
     """Why this machine can't run a configuration.
 
     Args:
-        planned: GiB of the memory plan.
-        remote: model and data set that must come from the hub.
+        planned: the GiB of the memory plan.
+        remote: the names of model and data set, if they must come from the hub.
         hub: whether the hub was reached, None if that was not checked.
     """
     try:
@@ -147,14 +147,14 @@ def _packages(settings: Params) -> Iterator[tuple[str, str, str]]:
 
 
 def _compiles(settings: Params) -> bool:
-    """Whether Triton compiles kernels, and with them their launchers in C."""
+    """Whether Triton compiles kernels, whose launchers it compiles in C."""
     graphs = settings.engine == "graphs" and settings.graphs is not None and settings.graphs.compile
     layers = settings.train.compile or settings.sft.compile
     return settings.engine == "vllm" or settings.backend == "unsloth" or layers or graphs
 
 
 def _not_cached(settings: Params) -> list[str]:
-    """The model and the data set, as far as they must still come from the hub."""
+    """The names of the model and the data set, if they are on the hub and not yet in its cache."""
     wanted = [] if settings.model == "scratch" or Path(settings.model).is_dir() else [("model", settings.model)]
     if settings.source == "hub":
         wanted.append(("dataset", settings.download.hub.dataset))

@@ -1,9 +1,10 @@
 """`gsm8k-grpo export`: write a trained variant into a folder of its own, for use outside this project.
 
-merged: one model as safetensors, with its tokenizer and chat template.  adapter: the adapter as it was trained.  Both
-come with the model card once the variant is compared.  gguf: the merged model as one file, converted by llama.cpp.
+The format `merged` is one model as safetensors, with its tokenizer and chat template; `adapter` is the adapter as it
+was trained.  Both come with the model card if the variant has been compared.  The format `gguf` is the merged model as
+one file, converted by llama.cpp.
 
-An export is complete or absent: the folder gets its name when all files are written.  No other file is replaced.
+An export is complete or absent: the folder gets its name when all files are written.  No existing file is replaced.
 """
 
 import errno
@@ -31,15 +32,15 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 CONVERTER = "convert_hf_to_gguf.py"
 LLAMA_CPP = "LLAMA_CPP"  # environment variable that names the folder of llama.cpp
 NOT_EXPORTED = shutil.ignore_patterns(".*")  # Snakemake's timestamps
-SHOWN_LINES = 5  # of the converter's error
+SHOWN_LINES = 5  # lines shown of the converter's error
 
 
 def export(variant: str, format: Format, results: Path, target: Path, params: Params) -> list[Path]:
     """Write the variant's model into the folder `target`; returns the files written.
 
     Raises:
-        PipelineError: where `target` is not empty or can't be replaced, the variant has no weights, or the format does
-            not suit it.
+        PipelineError: if `target` is not empty or can't be replaced, the variant has no weights, or the format does not
+            suit it.
     """
     if target.is_symlink() or target.is_mount():
         raise PipelineError(f"--to {target}: is a link or a mount point; name the folder itself, or a new one in it")
@@ -57,15 +58,15 @@ def export(variant: str, format: Format, results: Path, target: Path, params: Pa
 
 @contextmanager
 def _new_folder(target: Path) -> Iterator[Path]:
-    """Give the block a folder to fill, which afterwards becomes `target`; if the block fails, it is removed.
+    """Give the block a folder to fill, which afterwards becomes `target`; if the block fails, the folder is removed.
 
-    It is filled under a name that no file of the user can have.  The renaming takes the place of an empty folder alone.
+    Until then it has a random name, which no file of the user has.  Renaming it can replace only an empty folder.
 
     Raises:
         PipelineError: if files have appeared in `target` meanwhile, for example those of another export.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Next to `target`, because the model card names other folders relative to its own.
+    # The folder is next to `target`, because the model card names other folders relative to its own.
     folder = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
     folder.mkdir()
     try:
@@ -76,11 +77,11 @@ def _new_folder(target: Path) -> Iterator[Path]:
             raise
         raise PipelineError(f"--to {target}: is not empty any more; name another folder") from None
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # it is there only if it did not become `target`
+        shutil.rmtree(folder, ignore_errors=True)  # it still exists only if it did not become `target`
 
 
 def _merged(source: loading.Source, folder: Path, variant: str, params: Params) -> None:
-    """The whole model; an adapter is added to the weights that it was trained on."""
+    """Write the whole model; an adapter is added to the weights that it was trained on."""
     if source.adapter is None:
         shutil.copytree(source.model, folder, ignore=NOT_EXPORTED, dirs_exist_ok=True)
         tokenizer = loading.load_tokenizer(source.model)
@@ -109,7 +110,7 @@ def _adapter(source: loading.Source, folder: Path, variant: str, params: Params)
 
 
 def _gguf(source: loading.Source, folder: Path, variant: str, params: Params) -> None:
-    """The merged model, converted by llama.cpp without a change of the weights' type."""
+    """Write the merged model, converted by llama.cpp without a change of the weights' type."""
     command = converter()
     merged = folder / "merged"
     merged.mkdir()
@@ -126,7 +127,7 @@ def converter() -> list[str]:
     """The command that runs llama.cpp's converter, from the folder that LLAMA_CPP names or else from PATH.
 
     Raises:
-        PipelineError: where there is none.
+        PipelineError: if there is none.
     """
     folder = os.environ.get(LLAMA_CPP)
     path = shutil.which(CONVERTER) if folder is None else Path(folder) / CONVERTER
@@ -136,5 +137,5 @@ def converter() -> list[str]:
             f"get https://github.com/ggml-org/llama.cpp, install what its requirements.txt lists, and set {LLAMA_CPP} "
             "to its folder; or choose --format merged"
         )
-    # An executable names the Python that it was installed with.
+    # An executable file names the Python that it was installed with.
     return [str(path)] if os.access(path, os.X_OK) else [sys.executable, str(path)]

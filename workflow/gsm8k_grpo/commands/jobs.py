@@ -16,11 +16,11 @@ def on_gpus(stage: str, model: str, settings: Params, count: int, work: Callable
 
     Args:
         settings: the configuration that is noted next to the result.
-        count: GPUs that work together.
-        work: imports the stage and runs it.
+        count: the number of GPUs that work together.
+        work: a function that imports the stage and runs it.
     """
     if ranks.inside():
-        # The ranks of a process that was killed end a little later than it.
+        # If the process that started the ranks is killed, they end a little later, and so need a lock of their own.
         own = gpus.claimed() if ranks.on_nodes() else nullcontext()
         with exclusive(stage, f"{model}-rank-{ranks.rank()}"), own, ranks.together():
             work()

@@ -28,7 +28,7 @@ IMPORT_SECONDS = 120
 
 @dataclass(frozen=True)
 class Finding:
-    """The state of one part of the machine, and whether it is as the pipeline needs it."""
+    """The state of one part of the machine, and whether the pipeline can work with it."""
 
     part: str
     state: str
@@ -73,7 +73,7 @@ def locked_requirements(lock: Path) -> Iterator[Requirement]:
 
 
 def _deviation(requirement: Requirement) -> str | None:
-    """What is installed instead of the locked version; None where they agree.  Local builds (`+cpu`) don't matter."""
+    """What is installed instead of the locked version; None if both agree.  Local builds (`+cpu`) don't matter."""
     try:
         installed = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
@@ -83,7 +83,7 @@ def _deviation(requirement: Requirement) -> str | None:
 
 
 def _gpus() -> Iterator[Finding]:
-    """Every GPU that PyTorch sees, or that there is none; a driver whose GPU PyTorch does not see is a fault."""
+    """A finding for every GPU that PyTorch sees, or for their absence; a driver without a GPU in PyTorch is a fault."""
     if not torch.cuda.is_available():
         if driver := _driver():
             state = f"driver {driver} is installed, but this PyTorch sees no GPU; install envs/cuda.txt"
@@ -111,7 +111,7 @@ def _driver() -> str | None:
 
 @cache
 def import_fault(package: str) -> str | None:
-    """Why a package can't be imported, None where it can.
+    """Why a package can't be imported; None if it can.
 
     The import runs in a process of its own, because packages such as Unsloth change those that are already imported.
     """
@@ -124,7 +124,7 @@ def import_fault(package: str) -> str | None:
 
 
 def compiler() -> str | None:
-    """The C compiler that Triton would use; None without one, and where Python's headers are missing."""
+    """The C compiler that Triton would use; None if there is none, or if Python's headers are missing."""
     path = shutil.which("gcc") or shutil.which("clang")
     return path if (Path(sysconfig.get_path("include")) / "Python.h").is_file() else None
 

@@ -32,7 +32,7 @@ Part = Annotated[
 
 
 def load(overrides: list[str]) -> params.Params:
-    """The configuration with the overrides of `--set`, after those that the workflow was given with `--config`."""
+    """The configuration with the overrides of Snakemake's `--config` and then those of `--set`."""
     return params.load(overrides=workflow_config() | parse_overrides(overrides))
 
 
@@ -51,7 +51,7 @@ def exclusive(stage: str, model: str = "") -> Iterator[None]:
     """Hold the lock of a stage, or of a stage for one model, so that it runs once at a time in this folder.
 
     Raises:
-        PipelineError: where another process holds it, or the folder can't be written.
+        PipelineError: if another process holds it, or the folder can't be written.
     """
     workspace.require_writable(RESULTS)
     with locks.held(f"{stage}-{model}" if model else stage):
@@ -62,7 +62,7 @@ def require_choice(option: str, value: str, choices: Iterable[Choice]) -> Choice
     """The choice that an option's value names.
 
     Raises:
-        PipelineError: with all choices, where it names none.
+        PipelineError: if it names none; the message lists all choices.
     """
     by_name = {str(choice): choice for choice in choices}
     if value not in by_name:

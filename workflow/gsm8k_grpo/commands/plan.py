@@ -5,7 +5,7 @@ from gsm8k_grpo.memory import advice, shapes, suitability
 
 
 def plan(params: Params, gpu_gib: float | None) -> str:
-    """The memory plan as text: a table of its parts, whether they fit, and what to change where they do not.
+    """The memory plan as text: a table of its parts, whether they fit, and what to change if they do not.
 
     Args:
         gpu_gib: GiB of GPU memory.  None means `vram_gib` or the memory of this machine's GPU, whichever is less.

@@ -2,9 +2,9 @@
 
 Every stage notes the keys that it looks up (`config/stage_keys.py`), with their values, in a `configuration.json` next
 to its results.  Snakemake's own records are lost with `.snakemake/` and don't come with a clone; the notes are part of
-the results.  The workflow runs a stage again if its note differs from the present configuration.  A stage by hand and
-`sync`, which would make something else of such results, refuse them; `summary`, `ask` and `export`, which show them as
-they are, say so in one line.
+the results.  The workflow runs a stage again if its note differs from the present configuration.  A stage that is run
+by hand, and `sync`, would build on such results, so they refuse them.  `summary`, `ask` and `export` only show them, so
+they mention the difference in one line.
 """
 
 import json
@@ -27,7 +27,8 @@ MISSING = "nothing"  # the value of a key that one of two configurations lacks
 
 DATA, SETS = frozenset({"download", "extract"}), frozenset({"download_sets", "extract_sets"})
 MODELS = DATA | {"base", "train"}
-# The rules whose results a rule or a command reads, or that those were made from.  Training reads that of its start.
+# The rules whose results a rule or a command reads, and those that these results were made from.  Training is among
+# its own, since it may start from another variant.
 READ = {
     "train": MODELS,
     "ask": MODELS,
@@ -45,7 +46,7 @@ class Result:
     """The result of one job.
 
     Attributes:
-        rule: of the workflow.
+        rule: the rule of the workflow.
         name: the variant or the model; "" for the rules that run once.
         file: the result's main file, which exists if the job ever ran.
         note: the file that holds the configuration.
@@ -69,7 +70,7 @@ class Result:
         return json.loads(json.dumps(values(self.rule, self.name, resolved(params))))
 
     def change(self, params: Params) -> str | None:
-        """How the configuration differs from that of the result, as one clause; None where it does not."""
+        """How the configuration differs from that of the result, as one clause; None if it does not."""
         if not self.note.exists():
             return f"{self.note} is missing, so the configuration that it was made with is unknown"
         # PyYAML would read JSON's 1e-05 as a text.
@@ -83,7 +84,7 @@ class Result:
 
 
 def result(rule: str, name: str = "", results: Path = RESULTS) -> Result:
-    """The result of a rule, and of a variant or model where the rule has one for each."""
+    """The result of a rule, for a variant or model if the rule has one result for each."""
     stage, _, part = rule.partition("_")
     folder = results / stage / name
     if rule == "card":
@@ -99,7 +100,7 @@ def result(rule: str, name: str = "", results: Path = RESULTS) -> Result:
 
 
 def pipeline(params: Params, results: Path = RESULTS) -> list[Result]:
-    """Every result of a configuration, in the order of the stages; kept checkpoints are evaluated on demand only."""
+    """Every result of a configuration, in the order of the stages; kept checkpoints are evaluated only on demand."""
     runs = [*params.variants, *params.further_runs]
     once = ("configure", "download", "download_sets", "extract", "extract_sets", "base")
     jobs = [

@@ -1,8 +1,8 @@
 """`gsm8k-grpo set-aside`: move the results of former variants out of the folders that DVC compares as a whole.
 
 The stages `compare` and `report` depend on every variant.  DVC can only express that as a dependency on the folders
-`results/train` and `results/evaluate`.  What a former variant left there would count, so a clone, which lacks it, would
-be out of date.  Snakemake knows the single files, so it needs no such step.
+`results/train` and `results/evaluate`.  Results of a former variant in these folders would count, so a clone, which
+lacks them, would be out of date.  Snakemake tracks single files, so it needs no such step.
 """
 
 import shutil
@@ -15,14 +15,17 @@ FORMER = "former"
 
 
 def set_aside(results: Path, params: Params) -> list[str]:
-    """Move the folders of no present model to `results/former/`, in place of earlier ones; returns a line for each.
+    """Move the folders that belong to no present model to `results/former/`, in place of earlier ones.
+
+    Returns:
+        A line for each folder.
 
     Raises:
-        PipelineError: where a pipeline is running in this folder.
+        PipelineError: if a pipeline is running in this folder.
     """
     present = set(params.model_names())
     with locks.held("pipeline"):
-        # A kept checkpoint such as short@100 is no dependency: .dvcignore.
+        # A kept checkpoint, such as short@100, is no dependency, see .dvcignore.
         former = [
             folder
             for stage in ("train", "evaluate")

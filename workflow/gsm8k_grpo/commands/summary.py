@@ -51,7 +51,7 @@ def summary(results: Path, params: Params) -> str:
 
 
 def _further(evaluations: Mapping[str, Evaluation]) -> Iterator[str]:
-    """A line for each set about unanswerable questions, and about questions known by heart, if these were measured."""
+    """Lines about unanswerable questions and about questions known by heart, one for each set that was measured."""
     for name, words in SUMMARISED.items():
         shares: dict[str, list[str]] = {}
         for model, evaluation in evaluations.items():
@@ -63,7 +63,7 @@ def _further(evaluations: Mapping[str, Evaluation]) -> Iterator[str]:
 
 
 def _signal(evaluations: dict[str, Evaluation], training: dict[str, TrainingMetrics], params: Params) -> list[str]:
-    """What GRPO could learn from, before and during training, and an empty line; nothing without GRPO."""
+    """What GRPO could learn from, before and during training, and an empty line; no lines without GRPO."""
     before, during = signal_lines(evaluations, params), training_signal(training)
     title = ["share of the prompts whose sampled answers differ in a reward"] if before else []
     notes = [*low_signal(evaluations, params), *([during] if during else []), *training_notes(training)]

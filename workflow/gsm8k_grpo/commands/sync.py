@@ -1,12 +1,11 @@
 """`gsm8k-grpo sync`: make Snakemake accept the results that DVC put into `results/`, so that it runs nothing again.
 
 After `dvc pull`, `dvc checkout`, or a `dvc repro` that restored results, the files' modification times are in no order
-and Snakemake's records describe another run.  `snakemake --touch` corrects both, but with two dangers, in which the
-command refuses to run: it would hide results that are out of date, and it would change or delete files of DVC's cache
-through links.
+and Snakemake's records describe another run.  `snakemake --touch` corrects both, but it would also hide results that
+are out of date, and change or delete files of DVC's cache through links.  In both cases this command refuses to run.
 
 With `--commit` it first records the present results in dvc.lock, unless they were made with another configuration: DVC
-would take them for those of the present one, and its run cache would return them from then on.
+would take them for results of the present one, and its run cache would return them from then on.
 """
 
 import json
@@ -31,7 +30,7 @@ def sync(results: Path, params: Params, commit: bool = False) -> str:
         commit: record the results in dvc.lock first.
 
     Raises:
-        PipelineError: where a file is a link, DVC finds something changed, or a result was made with another
+        PipelineError: if a file is a link, DVC finds something changed, or a result was made with another
             configuration.
     """
     links = linked_files(results)
@@ -100,7 +99,7 @@ def _run(tool: str, *arguments: str) -> str:
     """The output of a tool of this Python environment.
 
     Raises:
-        PipelineError: with what the tool wrote, where it fails.
+        PipelineError: if the tool fails; the message has what the tool wrote.
     """
     process = subprocess.run([sys.executable, "-m", tool, *arguments], capture_output=True, text=True, check=False)
     if process.returncode:

@@ -18,7 +18,7 @@ NAME = "gsm8k-grpo"
 TAG = f"mlflow.sharedViewState.{NAME}"
 UI = "http://127.0.0.1:5000"  # the address of `make ui`
 AXIS = "prompts_seen"
-COLUMN_WIDTH = 200  # pixels; the names of the metrics fit
+COLUMN_WIDTH = 200  # pixels, in which the names of the metrics fit
 VALIDATION = ("strict_accuracy", "flexible_accuracy", "format_rate", "mean_completion_tokens")
 CURVES = ("reward", "completion_tokens", "clipped_share", "zero_variance_share", "entropy", "loss", "grad_norm")
 
@@ -45,7 +45,7 @@ def state(params: Params) -> dict[str, Any]:
     sections = {
         "Final metrics": [_bar(f"final_{name}") for name in FINAL_METRICS],
         "Training, by prompts seen": [_line(name) for name in (*CURVES[:1], *rewards, *CURVES[1:])],
-        # The axis is `step`: MLflow thins the points of `prompts_seen`, and shows only points that it has in both.
+        # The axis is `step`, since MLflow thins out `prompts_seen`, and shows only points for which it has both values.
         "Validation, by step": [_line(f"validation_{name}", axis="step") for name in VALIDATION],
     }
     columns = [f"metrics.`final_{name}`" for name in FINAL_METRICS]

@@ -1,4 +1,4 @@
-"""What must agree between the sections of a configuration, checked before any work starts.
+"""Checks before any work starts that the sections of a configuration agree with each other.
 
 Every error names the key, its value, and what to set.
 """
@@ -15,7 +15,8 @@ from gsm8k_grpo.gsm8k.rewards import names_for
 if TYPE_CHECKING:
     from gsm8k_grpo.config.params import Params
 
-# Arguments of transformers' apply_chat_template, and the messages that it passes to the template.
+# Names that a variable of a chat template can't have: the arguments of transformers' apply_chat_template, and what it
+# passes to the template.
 TAKEN_NAMES = {
     "conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt",
     "continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict",
@@ -44,7 +45,7 @@ def _seeds(params: Params) -> None:
 
 
 def _generated_rows(params: Params) -> None:
-    """The generator makes enough rows; for other sources, the stages check that when they read them."""
+    """The generator makes enough rows; for other sources, the stages check that when they read the rows."""
     if params.source != "generated":
         return
     rows, validation = params.download.generated.train_rows, params.extract.validation_rows
@@ -67,7 +68,7 @@ def _chat_template(params: Params) -> None:
 
 
 def _machine(params: Params) -> None:
-    """Backend, engine, precision and adapters go together."""
+    """Backend, engine, precision and adapters can be combined."""
     if params.engine == "vllm" and params.vllm is None:
         raise ValueError(
             "vllm = null: engine 'vllm' needs it, for example {max_model_length: 512, max_num_seqs: 256, "
@@ -132,7 +133,7 @@ def _graphs(params: Params) -> None:
 
 
 def _cuda_graphs(params: Params) -> None:
-    """The update is on packed batches, and its memory is its own."""
+    """With CUDA graphs, the update runs on packed batches and shares its memory with nothing else."""
     if not params.train.cuda_graphs:
         return
     if params.backend == "unsloth":
@@ -172,7 +173,7 @@ def _gpus(params: Params) -> None:
 
 
 def _shards(params: Params) -> None:
-    """Weights are divided only where all of them are trained, by several GPUs."""
+    """Weights are divided only if all of them are trained, and by several GPUs."""
     if not params.shard_weights:
         return
     if params.lora:
@@ -220,7 +221,7 @@ def _methods(params: Params) -> None:
 
 
 def _pairs(params: Params, variant: str, method: Method) -> None:
-    """A batch holds whole groups if the method makes a pair of each."""
+    """A batch holds whole groups if the method makes a pair of each group."""
     batch, group = params.train.per_device_train_batch_size, params.train.num_generations
     if METHODS[method].learns_from_pairs and batch % group:
         raise ValueError(
@@ -230,7 +231,7 @@ def _pairs(params: Params, variant: str, method: Method) -> None:
 
 
 def _correction(params: Params) -> None:
-    """The loss vespo has no correction of whole completions for vLLM."""
+    """The loss vespo can't correct for vLLM by whole completions."""
     train, mode = params.train, params.train.vllm_importance_sampling_mode
     corrected = train.vllm_importance_sampling_correction and train.old_log_probs == "computed"
     if params.engine != "transformers" and corrected and train.loss_type == "vespo" and mode.startswith("sequence"):

@@ -8,7 +8,7 @@ from gsm8k_grpo.config.sections import Train
 from gsm8k_grpo.config.sections.policy import CLIPPED_LOSSES
 from gsm8k_grpo.records import Method
 
-# What leaves a loss as it is: a key with another value was set on purpose.
+# The values that leave a loss as it is; a key with another value was set on purpose.
 NEUTRAL = {
     "multi_objective_aggregation": "sum_then_normalize", "importance_sampling_level": "token", "epsilon": 0.2,
     "epsilon_high": None, "delta": None, "top_entropy_quantile": 1.0, "entropy_coef": 0.0,
@@ -63,7 +63,7 @@ def _idle(variant: str, params: Params) -> Iterator[tuple[str, str]]:
 
 
 def _of_trls_loss(train: Train, method: Method, changed: list[str]) -> Iterator[tuple[str, str]]:
-    """Keys of losses that online DPO and PPO replace; of those for vLLM, PPO has the correction and its upper limit."""
+    """Keys of the losses that online DPO and PPO replace; PPO keeps the correction for vLLM and its upper limit."""
     kept = {"vllm_importance_sampling_correction", "vllm_importance_sampling_clip_max"} if method == "ppo" else set()
     others = [key for key, neutral in OF_TRLS_LOSS.items() if getattr(train, key) != neutral]
     reason = f"method {method} has a loss of its own, with the settings of the section {METHODS[method].own_section}"
@@ -79,7 +79,7 @@ def _idle_in_grpo(train: Train, changed: list[str]) -> Iterator[tuple[str, str]]
 
 
 def _has_ratio_of_one(train: Train) -> bool:
-    """Whether the weights of each update are those that its completions' old probabilities were computed with."""
+    """Whether each update starts from the weights that its completions' old probabilities were computed with."""
     return train.optimizer_steps_per_generation == 1 and train.old_log_probs == "computed"
 
 

@@ -14,7 +14,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from gsm8k_grpo.files import PipelineError
 
 # Sections that a higher layer replaces as a whole; `*` is any name.  Weights belong to the reward set next to them, and
-# the further test sets are those that are named: `{}` is none.
+# `evaluate.sets` names all further test sets, so that `{}` means none.
 WHOLE = ("rewards.weights", "variants.*.rewards.weights", "evaluate.sets")
 ENVIRONMENT = "GSM8K_GRPO_CONFIG"  # the environment variable that hands the workflow's --config to the stages, as JSON
 
@@ -28,7 +28,7 @@ class Dumper(yaml.SafeDumper):
     """PyYAML writes YAML 1.1; this also quotes texts that `parse`, and DVC, would read as numbers."""
 
 
-NUMBER = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+|0o[0-7]+")  # of YAML 1.2 and not of 1.1
+NUMBER = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+|0o[0-7]+")  # numbers in YAML 1.2, but not in 1.1
 Dumper.add_representer(
     str,
     lambda dumper, text: dumper.represent_scalar(
@@ -79,11 +79,11 @@ def nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
 def merge(
     under: Mapping[str, Any], over: Mapping[str, Any], whole: tuple[str, ...] = WHOLE, section: str = ""
 ) -> dict[str, Any]:
-    """Both mappings as one: sections merge key by key, and every other value of `over` replaces that of `under`.
+    """Merge two mappings: sections merge key by key, and every other value of `over` replaces that of `under`.
 
     Args:
-        whole: dotted keys of the sections that replace as a whole, see `WHOLE`.
-        section: the dotted key of the section that both mappings are; "" is the whole configuration.
+        whole: dotted keys of the sections that are replaced as a whole, see `WHOLE`.
+        section: the dotted key of the section that the mappings hold; "" is the whole configuration.
     """
     merged = dict(under)
     for key, value in over.items():
@@ -94,5 +94,5 @@ def merge(
 
 
 def replaced(dotted: str, whole: tuple[str, ...] = WHOLE) -> bool:
-    """Whether the section at a dotted key replaces the one below it as a whole."""
+    """Whether the section at a dotted key replaces that of a lower layer as a whole."""
     return any(fnmatchcase(dotted, pattern) for pattern in whole)

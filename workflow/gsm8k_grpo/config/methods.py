@@ -1,6 +1,6 @@
-"""What configuration, memory plan and report need to know of a training method.
+"""What the configuration, the memory plan and the report need to know about a training method.
 
-How a method trains is one object per method in `stages.train.methods`; everything else asks for the traits below.
+How a method trains is the matter of an object in `stages.train.methods`; all other rooms use the traits below.
 """
 
 from dataclasses import dataclass

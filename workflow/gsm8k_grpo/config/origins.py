@@ -35,7 +35,7 @@ def annotated(params: Params, config: Mapping[str, Any], options: Mapping[str, A
 def _labelled(keys: Mapping[str, Any], label: str, section: str = "") -> dict[str, Any]:
     """The keys of a layer with its label for every value, so that labels merge exactly as values do.
 
-    An empty section replaces nothing and has no label, unless it replaces the one below as a whole.
+    An empty section replaces nothing and has no label, unless it replaces that of a lower layer as a whole.
     """
     labels: dict[str, Any] = {}
     for key, value in keys.items():
@@ -46,7 +46,7 @@ def _labelled(keys: Mapping[str, Any], label: str, section: str = "") -> dict[st
 
 
 def _lines(values: Mapping[str, Any], origins: Any, indent: str = "") -> Iterator[str]:
-    """The lines of a section; `origins` is the label of all of it where one layer gave it as a whole, such as null."""
+    """The lines of a section; `origins` has labels by key, or is one label if a single layer gave the whole section."""
     for key, value in values.items():
         origin = origins.get(key, UNSET) if isinstance(origins, Mapping) else origins
         if isinstance(value, Mapping) and value:

@@ -1,7 +1,7 @@
 """Overrides from a command line, `key=value` of `--set` and of Snakemake's `--config`, typed by the configuration.
 
-A value is read as YAML 1.2, except where the key holds a text: that is kept as it is written, so `path=007` is no
-number.  Snakemake reads numbers and quotes in its own way, so this module takes what was typed and not what it made.
+A value is read as YAML 1.2.  If the key holds a text, the value is kept as it is written, so `path=007` is no number.
+Snakemake reads numbers and quotes in its own way, so this module takes what was typed, not what Snakemake made of it.
 """
 
 import re
@@ -18,7 +18,7 @@ from gsm8k_grpo.config import errors, layers
 from gsm8k_grpo.config.sections import Configuration
 from gsm8k_grpo.files import PipelineError
 
-# The scalars of YAML 1.2's core schema that are no texts.
+# The scalars of YAML 1.2's core schema that are not texts.
 NULL = re.compile(r"null|Null|NULL|~|")
 BOOLEAN = re.compile(r"(true|True|TRUE)|false|False|FALSE")
 INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
@@ -38,14 +38,14 @@ def parse_override(text: str) -> tuple[str, Any]:
     if "string" in _types(where) and value[:1] not in ("'", '"'):
         return key, _scalar(value, where)
     try:
-        layers.parse(value)  # refuses what composing would not, such as a key that occurs twice
+        layers.parse(value)  # refuses what `compose` accepts, such as a key that occurs twice
         return key, _value(YAML(typ="safe", pure=True).compose(value), where)
     except (YAMLError, ValueError) as error:  # ValueError: a date with month 13
         raise PipelineError(f"'{text}': the value is not valid YAML: {layers.reason(error)}") from None
 
 
 def from_snakemake(files: Iterable[Path], arguments: Iterable[str]) -> dict[str, Any]:
-    """The keys of Snakemake's `--configfile` and, over them, of its `--config`.
+    """The keys of Snakemake's `--configfile`, with those of its `--config` in their place where both have one.
 
     Raises:
         PipelineError: see `parse_override` and `layers.read`.
@@ -57,7 +57,7 @@ def from_snakemake(files: Iterable[Path], arguments: Iterable[str]) -> dict[str,
 
 
 def _value(node: Node | None, where: tuple[str, ...]) -> Any:
-    """The value of a YAML node at a key, which is given part by part."""
+    """The value of a YAML node; `where` is its key, part by part."""
     if node is None:
         return None
     if isinstance(node, MappingNode):
@@ -65,7 +65,7 @@ def _value(node: Node | None, where: tuple[str, ...]) -> Any:
     if isinstance(node, SequenceNode):
         return [_value(item, (*where, "0")) for item in node.value]
     assert isinstance(node, ScalarNode)
-    return node.value if node.style else _scalar(node.value, where)  # a style is a kind of quotes
+    return node.value if node.style else _scalar(node.value, where)  # a style means that the scalar is quoted
 
 
 def _scalar(text: str, where: tuple[str, ...]) -> Any:
@@ -86,7 +86,7 @@ def _scalar(text: str, where: tuple[str, ...]) -> Any:
 
 @cache
 def _types(where: tuple[str, ...]) -> frozenset[str]:
-    """The types of the values that a key allows; empty if there is no such key, or if it also takes other scalars."""
+    """The types of the values that a key allows; empty without such a key, or if it takes texts and other scalars."""
     try:
         kinds = frozenset(schema.get("type", "") for schema in errors.schemas(Configuration, list(where)))
     except (KeyError, TypeError):

@@ -18,7 +18,7 @@ from gsm8k_grpo.files import PipelineError
 
 
 class Params(Configuration):
-    """The configuration, checked as a whole, and what follows from it: runs, their names, their settings."""
+    """The configuration, checked as a whole, and what follows from it: runs with their names and settings."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Params":
@@ -47,14 +47,14 @@ class Params(Configuration):
 
     @model_validator(mode="after")
     def _starts_come_first(self) -> "Params":
-        """Tables and comparisons have a variant behind the one that it was trained from."""
+        """Order the variants, so that tables and comparisons have each one after the one that it was trained from."""
         return self.model_copy(update={"variants": starts.ordered(self.variants)})
 
     def variant_method(self, variant: str) -> Method:
         return self.variants[variant].method or self.method
 
     def gpus_of(self, variant: str) -> int:
-        """The GPUs that train a variant together."""
+        """The number of GPUs that train a variant together."""
         return self.variants[variant].gpus or self.gpus
 
     def is_sharded(self, variant: str) -> bool:
@@ -62,11 +62,11 @@ class Params(Configuration):
         return self.shard_weights and self.gpus_of(variant) > 1
 
     def traits(self, variant: str) -> MethodTraits:
-        """What other rooms need to know of a variant's method."""
+        """What other rooms need to know about a variant's method."""
         return METHODS[self.variant_method(variant)]
 
     def settings_of(self, variant: str) -> Train | Sft:
-        """The section that holds the settings of a variant's method, with the learning rate of the method's own."""
+        """The settings of a variant's method, with the learning rate of the method's own section if that has one."""
         traits = self.traits(variant)
         settings: Train | Sft = getattr(self, traits.section)
         own = traits.own_section and getattr(self, traits.own_section)
@@ -75,7 +75,7 @@ class Params(Configuration):
         return settings
 
     def reference_weight(self, method: Method) -> float:
-        """The weight of what compares the policy with the model that it starts from; with 0 no reference is loaded."""
+        """The weight of the term that compares the policy with its start; if it is 0, no reference model is loaded."""
         own = METHODS[method].own_section
         return getattr(self, own).reference_weight if own else self.train.beta
 
@@ -95,8 +95,8 @@ class Params(Configuration):
     def of_run(self, name: str) -> "Params":
         """The configuration of one model.
 
-        For a run with a further seed it has that seed, the variant under the run's name with a start of the same seed,
-        and only those kept checkpoints that other variants start from; for any other model it is unchanged.
+        For a run with a further seed, it has that seed, the variant under the run's name with a start of the same seed,
+        and only those kept checkpoints that other variants start from.  For any other model it is unchanged.
         """
         if name not in self.further_runs:
             return self
@@ -131,12 +131,12 @@ class Params(Configuration):
         return list(self.variant_rewards(variant).weights) if self.traits(variant).learns_from_rewards else []
 
     def kept_steps(self, variant: str) -> list[int]:
-        """The steps after which a variant's weights are kept; a length in epochs leaves out none of them."""
+        """The steps after which a variant's weights are kept; for a length in epochs these are all of them."""
         length = self.variants[variant].max_steps
         return [step for step in self.keep_checkpoints if length is None or step < length]
 
     def model_names(self) -> list[str]:
-        """Every model that can be evaluated: base, the runs, and the kept checkpoints as `short@100`."""
+        """Every model that can be evaluated: base, the runs, and the kept checkpoints, such as `short@100`."""
         return ["base", *self.variants, *self.further_runs, *self._kept_models()]
 
     def _kept_models(self) -> list[str]:

@@ -1,7 +1,7 @@
-"""The recipes: files of workflow/recipes, each of which extends another until defaults.yaml.
+"""The recipes: files of workflow/recipes, each of which extends another one, down to defaults.yaml.
 
-`extends: NAME` in such a file names the file whose values it replaces; it is not a key of the configuration.  A file
-without it extends defaults.yaml, which has every key.
+`extends: NAME` in a recipe names the file whose values the recipe replaces; it is not a key of the configuration.  A
+file without it extends defaults.yaml, which has every key.
 """
 
 from functools import reduce
@@ -31,7 +31,7 @@ def read_recipe(name: str) -> dict[str, Any]:
     """The keys of a recipe, merged with those of the files that it extends.
 
     Raises:
-        PipelineError: for a file that is not YAML, and for `extends` with an unknown name or in a circle.
+        PipelineError: if a file is not YAML, or if `extends` has an unknown name or makes a circle.
     """
     return reduce(layers.merge, chain(name).values())
 

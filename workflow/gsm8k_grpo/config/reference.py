@@ -41,7 +41,7 @@ def reference(root: Path) -> str:
 
 
 def _section(where: Key, title: str, values: dict[str, Any]) -> Iterator[str]:
-    """A heading, what the section is, a table of its keys; then the sections in it."""
+    """A heading, the meaning of the section, a table of its keys, and then the sections in it."""
     inner = {(*where, name): _sections_below((*where, name)) for name in _schema(where)["properties"]}
     rows = [_row(key, values) for key, sections in inner.items() if not sections]
     if where:
@@ -60,7 +60,7 @@ def _section(where: Key, title: str, values: dict[str, Any]) -> Iterator[str]:
 
 
 def _sections_below(key: Key) -> list[Key]:
-    """The path below a key that is a section: none of it, any name, or no section at all if the key holds a value."""
+    """The paths from a key to the sections in it: the key itself, a section of any name, or none for a value."""
     schema = _schema(key)
     if "properties" in schema:
         return [()]
@@ -86,13 +86,13 @@ def _schema(key: Key) -> dict[str, Any]:
 
 
 def _meaning(key: Key) -> str:
-    """The docstring under the key's field; pydantic leaves it out where the docstring of the section is the same."""
+    """The docstring under the key's field; pydantic leaves it out if it equals the docstring of the section."""
     field = _schema(key[:-1])["properties"][key[-1]]
     return " ".join(field.get("description", _schema(key).get("description", "")).split())
 
 
 def _value(key: Key, values: Any) -> str:
-    """The value of a key in `tiny` with params.yaml, as code; nothing if it has no such key."""
+    """The value of a key in `tiny` with params.yaml, as code; empty if they do not have the key."""
     for name in key:
         if not isinstance(values, dict) or name not in values:
             return ""

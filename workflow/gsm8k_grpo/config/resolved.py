@@ -1,4 +1,4 @@
-"""The configuration with everything that follows from it: what Snakemake and DVC look up, and what results note."""
+"""The configuration with everything that follows from it, which Snakemake and DVC look up and results record."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def resolved(params: Params) -> dict[str, Any]:
 def training_keys(params: Params, run: str) -> dict[str, Any]:
     """What the training of a run depends on: the settings of its method, and those of its `start`.
 
-    A setting of another method is not among them, so that a variant is not trained again for it.
+    Settings of other methods are left out, so that a variant is not trained again when they change.
     """
     own = params.of_run(run)
     variant, traits = own.variants[run], own.traits(run)

@@ -9,7 +9,7 @@ from gsm8k_grpo.config.sections import Variant
 from gsm8k_grpo.files import PipelineError
 
 Variants = Mapping[str, Variant]
-BASE = "null (base)"  # as an error names the start of a variant without one
+BASE = "null (base)"  # how an error names the start of a variant that has none
 
 
 def variant_of(model: str) -> str:
@@ -24,9 +24,9 @@ def with_seed(model: str, runs: Mapping[str, Mapping[int, str]], seed: int) -> s
 
 
 def chain(variants: Variants, name: str) -> list[str]:
-    """A variant and those that it was trained from, one after the other, from the last to the first.
+    """A variant, the one that it was trained from, the one that this was trained from, and so on.
 
-    In a circle it ends with the first variant that comes again.
+    If they make a circle, the chain ends with the first variant that occurs a second time.
     """
     links = [name]
     while (start := variants[links[-1]].start) is not None:
@@ -38,7 +38,7 @@ def chain(variants: Variants, name: str) -> list[str]:
 
 
 def require(variants: Variants, kept: list[str]) -> None:
-    """Require that every start exists and that none is, over others, a start of itself.
+    """Require that every start exists, and that no variant is, directly or through others, its own start.
 
     Args:
         variants: the section of the configuration.
@@ -70,7 +70,7 @@ def require_order(path: Path, written: Mapping[str, Mapping[str, Any]]) -> None:
         written: its section `variants`, which is valid.
 
     Raises:
-        PipelineError: naming both variants.
+        PipelineError: if it does not; the message names both variants.
     """
     names = list(written)
     for index, name in enumerate(names):
@@ -83,7 +83,7 @@ def require_order(path: Path, written: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def ordered(variants: Variants) -> dict[str, Variant]:
-    """The variants, each behind those that it was trained from, and otherwise in the same order."""
+    """The variants, each after those that it was trained from, and otherwise in the same order."""
     names = dict.fromkeys(link for name in variants for link in reversed(chain(variants, name)))
     return {name: variants[name] for name in names}
 

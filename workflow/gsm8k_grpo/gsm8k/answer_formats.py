@@ -1,7 +1,7 @@
 r"""The formats that a prompt can ask answers in: tags, `\boxed{}` or `####`.
 
-Prompts, solutions to learn from, rewards and grading take a format from here, so that a model is asked for what it is
-rewarded and graded by.
+Prompts, solutions to learn from, rewards and grading take their format from here, so that a model is asked for the same
+format by which it is rewarded and graded.
 """
 
 from collections.abc import Callable
@@ -20,9 +20,9 @@ class AnswerFormat:
     """How answers of a format are read.
 
     Attributes:
-        strict_answer: the text of the answer in a completion; None if it is not where the format has it.
-        well_formed: whether a completion has the format: reasoning, then exactly one answer.
-        place: where the format has the answer, as the report says it.
+        strict_answer: returns the text of the answer in a completion; None if it is not where the format has it.
+        well_formed: returns whether a completion has the format: reasoning, then exactly one answer.
+        place: where the format has the answer, in the words of the report.
     """
 
     strict_answer: Callable[[str], str | None]
@@ -51,8 +51,8 @@ FORMATS: dict[AnswerForm, AnswerFormat] = {
 }
 
 MARKED = AnswerFormat(marked_answer, lambda text: marked_answer(text) is not None, f"after {MARK}")
-"""The format of few-shot examples and of free answers, which no prompt asks for: reasoning and a final number alone are
-not required."""
+"""The format of few-shot examples and of free answers.  No prompt asks for it, so it requires neither reasoning nor a
+number at the very end."""
 
 
 def formatted(form: AnswerForm, reasoning: str, answer: str) -> str:

@@ -14,9 +14,9 @@ BOX_OR_BRACE = re.compile(r"(?P<box>\\boxed\s*\{)|\\[{}]|(?P<opens>\{)|(?P<close
 
 
 def after_thought(text: str) -> str:
-    """The part of a text that is answer: what follows the last `</think>`, up to a `<think>` that is never closed.
+    """The part of a text that answers: what follows the last `</think>`, up to a `<think>` that is never closed.
 
-    Reasoning models write drafts inside `<think>`, tags and numbers included, which are no answer.
+    Reasoning models write drafts inside `<think>`, with tags and numbers, which are not their answer.
     """
     return text.rpartition("</think>")[2].partition("<think>")[0]
 
@@ -37,7 +37,7 @@ def gold_answer(solution: str) -> str:
 
 
 def free_answer(text: str) -> str | None:
-    """The number after `####` in a free answer, in normal form; None if it has none.
+    """The number after `####` in a free answer, in normal form; None if the answer has no such number.
 
     Other numbers are ignored, because nothing says which of them answers the question.
     """
@@ -51,7 +51,7 @@ def published_answer(text: str) -> str:
     """The gold number of an answer as published, in normal form; `text` is a number or a GSM8K solution.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: if `text` is neither.
     """
     if MARK in text:
         return gold_answer(text)
@@ -73,7 +73,7 @@ def xml_answer(completion: str) -> str | None:
 def boxed_answer(completion: str) -> str | None:
     r"""The text of the last closed `\boxed{}`, stripped; None if there is none.  Braces inside it are balanced."""
     text, answer = after_thought(completion), None
-    open_braces: list[int | None] = []  # for each open brace where its box begins; None where it opens no box
+    open_braces: list[int | None] = []  # where the box of each open brace begins; None for a brace without a box
     for match in BOX_OR_BRACE.finditer(text):
         if match["box"]:
             open_braces.append(match.end())
@@ -89,7 +89,7 @@ def boxed_answer(completion: str) -> str | None:
 def marked_answer(completion: str) -> str | None:
     """The number after the first `####` that a number follows, in normal form; None if there is none.
 
-    It is read as `gold_answer` reads it, and words may follow it.
+    The number is read as `gold_answer` reads it, but words may follow it.
     """
     for text in after_thought(completion).split(MARK)[1:]:
         answer = number(text) or numbers.first_number(text)

@@ -18,9 +18,9 @@ STOP = QUESTION  # after few-shot examples models tend to invent another problem
 
 
 def prompt_text(prompt: BaselinePrompt, question: str, examples: Sequence[Example]) -> str:
-    """The text that a model gets; of the `examples` it shows the first 0, 4 or 8.
+    """The text that a model gets, with the first 0, 4 or 8 of the `examples`.
 
-    Their solutions are shown as published, so each ends in `#### 72`, and the answer should too.
+    Their solutions are shown as published, so each ends like `#### 72`, and the model's answer should too.
     """
     if SHOTS[prompt] == 0:
         return question
@@ -29,5 +29,5 @@ def prompt_text(prompt: BaselinePrompt, question: str, examples: Sequence[Exampl
 
 
 def draw_examples(train: Sequence[Example], seed: int) -> list[Example]:
-    """Enough rows of train for every prompt, in the order in which they are shown."""
+    """Rows of train, enough for every prompt, in the order in which they are shown."""
     return random.Random(seed).sample(train, max(SHOTS.values()))

@@ -1,7 +1,7 @@
 r"""Compare answers that are formulas, such as `\frac{\pi}{2}` and `\pi/2`, by the library math-verify.
 
-For test sets whose answers are not all numbers, such as MATH-500.  What the library can't read, or can't compare within
-five seconds, counts as different.  Source: https://github.com/huggingface/Math-Verify
+This is for test sets whose answers are not all numbers, such as MATH-500.  Formulas that the library can't read, or
+can't compare within five seconds, count as different.  Source: https://github.com/huggingface/Math-Verify
 """
 
 import logging
@@ -43,7 +43,9 @@ def _verify(gold: list[Any], answer: list[Any]) -> bool:
 
 @cache
 def _library() -> Any:
-    """math-verify, imported at the first use, because SymPy takes a second.  Its log would break progress bars."""
+    """math-verify, imported at the first use because its SymPy takes a second, and without its log, which would break
+    progress bars.
+    """
     import math_verify
 
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)

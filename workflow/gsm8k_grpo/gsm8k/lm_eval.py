@@ -6,11 +6,11 @@ https://github.com/EleutherAI/lm-evaluation-harness/blob/v0.4.13/lm_eval/tasks/g
 
 The project's own extraction, in answers.py, differs, and both are reported:
 
-- Ours strict takes the number between the answer tags, as the prompt asks.  The harness takes the first number after
-  `#### `, a mark that only GSM8K's own solutions have.
-- Ours flexible compares the last number as a number: `72`, `72.0` and the full-width form are the same.  The harness
-  compares texts: for it `72.0` differs from `72`, the answer in `72 ...` is `...`, in `5-3` it is `-3`, and in `72...`
-  it is `72..`.
+- Our strict grading takes the number between the answer tags, as the prompt asks.  The harness takes the first number
+  after `#### `, a mark that only GSM8K's own solutions have.
+- Our flexible grading compares the last number as a number: `72`, `72.0` and the full-width form are the same.  The
+  harness compares texts: for it `72.0` differs from `72`, the answer in `72 ...` is `...`, in `5-3` it is `-3`, and in
+  `72...` it is `72..`.
 """
 
 import re

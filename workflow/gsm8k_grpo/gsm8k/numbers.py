@@ -1,6 +1,6 @@
 r"""Read numbers: the normal form of a text that is one number, and the first or last number inside a longer text.
 
-A number is read whole or not at all: a part of it is never taken for it.
+A number is read whole or not at all: a part of a number is never taken for the number.
 
 | written | read |
 |---|---|
@@ -12,7 +12,7 @@ A number is read whole or not at all: a part of it is never taken for it.
 | `5-10` | two numbers: after a digit, letter or bracket a dash is no sign |
 | `12:30`, `3:4`, `1.2.3`, `1,5`, `2^3`, `7²`, `1½`, `1_000`, `5/7/2024`, `3/0`, `1e100` | no number |
 | `x^2`, `72 m^2` | an exponent is not a number by itself: `x^2` has none, and `72 m^2` has 72 |
-| `.5`, `$.50`; `Rs.72`, `left.18` | 0.5; behind a letter or a bracket a dot is a full stop, so 72 and 18 |
+| `.5`, `$.50`; `Rs.72`, `left.18` | 0.5; after a letter or a bracket a dot is a full stop, so 72 and 18 |
 
 Other operators separate numbers: the last one of `2*36=72` is 72, that of `2*36` is 36.
 """
@@ -24,8 +24,8 @@ from fractions import Fraction
 GROUPS = r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}|[0-9]+"
 DIGITS = rf"(?:{GROUPS})(?:\.[0-9]+)?|\.[0-9]+"
 
-# Characters with one usual form.  Full-width characters, which Chinese texts use, are 0xFEE0 above ASCII.  Dashes are
-# hyphens, figure and en dash and minus; the em dash separates words.
+# Characters that are replaced by their usual form.  Full-width characters, which Chinese texts use, are 0xFEE0 above
+# ASCII.  Hyphens, the figure dash, the en dash and the minus count as dashes; the em dash separates words.
 FULL_WIDTH = {chr(ord(c) + 0xFEE0): c for c in "0123456789,.%$+-/:'"} | {"\uffe5": "¥", "\uffe1": "£"}
 DASHES = dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63", "-")
 INVISIBLE = dict.fromkeys("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff", "")
@@ -45,14 +45,15 @@ ANSWER = re.compile(
     rf"|(?P<digits>{DIGITS})(?:[eE](?P<exponent>[-+]?[0-9]{{1,2}}))?)"
     rf"\s?(?:%|{CURRENCY})?"
 )
-# What adds no words around a number; each may be in another, up to LAYERS deep.
+# Marks around a number that are no words; they may be nested up to LAYERS deep.
 DRESS = [("**", "**"), ("__", "__"), ("*", "*"), ("_", "_"), ("`", "`"), ("$$", "$$"), ("$", "$"), ("{", "}")]
 DRESS += [("\\(", "\\)"), ("\\[", "\\]")]
 DRESS += [(f"\\{name}{{", "}") for name in ("boxed", "fbox", "text", "textbf", "mathbf", "mathrm")]
 LAYERS = 8
 BEFORE_NUMBER = re.compile(r"#*+(?:[\s`{]|\*\*|__|\\\(|\\\[|\\boxed|\\text(?:bf)?)*+")
 
-# A run is read as one number or as none.  The look-behinds tell a sign from a dash, and a decimal point from a stop.
+# A run of digits and signs is read as one number or as none.  The look-behinds tell a sign from a dash, and a decimal
+# point from a full stop.
 RUN = (
     rf"(?:(?<![^\W_])(?<![.)%€£¥₹₩°])(?<![0-9]\$)-)?{CURRENCY}?(?:(?<={CURRENCY})-)?"
     r"(?:(?P<whole>[0-9]++)[^\S\n]{1,3}(?=[0-9]++[^\S\n]?/[^\S\n]?[0-9]))?"
@@ -61,7 +62,7 @@ RUN = (
 )
 TOKEN = re.compile(rf"(?P<power>\^\{{?[-+]?[0-9.,]+)|(?P<run>{RUN})")
 
-# Operands of a fraction are at most this long, and decimals of a quotient at most EXACT digits.
+# Operands of a fraction have at most so many characters, and the decimal form of a quotient at most EXACT digits.
 LONGEST_OPERAND = 40
 EXACT = 400
 
@@ -71,7 +72,7 @@ def number(text: str) -> str | None:
 
     Everything that adds no words is ignored: `$`, `%`, a trailing full stop, Markdown's and LaTeX's marks, invisible
     characters.  The normal form has digits, `-` and `.` only, no leading zeros and no trailing zeros: `$1,072.50` gives
-    `1072.5`, `**72.0**` gives `72`, `3/4` gives `0.75`.  A fraction without a last decimal is in lowest terms: `1/3`.
+    `1072.5`, `**72.0**` gives `72`, `3/4` gives `0.75`.  A fraction with endless decimals is in lowest terms: `1/3`.
     """
     match = ANSWER.fullmatch(_undressed(_usual(text)))
     if match is None or (match["sign"] and match["sign_inside"]):
@@ -100,7 +101,7 @@ def last_number(text: str) -> str | None:
 
 
 def _usual(text: str) -> str:
-    """The text with one form for each character and LaTeX command that numbers are written with."""
+    """The text with the usual form of every character and LaTeX command that numbers are written with."""
     text = text.translate(USUAL)
     if "\\" in text or "{,}" in text:
         for command, usual in LATEX.items():
@@ -136,7 +137,7 @@ def _is_around(marks: tuple[str, str], text: str) -> bool:
 def _read(match: re.Match[str] | None) -> str | None:
     if match is None or match["power"]:
         return None
-    # `2 48/2` is no mixed number but two numbers.
+    # `2 48/2` is not a mixed number, but two numbers.
     return number(match["run"]) or (number(match["rest"]) if match["whole"] else None)
 
 

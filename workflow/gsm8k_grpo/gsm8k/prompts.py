@@ -1,8 +1,8 @@
 """The training prompt: system prompts in English and Chinese, and the example of the one-shot prompt.
 
 The English system prompt for tags is that of the published notebooks (Unsloth's GRPO notebook and those derived from
-it), the Chinese one that of the published 14 GB recipe.  Those for a box are in the words of Qwen2.5-Math.  Those for
-`####` and the example of the one-shot prompt are ours.
+it), and the Chinese one is that of the published 14 GB recipe.  The prompts for a box are in the words of Qwen2.5-Math.
+The prompts for `####` and the example of the one-shot prompt are this project's own.
 """
 
 import re
@@ -13,7 +13,7 @@ from gsm8k_grpo.records import Message
 
 Language = Literal["english", "chinese"]
 
-# The form of the control tokens of Qwen, Llama 3, Phi, gpt-oss, and with full-width bars DeepSeek.
+# The form of control tokens in Qwen, Llama 3, Phi and gpt-oss, and, with full-width bars, in DeepSeek.
 CONTROL_TOKEN = re.compile(r"<([|｜])[^\s<>|｜]{1,60}\1>")
 
 SYSTEM: dict[AnswerForm, dict[Language, str]] = {
@@ -63,11 +63,11 @@ def require_plain(text: str, name: str) -> None:
     """Require that a text from outside holds no control token, such as `<|im_end|>`.
 
     The chat template renders a prompt as one text, and the tokenizer reads such characters in a question as the control
-    token itself: the question would end its turn and write others, in training, evaluation and `ask` alike.  Tokenizing
-    without control tokens is no way out, since those of the template would be lost too.
+    token itself: the question could end its turn and begin other turns, in training, evaluation and `ask` alike.
+    Tokenizing without control tokens is no way out, since those of the template would be lost too.
 
     Raises:
-        ValueError: with the token, for a text called `name`.
+        ValueError: naming the token; the message calls the text `name`.
     """
     found = CONTROL_TOKEN.search(text)
     if found:
@@ -75,7 +75,7 @@ def require_plain(text: str, name: str) -> None:
 
 
 def prompt(question: str, settings: PromptSettings) -> list[Message]:
-    """The messages for a question: the system prompt, with `one_shot` the example, and the question.
+    """The messages for a question: the system prompt, the example if `one_shot`, and the question.
 
     Free answers have no format, so their prompt has a system prompt only where `system` gives one.
     """

@@ -8,7 +8,7 @@ ANNOTATION = re.compile(r"<<([^>]*)>>")
 
 
 def work_of(solution: str) -> str:
-    """The work of a solution as published: everything before `####`, annotations included; none in a bare number."""
+    """The work of a solution as published: everything before `####`, with annotations; empty if there is no `####`."""
     work, mark, _ = solution.partition("####")
     return work.strip() if mark else ""
 

@@ -6,7 +6,7 @@ from gsm8k_grpo.gsm8k.answers import after_thought
 
 TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 
-# Read backwards, since a search for the end of a text from every position takes quadratic time.
+# For the reversed text: a search for what a text ends in would try every position, which takes quadratic time.
 END_OF_SEQUENCE_BACKWARDS = re.compile(r"(?:\s|>\|[a-z_]+\|<|>s/<)*+")
 
 
@@ -18,8 +18,8 @@ def tagged(reasoning: str, answer: str) -> str:
 def well_formed(text: str) -> bool:
     """Whether a completion has the requested format: both blocks, each tag once on its own line, nothing else.
 
-    Spaces around a tag and blank lines behind it are no fault; a line break before the first tag is one.  A thought
-    before the blocks is not looked at.
+    Spaces around a tag and blank lines after it are allowed; a line break before the first tag is not.  A thought
+    before the blocks does not count.
     """
     found = blocks(text)
     if found is None:
@@ -48,7 +48,7 @@ def blocks(text: str) -> tuple[str, str, str, str] | None:
 
 
 def _end_of_sequence(text: str) -> int:
-    """How many characters of spaces, line breaks and end-of-sequence tokens a text ends in."""
+    """The number of characters at the end of a text that are spaces, line breaks and end-of-sequence tokens."""
     match = END_OF_SEQUENCE_BACKWARDS.match(text[::-1])
     assert match is not None, "it also matches nothing"
     return match.end()

@@ -1,5 +1,5 @@
-"""Will it fit?  The memory plan of a training run, from the model's shape and the configuration, and what to change.
+"""Whether training fits a GPU: the memory plan, from the model's shape and the configuration, and what to change.
 
-Also whether the model suits the configuration at all.  May import `models`, `config`, `files` and `records`, and no
-stage, so that `plan` and `doctor` work before any stage.
+Also checks that the model suits the configuration at all.  May import `models`, `config`, `files` and `records`, but no
+stage, so that `plan` and `doctor` work before any stage has run.
 """

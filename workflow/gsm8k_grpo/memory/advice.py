@@ -1,4 +1,4 @@
-"""Does a training run fit a GPU, and what to change if it does not: compares the plan with the GPU's memory."""
+"""Whether a training run fits a GPU, and what to change if it does not: compares the plan with the GPU's memory."""
 
 import json
 from typing import Any
@@ -18,16 +18,16 @@ from gsm8k_grpo.memory.shapes import Shape
 
 
 def gpu_gib(params: Params) -> float | None:
-    """GiB that the run may take: `vram_gib` or the memory of the GPU, whichever is less; None without both."""
+    """The GiB that the run may take: `vram_gib` or the GPU's memory, whichever is less; None if there is neither."""
     total = torch.cuda.get_device_properties(0).total_memory / GIB if torch.cuda.is_available() else None
     return min((size for size in (params.vram_gib, total) if size is not None), default=None)
 
 
 def require_fit(params: Params, method: Method, gpus: int = 1) -> None:
-    """Require that training by a method fits each GPU; without a GPU and `vram_gib` nothing is required.
+    """Require that training by a method fits each GPU; requires nothing if there is neither a GPU nor `vram_gib`.
 
     Raises:
-        PipelineError: if it does not fit, with the memory plan and what to change.
+        PipelineError: if it does not fit; the message has the memory plan and what to change.
     """
     size = gpu_gib(params)
     if size is None:
@@ -53,7 +53,7 @@ def report(params: Params, shape: Shape, size: float | None) -> str:
 
 
 def _advice(params: Params, shape: Shape, size: float) -> str:
-    """Changes that save memory, starting with those that cost least, until it fits."""
+    """Changes that save memory, the cheapest ones first, until training fits."""
     lines = ["Change in this order; after each line the memory that training then takes:"]
     learns_from_rewards = METHODS[params.method].learns_from_rewards
     for change in _changes(params, shape) if learns_from_rewards else _supervised_changes(params, shape):
@@ -69,7 +69,7 @@ def _advice(params: Params, shape: Shape, size: float) -> str:
 
 
 def _changes(params: Params, shape: Shape) -> list[dict[str, Any]]:
-    """Changes for GRPO, as keys and values; one that does not apply is empty."""
+    """Changes for methods that sample completions, as values by key; a change that does not apply is empty."""
     train = params.train
     return [
         _shards(params, "train"),
@@ -116,7 +116,7 @@ def _shards(params: Params, section: str) -> dict[str, Any]:
 
 
 def _smaller_cache(params: Params) -> dict[str, Any]:
-    """Half the memory for keys and values; fewer completions are then generated at the same time."""
+    """Half the memory for keys and values, so that fewer completions are generated at the same time."""
     if params.engine == "graphs" and params.graphs:
         return {"graphs.kv_cache_gib": params.graphs.kv_cache_gib / 2}
     return {"vllm.kv_cache_gib": params.vllm.kv_cache_gib / 2} if params.vllm else {}
@@ -137,7 +137,7 @@ def _one_group_per_batch(train: Train) -> dict[str, Any]:
 
 
 def _unsloth(params: Params) -> dict[str, Any]:
-    """Unsloth with the settings that its own loss requires; vLLM shares its weights, so it cannot release them."""
+    """Unsloth, with the settings that its loss requires; vLLM can't release its weights, since Unsloth shares them."""
     required = {
         "train.share_prompts": False, "train.old_log_probs": "computed", "train.compile": False,
         "train.cuda_graphs": False, "train.gradient_checkpointing": True,
@@ -146,7 +146,7 @@ def _unsloth(params: Params) -> dict[str, Any]:
 
 
 def _apply(params: Params, change: dict[str, Any]) -> Params | None:
-    """The configuration with a change; None if it is not valid with it."""
+    """The configuration with a change; None if it is not valid then."""
     try:
         return Params.model_validate(layers.merge(params.model_dump(), layers.nested(change)))
     except ValidationError:

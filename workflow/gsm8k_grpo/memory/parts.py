@@ -1,4 +1,4 @@
-"""A part of the memory plan, and the bytes of the numbers that parts consist of."""
+"""A part of the memory plan, and the size of the numbers that parts consist of."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Part:
-    """Something that takes memory; `counted` is False for memory that never coexists with a larger part."""
+    """Something that takes GPU memory; `counted` is False if it never exists at the same time as a larger part."""
 
     name: str
     gib: float
@@ -19,10 +19,10 @@ class Part:
 
 
 def stored_bytes(params: Params) -> int:
-    """Bytes of a weight."""
+    """The size in bytes of a weight in memory."""
     return loading.DTYPES[params.precision].itemsize
 
 
 def computed_bytes(params: Params) -> int:
-    """Bytes of a number in the computation."""
+    """The size in bytes of a number in the type of computation."""
     return loading.DTYPES[loading.COMPUTED[params.precision]].itemsize

@@ -1,4 +1,4 @@
-"""What the forward and the backward pass of a batch take."""
+"""The GPU memory that the forward and the backward pass of a batch take."""
 
 from gsm8k_grpo.config.methods import METHODS
 from gsm8k_grpo.config.params import Params
@@ -8,10 +8,11 @@ from gsm8k_grpo.memory.shapes import Shape
 from gsm8k_grpo.memory.weights import trained_weights
 from gsm8k_grpo.models import logprobs
 
-# Bytes that a layer keeps per token for the backward pass, per unit of the hidden and of the intermediate size, when
-# computed in 16 bit; keys and values are added.  tests/unit/memory/test_plan.py counts the tensors that PyTorch saves.
-# Hidden: inputs of two norms in 32 bit (8), inputs of the projections (4), queries and attention's output (4); if all
-# weights are trained, outputs of the norms (4).  Intermediate: gate, its activation, up, and their product.
+# Bytes that a layer keeps of each token for the backward pass, per unit of the hidden and of the intermediate size, if
+# it computes in 16 bit; keys and values come on top.  tests/unit/memory/test_plan.py counts what PyTorch saves.
+# Hidden: the inputs of two norms in 32 bit (8), the inputs of the projections (4), queries and attention's output (4),
+# and, if all weights are trained, the outputs of the norms (4).  Intermediate: the gate, its activation, the up
+# projection, and the product of the last two.
 KEPT_HIDDEN = 16
 KEPT_HIDDEN_TRAINED = 20
 KEPT_INTERMEDIATE = 8
@@ -20,23 +21,25 @@ KEPT_HIDDEN_COMPILED = 12
 KEPT_INTERMEDIATE_COMPILED = 6
 # Gradients of a layer's activations in the backward pass, as a share of what the layer keeps.
 PASSING = 0.5
-# Bytes per logit at the peak of the backward pass.  With TRL: the logits in 32 bit, and the gradients through their two
-# uses.  Chunks need these together with the recomputed forward pass; compiled, most of them are never written.
+# Bytes per logit at the peak of the backward pass.  TRL holds the logits in 32 bit, and the gradients through their two
+# uses.  A chunk needs these together with the recomputed forward pass; if it is compiled, most are never written.
 LOGIT_BYTES = 16
 CHUNK_LOGIT_BYTES = 20
 COMPILED_LOGIT_BYTES = 8
-# After generation by transformers PyTorch holds fragments too small for a tensor of logits: about as much as the logits
-# take in 32 bit, as measured with rtx3080, both with all weights trained and with adapters.
+# After generation by transformers, PyTorch holds fragments that are too small for a tensor of logits.  Together they
+# are about as large as the logits in 32 bit, as measured with the recipe rtx3080, with all weights trained and with
+# adapters.
 UNPLACED_LOGIT_BYTES = 4
-# Supervised fine-tuning, for all tokens of a batch: the loss in 32 bit, and its gradient.
+# The same in supervised fine-tuning, for all tokens of a batch: the loss in 32 bit, and its gradient.
 SFT_LOGIT_BYTES = 12
-# TRL's chunked loss has the logits of this many tokens at a time, and the head's weights in 32 bit and in 16 bit.
+# TRL's chunked loss holds the logits of so many tokens at a time, and the head's weights in 32 bit and in 16 bit.
 SFT_CHUNK = 256
 HEAD_BYTES = 6
-# A completion token's state, which the value head of PPO reads in 32 bit, and its gradient.
+# Bytes per unit of a token's state, which PPO's value head reads in 32 bit, with its gradient.
 VALUE_STATE_BYTES = 8
 UNSLOTH_CHUNKS = 4  # parts into which Unsloth's loss splits a batch
-# The tokens of a batch with its padding, where the update runs as CUDA graphs (stages.train.grpo.cuda_graphs.buckets).
+# The tokens of a padded batch relative to those of the batch, where the update runs as CUDA graphs
+# (stages.train.grpo.cuda_graphs.buckets).
 PADDED = 1.25
 
 
@@ -59,7 +62,7 @@ def of_update(params: Params, shape: Shape, prompt: int) -> list[Part]:
 
 
 def of_supervised(params: Params, shape: Shape, length: int) -> list[Part]:
-    """The passes of a batch of supervised fine-tuning, which need the logits of all of its tokens."""
+    """The forward and backward pass of a batch of supervised fine-tuning, which need the logits of all its tokens."""
     tokens = params.sft.per_device_train_batch_size * length
     if params.sft.loss_type == "chunked_nll":
         head = shape.vocabulary * shape.hidden * HEAD_BYTES
@@ -78,9 +81,12 @@ def of_supervised(params: Params, shape: Shape, length: int) -> list[Part]:
 def _update_graphs(params: Params, shape: Shape, tokens: int, activations: float) -> list[Part]:
     """What the CUDA graphs of the update keep.
 
-    These are the activations of the largest batch, beside which the first batch of another size is computed without a
-    graph; the states of a batch in 32 bit, with their gradient; and the gradients of all weights in one place, with a
-    copy of them if several batches are accumulated.  The graphs themselves are not counted.
+    - The activations of the largest batch.  The first batch of another size is computed without a graph, and needs its
+      activations in addition.
+    - The states of a batch in 32 bit, with their gradient.
+    - The gradients of all weights in a fixed place, with a copy of them if several batches are accumulated.
+
+    The graphs themselves are not counted.
     """
     if not params.train.cuda_graphs:
         return []
@@ -102,7 +108,7 @@ def _values(params: Params, shape: Shape) -> list[Part]:
 def _activations(
     params: Params, shape: Shape, tokens: int, layer_bytes: float, checkpointing: bool, offloaded: bool = False
 ) -> Part:
-    """What the forward pass keeps for the backward pass, `layer_bytes` per token and layer, and their gradients."""
+    """What the forward pass keeps for the backward pass, `layer_bytes` per token and layer, and its gradients."""
     layer = tokens * layer_bytes
     if checkpointing:
         # Only each layer's input is kept; the backward pass recomputes one layer at a time.
@@ -114,13 +120,13 @@ def _activations(
 
 
 def _restored(params: Params, shape: Shape) -> Part:
-    """A quantised matrix is dequantised for each product; the largest one counts."""
+    """The largest quantised matrix as dequantised: each one is dequantised for its product."""
     size = 0 if params.quantization is None else shape.hidden * shape.intermediate * computed_bytes(params)
     return Part("restored matrix", size / GIB, "dequantised from 4 bit for a product")
 
 
 def kept(params: Params, shape: Shape, compiled: bool = False) -> float:
-    """Bytes that a layer keeps per token for the backward pass."""
+    """The bytes that a layer keeps per token for the backward pass."""
     if compiled:
         hidden, intermediate = KEPT_HIDDEN_COMPILED, KEPT_INTERMEDIATE_COMPILED
     else:
@@ -130,7 +136,7 @@ def kept(params: Params, shape: Shape, compiled: bool = False) -> float:
 
 
 def _completions(params: Params) -> int:
-    """Completions of a batch that go through the model: all, or those of the pairs."""
+    """The number of completions of a batch that go through the model: all, or those in pairs."""
     train = params.train
     pairs = METHODS[params.method].learns_from_pairs
     return 2 * _groups(train) if pairs else train.per_device_train_batch_size
@@ -141,14 +147,14 @@ def _groups(train: Train) -> int:
 
 
 def _batch_tokens(params: Params, prompt: int) -> int:
-    """Tokens of a batch that go through the model."""
+    """The number of tokens of a batch that go through the model."""
     completions = _completions(params)
     prompts = _groups(params.train) if params.train.share_prompts else completions
     return prompts * prompt + completions * params.train.max_completion_length
 
 
 def _logits(params: Params) -> tuple[int, int]:
-    """Tokens whose logits are in memory at the same time, and the bytes per logit."""
+    """The number of tokens whose logits are in memory at the same time, and the bytes per logit."""
     completion_tokens = _completions(params) * params.train.max_completion_length
     if params.train.share_prompts:
         logit_bytes = COMPILED_LOGIT_BYTES if params.train.compile else CHUNK_LOGIT_BYTES

@@ -1,7 +1,7 @@
-"""The memory plan: what a training run takes of a GPU, part by part, computed before anything is downloaded.
+"""The memory plan: what a training run takes of a GPU's memory, part by part, computed before anything is downloaded.
 
-Each part is a formula of the model's shape and the configuration.  Constants that do not follow from what is stored are
-set from measured peaks (docs/benchmarks.md).
+Each part is computed from the model's shape and the configuration.  Constants that do not follow from what is stored
+are set from measured peaks (docs/benchmarks.md).
 """
 
 from dataclasses import dataclass, replace
@@ -14,11 +14,11 @@ from gsm8k_grpo.memory.shapes import Shape
 from gsm8k_grpo.models import loading
 from gsm8k_grpo.models.gpu import CONTEXT_GIB
 
-# The longest prompt of GSM8K with system prompt and chat template, and the length at which published set-ups cut.
+# The tokens of GSM8K's longest prompt with system prompt and chat template; published set-ups also cut prompts there.
 PROMPT_TOKENS = 256
 
-# vLLM's captured graphs and work space: with TRL as measured with rtx4090, and where vLLM shares Unsloth's weights as
-# measured with rtx4090-published, t4-chinese and phi4.
+# vLLM's captured graphs and work space.  With TRL, measured with the recipe rtx4090; where vLLM shares Unsloth's
+# weights, measured with rtx4090-published, t4-chinese and phi4.
 GRAPHS_GIB = {"trl": 1.9, "unsloth": 1.5}
 GRAPHS_LOGITS = 6  # float32 tensors of the size of the logits that the engine `graphs` holds while it chooses tokens
 
@@ -43,8 +43,8 @@ class Plan:
 def plan(params: Params, shape: Shape, longest: int | None = None) -> Plan:
     """The memory that training by the recipe's method takes at its peak, on each GPU.
 
-    `longest` is the number of tokens of the longest prompt, for method sft together with its answer.  The default is
-    PROMPT_TOKENS, for sft `sft.max_length`.
+    `longest` is the number of tokens of the longest prompt, by default PROMPT_TOKENS.  For the method sft it is the
+    number of tokens of the longest prompt with its answer, by default `sft.max_length`.
     """
     shared = {"train": params.train.of_one_gpu(params.gpus), "sft": params.sft.of_one_gpu(params.gpus)}
     params = params.model_copy(update=shared)
@@ -56,7 +56,7 @@ def plan(params: Params, shape: Shape, longest: int | None = None) -> Plan:
 def _with_generation(params: Params, shape: Shape, prompt: int) -> Plan:
     generation, update = _generation(params, shape, prompt), passes.of_update(params, shape, prompt)
     if params.engine == "vllm" and params.vllm and params.vllm.sleep:
-        # The two never coexist: only the larger one counts.
+        # Generation and update never need memory at the same time: only the larger one counts.
         if Plan(generation).gib < Plan(update).gib:
             generation = _not_counted(generation, "released during the update")
         else:
@@ -89,7 +89,9 @@ def _not_counted(parts: list[Part], reason: str) -> list[Part]:
 
 
 def _generation(params: Params, shape: Shape, prompt: int) -> list[Part]:
-    """Memory of generation, by vLLM with its own weights or with Unsloth's, or by the trained model itself."""
+    """The memory of generation: by vLLM with its own weights or Unsloth's, by the engine `graphs`, or by the trained
+    model itself.
+    """
     size = computed_bytes(params)
     if params.engine == "vllm" and params.vllm:
         copy = shape.parameters * size if params.backend == "trl" else 0
@@ -111,6 +113,6 @@ def _generation(params: Params, shape: Shape, prompt: int) -> list[Part]:
 
 
 def _work_space(params: Params, shape: Shape) -> float:
-    """GiB for choosing a token of each completion by the engine `graphs`: so many float32 tensors of logits."""
+    """The GiB that the engine `graphs` takes to choose tokens: `GRAPHS_LOGITS` float32 tensors of logits."""
     rows = params.graphs.max_num_seqs if params.graphs else 0
     return GRAPHS_LOGITS * rows * shape.vocabulary * 4 / GIB

@@ -1,8 +1,8 @@
-"""Shapes of models: the number of weights and the sizes of their matrices, without downloading the model.
+"""Shapes of models: the number of weights and the sizes of matrices, without downloading the model.
 
 The models of the published recipes are in a table here, copied from their config.json files.  The config.json of any
-other model is read from its folder or from the hub.  Weights are counted on transformers' own model, built without
-memory.
+other model is read from its folder or from the hub.  Weights are counted on the model that transformers builds on
+PyTorch's meta device, where tensors take no memory.
 """
 
 from collections import defaultdict
@@ -19,7 +19,7 @@ from gsm8k_grpo.config.sections import Architecture, Lora
 from gsm8k_grpo.files import PipelineError, first_line
 from gsm8k_grpo.models.refusals import no_folder, refuse_missing, refuse_quantized, refuse_unfit
 
-LONGEST_REASON = 120  # characters of an error of transformers
+LONGEST_REASON = 120  # characters shown of an error of transformers
 
 
 def _sizes(
@@ -64,9 +64,11 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Projection:
-    """A linear map that every layer has, such as q_proj: the sum over layers of its weights, and of its n + m.
+    """A linear map that every layer has, such as q_proj, from n inputs to m outputs.
 
-    `ends` is that sum of inputs and outputs, n + m for a map from n to m.
+    Attributes:
+        weights: the number of its weights, n * m, summed over the layers.
+        ends: the number of its inputs and outputs, n + m, summed over the layers.
     """
 
     weights: int
@@ -75,7 +77,7 @@ class Projection:
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes that memory depends on; `cache_width` is the number of keys and values per token and layer."""
+    """The sizes that memory depends on; `cache_width` is how many numbers the cache holds per token and layer."""
 
     parameters: int
     projections: dict[str, Projection]
@@ -87,7 +89,7 @@ class Shape:
 
     @property
     def projected(self) -> int:
-        """The number of weights in projections, which are those that 4-bit quantisation applies to."""
+        """The number of weights in projections, which 4-bit quantisation applies to."""
         return sum(projection.weights for projection in self.projections.values())
 
     def adapter(self, lora: Lora) -> int:
@@ -106,12 +108,12 @@ class Shape:
 
 
 def shape_of(params: Params) -> Shape:
-    """The shape of a configuration's model."""
+    """The shape of the model that `params` names."""
     return measure(config_of(params))
 
 
 def config_of(params: Params) -> PretrainedConfig:
-    """transformers' configuration of a configuration's model."""
+    """transformers' configuration of the model that `params` names."""
     if params.model == "scratch" and params.base:
         return scratch_config(params.base.architecture)
     return config(params.model)
@@ -121,14 +123,14 @@ def config(model: str) -> PretrainedConfig:
     """transformers' configuration of a published model, or of one in a folder or on the hub.
 
     Raises:
-        PipelineError: if its config.json cannot be read, or it is no model that training can start from.
+        PipelineError: if its config.json can't be read, or training can't start from such a model.
     """
     if model in PUBLISHED:
         kind, sizes = PUBLISHED[model]
         return AutoConfig.for_model(kind, **sizes)
     refuse_missing(model)
     try:
-        if Path(model).is_dir():  # of a model on the hub, stages check the other files when they have them
+        if Path(model).is_dir():  # stages check the other files of a model on the hub once they have them
             refuse_unfit(model)
         read = AutoConfig.from_pretrained(model, trust_remote_code=False)
         refuse_quantized(model, read.to_dict())
@@ -165,7 +167,7 @@ def measure(config: PretrainedConfig) -> Shape:
     model = _without_memory(config)
     weights: dict[str, int] = defaultdict(int)
     ends: dict[str, int] = defaultdict(int)
-    inputs: dict[int, int] = defaultdict(int)  # the most inputs of a projection, by its outputs
+    inputs: dict[int, int] = defaultdict(int)  # the largest number of inputs of a projection, by its outputs
     for name, module in model.base_model.named_modules():  # without the head, which is never quantised or adapted
         if isinstance(module, torch.nn.Linear | Conv1D):
             projection = name.rpartition(".")[2]
@@ -181,7 +183,7 @@ def measure(config: PretrainedConfig) -> Shape:
         parameters=model.num_parameters(),
         projections={name: Projection(weights[name], ends[name]) for name in weights},
         hidden=hidden,
-        # Where it has another name, it is what the MLP's last projection takes.
+        # If the size has another name, it is the number of inputs of the MLP's last projection.
         intermediate=getattr(text, "intermediate_size", None) or inputs[hidden],
         layers=_size(config, "num_hidden_layers"),
         cache_width=2 * (getattr(text, "num_key_value_heads", None) or heads) * head_dim,
@@ -202,7 +204,7 @@ def _without_memory(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def _size(config: PretrainedConfig, name: str) -> int:
-    """A size of the language model, under the architecture's own name for it (transformers' attribute_map)."""
+    """A size of the language model; transformers' attribute_map translates `name` into the architecture's own name."""
     size = getattr(config.get_text_config(), name, None)
     if size is None:
         raise PipelineError(

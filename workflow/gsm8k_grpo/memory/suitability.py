@@ -1,7 +1,7 @@
-"""Does the model suit the configuration: its context, its tokens, the targets of adapters, the loss of its experts.
+"""Whether the model suits the configuration: its context, its tokens, the targets of adapters, the loss of its experts.
 
-Needs config.json alone, and neither weights nor a GPU, so that `plan`, `doctor` and `train` refuse a run before any
-work that it would waste.
+Needs only config.json, and neither weights nor a GPU, so that `plan`, `doctor` and `train` refuse an unsuitable run
+before any work is wasted on it.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def require_suitable(params: Params) -> None:
     """Require that the model can be trained and evaluated as configured.
 
     Raises:
-        PipelineError: naming key, value, what is wrong, and what to set.
+        PipelineError: if it can't; the message names the key, its value, what is wrong, and what to set.
     """
     text = shapes.config_of(params).get_text_config()
     _require_padding(params, text)
@@ -60,7 +60,7 @@ def _require_context(params: Params, context: int) -> None:
 
 
 def _lengths(params: Params) -> Iterator[tuple[str, int, bool]]:
-    """Keys with a length in tokens, and whether a prompt comes on top of it."""
+    """Keys with their lengths in tokens, and whether a prompt comes on top of the length."""
     if params.engine == "vllm" and params.vllm:
         yield "vllm.max_model_length", params.vllm.max_model_length, False
         if params.evaluate.max_model_length:
@@ -77,5 +77,5 @@ def _learns_from_rewards(params: Params) -> bool:
 
 
 def _balances_experts(text: PretrainedConfig) -> bool:
-    """Whether TRL adds the loss of a router, which it does for an architecture that can return the router's logits."""
+    """Whether TRL adds the loss that balances experts: it does if the architecture can return the router's logits."""
     return getattr(text, "output_router_logits", None) is not None

@@ -1,7 +1,8 @@
-"""Chat templates: the same prompt for every model on every day.
+"""Chat templates that render the same prompt for every model and on every day.
 
-A model's template may lack, refuse the system prompt, or name today's date.  The template of the loaded tokenizer is
-changed where that is so, rather than its input, so that TRL, vLLM and programs that load a saved model render the same.
+A model without a template is refused.  A template that refuses the system prompt or names today's date is changed in
+the loaded tokenizer.  The messages stay as they are, so that TRL, vLLM and programs that load a saved model render the
+same prompt.
 """
 
 import datetime
@@ -14,7 +15,7 @@ from gsm8k_grpo.files import PipelineError, first_line
 from gsm8k_grpo.runtime.time_limit import time_limit
 
 SECONDS = 10.0
-"""The longest that a template may take for one short conversation; real ones take milliseconds."""
+"""The longest time that a template may take for one short conversation; real ones take milliseconds."""
 
 DATE = datetime.date(2024, 7, 26)
 """The date that every template names; the one that Llama 3's own template falls back to."""
@@ -32,10 +33,10 @@ _TODAY = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 def settle(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     """Give the tokenizer a chat template that takes a system prompt and names a fixed date.
 
-    - A template that refuses or drops the system prompt puts it before the first turn of the user, with an empty line
-      between them.
-    - `strftime_now(...)` becomes `DATE` in the same format.  A template with a variable for the date, such as
-      `date_string`, takes another one from `chat_template_kwargs`.
+    - A template that refuses or drops the system prompt is made to put it before the first turn of the user, with an
+      empty line between them.
+    - `strftime_now(...)` becomes `DATE` in the same format.  If a template has a variable for the date, such as
+      `date_string`, `chat_template_kwargs` can name another date.
 
     Args:
         name: the model, for the error.
@@ -54,7 +55,7 @@ def settle(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         template = FOLD_SYSTEM_PROMPT + template
     try:
         _render(tokenizer, template, "system", "user")
-    except Exception as error:  # a template is a program of others, which can fail like any other
+    except Exception as error:  # a template is someone else's program, which can fail in any way
         raise PipelineError(
             f"model = {name}: its chat template fails ({first_line(error)}); give another model, or a folder with a "
             "copy of it and another chat_template.jinja"
@@ -67,13 +68,13 @@ def _takes_system_prompt(tokenizer: PreTrainedTokenizerBase, template: str) -> b
     try:
         return "the system" in _render(tokenizer, template, "system", "user")
     except TimeoutError:
-        return True  # it would take as long with a folded system prompt
+        return True  # with a folded system prompt it would take as long
     except Exception:
         return False
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, template: str, *roles: str) -> str:
-    """A conversation with one message per role."""
+    """The text of a conversation with one message per role."""
     messages: list[Any] = [{"role": role, "content": f"the {role}"} for role in roles]
     with time_limit(SECONDS):
         rendered = tokenizer.apply_chat_template(

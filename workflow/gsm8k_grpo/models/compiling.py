@@ -1,4 +1,4 @@
-"""Compile the layers of a model one by one: they share their code, so that one compilation serves them all."""
+"""Compile the layers of a model one by one: they share their code, so that one compilation serves all of them."""
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -11,6 +11,6 @@ def compile_layers(network: PreTrainedModel) -> None:
 
 
 def layers_of(decoder: PreTrainedModel) -> nn.ModuleList:
-    """The layers of a decoder, which have another name in some architectures (`layers`, `h`)."""
+    """The layers of a decoder, under whatever name its architecture gives them (`layers`, `h`)."""
     layers = decoder.config.num_hidden_layers
     return next(module for module in decoder.modules() if isinstance(module, nn.ModuleList) and len(module) == layers)

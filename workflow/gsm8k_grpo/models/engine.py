@@ -1,4 +1,4 @@
-"""The interface of an engine, which completes many prompts, and how its tokens become a completion."""
+"""The interface of an engine, which completes many prompts, and how generated tokens become a completion."""
 
 import bisect
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ Prompt = list[Message] | str
 
 @dataclass(frozen=True)
 class Completion:
-    """A model's completion: its text without special tokens, its length, and whether the token limit cut it off."""
+    """A model's completion: its text without special tokens, its length in tokens, and whether the limit cut it off."""
 
     text: str
     tokens: int
@@ -30,7 +30,7 @@ class Completion:
 class Sampling:
     """How to sample: the number of completions per prompt, the temperature, and the seed.
 
-    They are drawn from the model's whole distribution, without top-k or top-p.
+    Tokens are drawn from the model's whole distribution, without top-k or top-p.
     """
 
     samples: int
@@ -79,7 +79,7 @@ def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def up_to_stop(ids: list[int], stop_tokens: list[int]) -> list[int]:
-    """The token ids up to and with the first stop token; all of them if there is none."""
+    """The token ids up to and including the first stop token; all of them if there is none."""
     end = next((index for index, token in enumerate(ids) if token in stop_tokens), len(ids))
     return ids[: end + 1]
 
@@ -89,8 +89,8 @@ def tokenize_prompts(
 ) -> list[list[int]]:
     """The token ids of each prompt.
 
-    A text gets the tokens that the tokenizer adds by itself, such as one for its beginning.  Messages get those that
-    are in the chat template, and no others.
+    A text gets the tokens that the tokenizer adds by itself, such as one for the beginning.  Messages get only the
+    special tokens that are in the chat template.
 
     Raises:
         PipelineError: if a message holds a control token.
@@ -103,7 +103,8 @@ def tokenize_prompts(
 def require_plain(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
     """Require that no text holds a control token of this model, whatever its form.
 
-    `gsm8k.prompts.require_plain` says why.  It refuses tokens of the usual form before any work, with file and line.
+    `gsm8k.prompts.require_plain` says why.  That function refuses tokens of the usual form before any work, naming file
+    and line.
 
     Raises:
         PipelineError: naming the token and the beginning of the text.
@@ -118,7 +119,10 @@ def require_plain(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The special tokens that a text gives only because they are special; a word may serve for padding."""
+    """The special tokens that text can't produce unless they are treated as special.
+
+    Others are ordinary text that also has a special role, such as a word that serves as padding.
+    """
     special = {str(token): index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
     return [
         token
@@ -141,7 +145,7 @@ def _tokenize(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, chat_template_
 def read_completion(ids: list[int], tokenizer: PreTrainedTokenizerBase, stop: str | None = None) -> Completion:
     """The completion in generated token ids, up to the first stop token or the text `stop`.
 
-    What ends the completion is not part of its text, but its tokens count towards the length.
+    What ends the completion is not part of its text, but the tokens of the end count towards the length.
     """
     ends = stop_tokens(tokenizer)
     kept = up_to_stop(ids, ends)

@@ -35,7 +35,7 @@ def require_gpu(params: Params) -> None:
 
 
 def limit_memory(params: Params) -> None:
-    """Make PyTorch, and vLLM in this process, fail where they would take more than `vram_gib` of the GPU.
+    """Make PyTorch, and vLLM in this process, fail rather than take more than `vram_gib` of the GPU's memory.
 
     Call this before anything else uses the GPU.
     """
@@ -45,7 +45,7 @@ def limit_memory(params: Params) -> None:
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     if params.vram_gib is None or not torch.cuda.is_available():
         return
-    # PyTorch counts memory that a sleeping vLLM released as taken, so its limit is stricter already.
+    # PyTorch still counts memory that a sleeping vLLM has released, so without CONTEXT_GIB its limit is strict enough.
     sleeps = params.engine == "vllm" and params.vllm is not None and params.vllm.sleep
     allocated = params.vram_gib - (0 if sleeps else CONTEXT_GIB)
     total = torch.cuda.get_device_properties().total_memory
@@ -53,7 +53,7 @@ def limit_memory(params: Params) -> None:
 
 
 class PeakMemory:
-    """Measures the peak memory in GiB while it is open: of the whole GPU, or without a GPU of this process."""
+    """Measures the peak memory in GiB within its block: of the whole GPU, or of this process if there is no GPU."""
 
     def __init__(self) -> None:
         self.gib = 0.0
@@ -82,7 +82,7 @@ class PeakMemory:
 
 
 class EnergyMeter:
-    """Measures the GPU's energy from now on, by NVML's counter, which Volta and later GPUs have.
+    """Measures the energy that the GPU takes from now on, by NVML's counter, which Volta and later GPUs have.
 
     The counter is the whole GPU's, so it includes whatever else runs there.
     """

@@ -1,4 +1,4 @@
-"""The engine `graphs`: generation by transformers' model with a static KV cache, on a GPU by CUDA graphs."""
+"""The engine `graphs`: transformers' model generates with a static KV cache, and on a GPU by CUDA graphs."""
 
 import sys
 
@@ -52,7 +52,7 @@ class GraphEngine:
     ) -> list[list[Completion]]:
         """`samples` completions per prompt.
 
-        Their order is not that in which they end, since a metric of the first sample would be one of the shortest.
+        They are not in the order in which they end, since a metric of the first sample would be one of the shortest.
         """
         if not prompts:
             return []
@@ -63,7 +63,7 @@ class GraphEngine:
             return not read_completion(so_far, self.tokenizer, stop).truncated
 
         completions: dict[int, dict[int, Completion]] = {index: {} for index in range(len(ids))}
-        order = sorted(range(len(ids)), key=lambda index: len(ids[index]))  # similar lengths in one pass over prompts
+        order = sorted(range(len(ids)), key=lambda index: len(ids[index]))  # prompts of one pass have similar lengths
         in_order = [ids[index] for index in order]
         with ProgressBar(total=len(ids), desc=progress, unit="question") as bar:
             generated = self.decoder.generate(in_order, samples, limit, sampler, ends if stop else None)
@@ -81,7 +81,7 @@ def settings_of(params: Params) -> Graphs:
 
 
 def load_network(source: loading.Source, params: Params) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model in the type of computation, with its adapter added to the weights, and its tokenizer."""
+    """The model in the type that it computes in, with its adapter added to the weights, and its tokenizer."""
     computed = params.model_copy(update={"precision": loading.COMPUTED[params.precision]})
     network, tokenizer = loading.load(source, computed, ATTENTION)
     if isinstance(network, PeftModel):

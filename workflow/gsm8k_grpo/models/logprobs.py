@@ -16,8 +16,8 @@ from transformers import PreTrainedConfig
 CHUNK = 1024  # tokens
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
-"""The mean difference between log-probabilities of a completion that rounding explains, by the type of computation; it
-was measured on random models of 35 architectures, see `stages.train.grpo.agreement`."""
+"""The largest mean difference between two computations of a completion's log-probabilities that rounding explains, by
+the type of computation.  It was measured on random models of 35 architectures, see `stages.train.grpo.agreement`."""
 
 Chunk = Callable[[Tensor, nn.Module, Tensor, float, float | None, bool], tuple[Tensor, Tensor]]
 
@@ -36,7 +36,7 @@ class Logits:
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> "Logits":
-        """By the keys of the configuration: Granite divides, Cohere multiplies, Gemma has a soft cap."""
+        """What a configuration says: Granite divides the logits, Cohere multiplies them, and Gemma has a soft cap."""
         divisor = getattr(config, "logits_scaling", None) or 1.0
         factor = getattr(config, "logit_scale", None) or 1.0
         return cls(factor / divisor, getattr(config, "final_logit_softcapping", None))
@@ -88,7 +88,7 @@ def logps_and_entropies(
     transform: Logits = Logits(),
     entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropies as of `chunk`, over any number of tokens.
+    """What `chunk` returns, for any number of tokens.
 
     Args:
         transform: what the model does with the output of its head.
@@ -96,7 +96,7 @@ def logps_and_entropies(
     # The scale comes before the soft cap: cap * tanh(scale * x / cap) is scale times x with a soft cap of cap / scale.
     temperature = temperature / transform.scale
     cap = None if transform.cap is None else transform.cap / transform.scale
-    # Copies, since a compiled chunk is compiled again for a view of a tensor that has more than one.
+    # Copies, since a compiled chunk would be compiled again for one of several views of a tensor.
     results = [
         checkpoint(chunk, states.clone(), head, ids.clone(), temperature, cap, entropy_gradient, use_reentrant=False)
         for states, ids in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)

@@ -1,10 +1,10 @@
 """What the padding of a batch must not change: a model's logits, and the positions that it counts.
 
 transformers masks padding for attention.  A recurrent or convolutional layer has to do so itself, and RecurrentGemma's
-does not, so a question would get another answer in a batch than alone, and nothing would show it.
+does not, so a question would get another answer in a batch than alone, without any sign of it.
 
 A model with learned positions, such as GPT-2, counts padding on the left too unless it is told the positions.
-transformers' `generate` tells it, but TRL's update does not, so it would train on the wrong ones.
+transformers' `generate` tells it, but TRL's update does not, so the model would train on wrong positions.
 """
 
 import inspect
@@ -18,25 +18,25 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gsm8k_grpo.files import PipelineError
 
-ROUNDING = 1e-3  # relative to the largest logit; of rotary positions in 32 bit it is below 1e-5
+ROUNDING = 1e-3  # relative to the largest logit; with rotary positions in 32 bit it is below 1e-5
 
 
 @torch.no_grad()
 def require_ignored(
     model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[int]], remedy: str
 ) -> None:
-    """Require that the tokens of the padding do not change a model's next token.
+    """Require that the tokens of the padding do not change the logits of a model's next token.
 
     Compares the logits after the longest and the shortest of the prompts, for two paddings of the shortest.  They are
-    equal to the bit where padding is masked, in every precision.  A kernel whose result varies by itself is allowed
-    twice the difference between two equal passes.
+    equal to the bit where padding is masked, in every precision.  If a kernel gives another result in each pass, twice
+    the difference between two equal passes is allowed.
 
     Args:
         prompts: token ids; nothing is compared if all are equally long.
         remedy: what to do if the padding changes something, for the message.
 
     Raises:
-        PipelineError: if it does.
+        PipelineError: if the padding changes them.
     """
     longest, shortest = max(prompts, key=len, default=[]), min(prompts, key=len, default=[])
     if len(longest) == len(shortest):
@@ -60,14 +60,14 @@ def count_positions_from_the_first_token(model: PreTrainedModel | PeftModel, pro
 
     Rotary positions are relative, so a model that has only these is left as it is.  The model reads absolute positions
     if its logits differ, by more than rounding in 32 bit explains, when all positions of a prompt are one higher.  In
-    16 bit every model does; for rotary positions it changes nothing but the rounding.
+    16 bit the logits of every model differ; with rotary positions, counting then changes nothing but the rounding.
 
     Args:
         prompt: token ids of any prompt.
     """
     network = model.get_base_model() if isinstance(model, PeftModel) else model
     if "position_ids" not in inspect.signature(network.forward).parameters:
-        return  # OPT counts them by the mask itself; others have no positions
+        return  # OPT counts positions by the mask itself; others have none
     ids = torch.tensor([prompt], device=model.device)
     positions = torch.arange(len(prompt), device=model.device)[None]
     logits, higher = (network(input_ids=ids, position_ids=positions + offset).logits.float() for offset in (0, 1))

@@ -1,8 +1,8 @@
 """Refuse a model by its files alone, before any of its weights are read.
 
 Models from outside are not trusted: weights are read only from safetensors, and files that could make transformers run
-a model's own code or unpickle a file are refused.  So is a folder that is no model to start from: one that does not
-exist, an adapter, quantised weights.
+a model's own code or unpickle a file are refused.  So is a folder that training can't start from: one that does not
+exist, or that holds an adapter or quantised weights.
 """
 
 import json
@@ -21,7 +21,7 @@ UNTRUSTED = {
     "tokenizer_config.json": ("auto_map",),
     ADAPTER_CONFIG: ("auto_mapping", "base_model_name_or_path"),
 }
-# Keys of config.json that say how weights are quantised; the second is that of earlier compressed-tensors.
+# Keys of config.json that say how weights are quantised; earlier versions of compressed-tensors use the second.
 QUANTIZED = ("quantization_config", "compression_config")
 
 
@@ -39,7 +39,7 @@ def refuse_unfit(name: str) -> None:
 
 
 def refuse_missing(name: str) -> None:
-    """Refuse a path where there is no folder; a name that can be one of the hub is not looked up.
+    """Refuse a path where there is no folder; a name that may be that of a model on the hub is not looked up.
 
     Raises:
         PipelineError: if it is a path and no folder.
@@ -49,7 +49,7 @@ def refuse_missing(name: str) -> None:
     path = Path(name)
     if path.is_file():
         raise PipelineError(f"model = {name}: is a file; name the folder that holds it with config.json and tokenizer")
-    # A name on the hub has at most one slash, within it.
+    # A name on the hub has at most one slash, and not at an end.
     is_path = name.startswith((".", "/")) or name.endswith("/") or name.count("/") > 1
     if is_path and not path.is_dir():
         raise PipelineError(
@@ -94,7 +94,7 @@ def refuse_code_and_pickles(name: str) -> None:
 
 
 def refuse_quantized(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse quantised weights: read as plain numbers, without their scales, they are noise.
+    """Refuse quantised weights, which are noise if they are read as plain numbers, without their scales.
 
     Args:
         name: the model, for the message.

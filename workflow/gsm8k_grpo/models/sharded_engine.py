@@ -16,13 +16,13 @@ Result = TypeVar("Result")
 
 
 class ShardedEngine:
-    """An engine whose prompts the ranks share; each rank gets the completions of all, in the order of the prompts.
+    """An engine whose prompts are divided among the ranks; each rank gets the completions of all, in their order.
 
-    Greedy completions are those of one engine to rounding, since a batch consists of other prompts.  Sampled ones are
-    drawn with a seed of each rank's own, so they depend on the number of ranks.
+    Greedy completions are those of a single engine up to rounding, since the batches are composed of other prompts.
+    Sampled ones are drawn with another seed in each rank, so they depend on the number of ranks.
 
     Args:
-        start: starts the engine of this rank.
+        start: a function that starts the engine of this rank.
     """
 
     def __init__(self, start: Callable[[], Engine]):
@@ -45,7 +45,7 @@ class ShardedEngine:
         return self._shared(prompts, lambda own: self.engine.sample(own, max_completion_length, progress, sampling))
 
     def _shared(self, prompts: list[Prompt], of_rank: Callable[[list[Prompt]], list[Result]]) -> list[Result]:
-        """Of N ranks, rank r takes the prompts r, r + N, r + 2 N, because neighbours are often alike in length."""
+        """Of N ranks, rank r takes prompts r, r + N, r + 2 N and so on, since neighbours often have similar lengths."""
         own = prompts[ranks.rank() :: ranks.count()]
         shares: list[list[Result]] = gather_object([of_rank(own) if own else []])
         return [shares[index % ranks.count()][index // ranks.count()] for index in range(len(prompts))]

@@ -1,4 +1,4 @@
-"""Where the weights of base, of trained variants and of their kept checkpoints are among the results."""
+"""Where the results hold the weights of base, of trained variants and of their kept checkpoints."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ def folder(model: str, trained: Path) -> Path:
     """The folder of a variant's final weights, or of a kept checkpoint such as `short@100`.
 
     Raises:
-        PipelineError: if the folder does not exist, with the command that writes it, or with the step after which the
-            variant's run ended before it.
+        PipelineError: if the folder does not exist.  The message names the command that writes it, or, if the variant's
+            run ended before the kept step, the step after which it ended.
     """
     weights = place(model, trained)
     if weights.is_dir():
@@ -33,6 +33,6 @@ def folder(model: str, trained: Path) -> Path:
 
 
 def place(model: str, trained: Path) -> Path:
-    """Where that folder is, whether it exists or not."""
+    """The path of the folder that `folder` returns, whether it exists or not."""
     variant, _, step = model.partition("@")
     return trained / variant / "checkpoints" / step if step else trained / variant / "model"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vllm import LLM
     from vllm.lora.request import LoRARequest
 
-PREFILL_TOKENS = 8192  # of all prompts that vLLM processes in one step
+PREFILL_TOKENS = 8192  # tokens of all prompts that vLLM processes in one step
 
 
 class VllmEngine:
@@ -41,8 +41,8 @@ class VllmEngine:
         adapters: dict[str, Any] = {}
         if source.adapter:
             adapters = {"enable_lora": True, "max_lora_rank": vllm_rank(_rank(source.adapter))}
-        # vLLM caches compiled code by model name, so start as the base model and then load the tuned weights (saves
-        # about 30 s).
+        # vLLM caches compiled code by the model's name, so it starts as the base model and then loads the tuned
+        # weights, which saves about 30 s.
         self.llm = start_vllm(
             source.base or source.model,
             params,
@@ -69,7 +69,7 @@ class VllmEngine:
     def sample(
         self, prompts: list[Prompt], max_completion_length: int, progress: str, sampling: Sampling
     ) -> list[list[Completion]]:
-        # vLLM runs in this process, so the global seed reaches it; a seed per request needs a kernel per request.
+        # vLLM runs in this process, so the global seed reaches it; a seed per request would need a kernel per request.
         set_seed(sampling.seed)
         options = {"n": sampling.samples, "temperature": sampling.temperature}
         return self._complete(prompts, progress, None, max_tokens=max_completion_length, **options)
@@ -94,7 +94,7 @@ class VllmEngine:
         ]
 
     def _request(self, source: loading.Source) -> LoRARequest | None:
-        """The request for an adapter, with a new id: vLLM caches adapters by id."""
+        """The request for an adapter, with a new id, since vLLM caches adapters by their ids."""
         if source.adapter is None:
             return None
         from vllm.lora.request import LoRARequest
@@ -119,7 +119,7 @@ def load_weights(llm: LLM, weights: Iterable[tuple[str, Tensor]]) -> None:
         weights: pairs of name and tensor, as in the model's own checkpoint.
 
     Raises:
-        PipelineError: where no tensor arrives for a weight of vLLM's model.
+        PipelineError: if no tensor arrives for a weight of vLLM's model.
     """
     # vLLM runs in this process, so the function need not be serialised.
     (missing,) = llm.apply_model(lambda model: _load(model, weights))
@@ -132,9 +132,9 @@ def load_weights(llm: LLM, weights: Iterable[tuple[str, Tensor]]) -> None:
 
 
 def _load(model: Any, weights: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """The names of the parameters that do not get a value in each element.
+    """Load weights into vLLM's model; returns the names of parameters with elements that got no value.
 
-    The names that `load_weights` returns would not do: those of a mixture of experts differ from its parameters' names.
+    The names that `load_weights` returns do not tell: for a mixture of experts they differ from the parameters' names.
     """
     parameters = {name: tensor for name, tensor in model.named_parameters() if tensor.is_floating_point()}
     for tensor in parameters.values():
@@ -150,8 +150,8 @@ def start_vllm(
 
     Args:
         model: a folder or the name of a model on the hub.
-        params: of its section `vllm`, `kv_cache_gib` is the memory that vLLM takes in addition to the weights; it takes
-            no share of the whole GPU.
+        params: the configuration; its `vllm.kv_cache_gib` is the memory that vLLM takes in addition to the weights,
+            instead of a share of the whole GPU.
         sleep: whether vLLM can release its memory between generations.
         max_model_length: maximum tokens of a prompt with its completion; by default `vllm.max_model_length`.
         options: further arguments of vLLM's LLM.
@@ -176,9 +176,9 @@ def start_vllm(
         # With kv_cache_memory_bytes this only sets how much must be free at the start; the default is most of the GPU.
         gpu_memory_utilization=kv_cache / torch.cuda.get_device_properties().total_memory,
         enable_sleep_mode=sleep,
-        logprobs_mode="processed_logprobs",  # of the distribution sampled from, so with the temperature
+        logprobs_mode="processed_logprobs",  # of the distribution that is sampled from, with temperature
         seed=params.seed + ranks.rank(),
-        # Each rank has an engine of its own, so the process group that connects the ranks is not the engine's.
+        # Each rank has an engine of its own, so the engine must not use the process group that connects the ranks.
         distributed_executor_backend="external_launcher" if ranks.count() > 1 else None,
         trust_remote_code=False,
         **options,

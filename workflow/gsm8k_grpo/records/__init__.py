@@ -1,8 +1,8 @@
 """The rows that one stage writes and another reads, each with its keys explained: one module per stage.
 
 The types describe JSON: what a file holds is a value of these types, or a list of them with one row per line (JSONL).
-They cannot change what a stage writes, so neither DVC nor the resume hash depends on this room.  Other rooms import
-them from here.
+They can't change what a stage writes, so neither DVC nor the resume hash depends on this room.  Other rooms import the
+types from here.
 """
 
 from gsm8k_grpo.records.base import BaseMetrics, BaseModelFile

@@ -9,7 +9,7 @@ class BaseModelFile(TypedDict):
     model: str
     """A folder, or a name on the hub."""
     sha256: dict[str, str]
-    """Digest of each file of the folder; empty for a model of the hub."""
+    """Digest of each file of the folder; empty for a model on the hub."""
 
 
 class BaseMetrics(TypedDict):

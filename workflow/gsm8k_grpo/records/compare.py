@@ -1,4 +1,4 @@
-"""Differences between models on the same questions, what they consist of, and the spread over seeds."""
+"""Differences between models on the same questions, their parts, and the spread over seeds."""
 
 from typing import Literal, TypedDict
 
@@ -32,11 +32,11 @@ class Comparison(PairedDifference):
 
 
 ChangeKind = Literal["format", "answer", "both"]
-"""What changed on a question that only one of two models answers right: see `stages.compare.attribution`."""
+"""What changed on a question that only one of two models answers right, see `stages.compare.attribution`."""
 
 
 class Changes(TypedDict):
-    """The strict difference of two models by what changed."""
+    """The difference of two models in strict accuracy, split by what changed."""
 
     n: int
     fixed: dict[ChangeKind, int]

@@ -13,26 +13,27 @@ class GradedAnswer(TypedDict):
     gold: str
     completion: str
     strict_correct: bool
-    """The answer in the format that the prompt asks for is the gold number; holds no number if there is no answer."""
+    """The answer in the format that the prompt asks for is the gold number; an unanswerable question gets none."""
     flexible_correct: bool
-    """The last number of the text, behind a thought, is the gold number; there is none if there is no answer."""
+    """The last number of the text after a thought is the gold number; an unanswerable question gets none."""
     harness_strict: bool
     """Correct by lm-evaluation-harness's filter strict-match."""
     harness_flexible: bool
-    """Correct by its filter flexible-extract."""
+    """Correct by lm-evaluation-harness's filter flexible-extract."""
     format_ok: bool
     truncated: bool
     """The completion was cut off by the token limit."""
     completion_tokens: int
     math_verify_strict: NotRequired[bool]
-    """In sets that compare formulas: the answer in the format that the prompt asks for equals the gold formula.  Where
-    the gold answer is no number, this is also `strict_correct`."""
+    """In sets that compare formulas: the answer in the format that the prompt asks for equals the gold formula.  If
+    the gold answer is not a number, this is also `strict_correct`."""
     math_verify_flexible: NotRequired[bool]
-    """Likewise for the formula that math-verify finds in the whole text, and `flexible_correct`."""
+    """The formula that math-verify finds in the whole text equals the gold formula.  If the gold answer is not a
+    number, this is also `flexible_correct`."""
 
 
 class GradedSamples(TypedDict):
-    """results/evaluate/<model>/sampled.jsonl: the sampled answers to one question, in the order they were drawn."""
+    """results/evaluate/<model>/sampled.jsonl: the sampled answers to one question, in the order of the samples."""
 
     id: str
     question: str
@@ -140,16 +141,16 @@ class RewardSignal(TypedDict):
     share: float
     ci95: Interval
     n: int
-    """Prompts."""
+    """The number of prompts."""
     samples: int
-    """Answers per prompt."""
+    """The number of answers to each prompt."""
 
 
 class Evaluation(GreedySummary):
     """results/evaluate/<model>/metrics.json."""
 
     n: int
-    """Questions of the test split that were answered."""
+    """The number of questions of the test split that were answered."""
     n_available: int
     measures: list[TaskMetric]
     signal: list[RewardSignal]
@@ -157,7 +158,7 @@ class Evaluation(GreedySummary):
     grade the answers of the data."""
     decoding: Decoding
     seconds: float
-    """Of the greedy answers to the test split."""
+    """The time that the greedy answers to the test split took."""
     timing: list[TaskTiming]
     mlflow_run_id: str | None
     mlflow_run_key: str

@@ -14,8 +14,8 @@ class Example(TypedDict):
     """The messages of the training prompt."""
     question: str
     answer: str | None
-    """The gold number in normal form.  None for a free answer without a number, in the train split only, for a formula
-    in a further set that compares formulas, and for a question that can't be answered."""
+    """The gold number in normal form.  None for a free answer without a number (only in the train split), for a
+    formula in a further set that compares formulas, and for a question that can't be answered."""
     solution: str
     """The answer as published."""
 
@@ -27,7 +27,7 @@ class ExtractMetrics(TypedDict):
     validation_rows: int
     test_rows: int
     copies: dict[str, int]
-    """Of the downloaded train and test split: the rows whose question an earlier row asks too."""
+    """For the downloaded train and test split, the number of rows whose question an earlier row asks too."""
     validation_copies_left_out: int
     """Rows of train left out because validation asks their question."""
     validation_rows_without_number: NotRequired[int]
@@ -40,9 +40,9 @@ class SetMetrics(TypedDict):
 
     rows: int
     left_out: int
-    """Questions whose answer is no number."""
+    """The number of questions that were left out, since their answer is not a number."""
     unanswerable: NotRequired[int]
-    """Of the rows, those that can't be answered; only for a set that names such an answer."""
+    """The number of rows whose question can't be answered; only for a set that says how such rows are marked."""
 
 
 class Overlap(TypedDict):
@@ -50,11 +50,12 @@ class Overlap(TypedDict):
 
     set: str
     n: int
-    """Questions of the set."""
+    """The number of questions in the set."""
     exact: int
-    """Questions that are also in train."""
+    """The number of questions that are also in train."""
     ngram: int
-    """Questions that share `size` consecutive words with one of train; the exact ones too if they are that long."""
+    """The number of questions that share `size` consecutive words with one of train; exact ones count too if they are
+    that long."""
     size: int
     examples: list[str]
-    """Ids of at most ten of both kinds, exact ones first."""
+    """The ids of at most ten such questions, exact ones first."""

@@ -26,14 +26,14 @@ class Session(TypedDict):
     seconds: float
     seconds_saving: float
     energy_kwh: float | None
-    """None once a session ran on a GPU without an energy counter."""
+    """None if any session ran on a GPU without an energy counter."""
     peak_memory_gib: float
     sessions: int
-    """How often training was started, the first time included."""
+    """The number of times that training was started, including the first."""
 
 
 WarningKind = Literal["no_signal", "cut", "entropy"]
-"""What a warning of training is about: equal rewards, completions that are cut, or the entropy."""
+"""What a warning of training is about: equal rewards, completions that are cut off, or the entropy."""
 
 
 class TrainingWarning(TypedDict):
@@ -48,10 +48,10 @@ class TrainingMetrics(Session):
     """results/train/<variant>/metrics.json: a whole training run."""
 
     prompts: int
-    """Rows of the train split that the run uses."""
+    """The number of rows of the train split that the run uses."""
     prompts_available: int
     prompts_left_out_per_epoch: int
-    """Rows that do not fill a generation at the end of an epoch."""
+    """The number of rows at the end of an epoch that do not fill a generation."""
     mlflow_run_id: str | None
     mlflow_run_key: str
     method: Method
@@ -60,7 +60,7 @@ class TrainingMetrics(Session):
     prompts_seen: int
     tokens: int
     skipped_steps: int
-    """Steps whose gradients overflowed float16, so that the loss scaler skipped them."""
+    """The number of steps whose gradients overflowed float16, so that the loss scaler skipped them."""
     reward_first: float | None
     """Mean reward of the first step; None for a method without rewards."""
     reward_last: float | None
@@ -75,4 +75,4 @@ class TrainingMetrics(Session):
     seconds_score: float
     seconds_update: float
     effective_config: dict[str, Any]
-    """What the trainer really ran with, read back from it, under TRL's names."""
+    """The settings that the trainer really ran with, read back from it, under TRL's names."""

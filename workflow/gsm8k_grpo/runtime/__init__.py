@@ -1,4 +1,4 @@
 """The running process and its surroundings: signals, locks, GPUs, the working folder, progress, git, imports.
 
-May import `files` alone.
+May import only `files`.
 """

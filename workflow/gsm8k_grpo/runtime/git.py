@@ -1,4 +1,4 @@
-"""The commit of the code that runs, as git reports it, and what it lacks."""
+"""The commit of the code that runs, as git reports it, and the files that this commit lacks."""
 
 import shutil
 import subprocess
@@ -12,10 +12,10 @@ GENERATED = ("__pycache__/", "*.egg-info/")
 
 
 def commit(project: Path = PROJECT) -> str:
-    """The commit of the project, ending in `-dirty` if tracked files have changed, and in brackets what it lacks.
+    """The commit of the project, with `-dirty` at its end if tracked files have changed.
 
-    New files that shape a run, such as a recipe, are named.  Where there is no commit, the text is `unknown` and the
-    reason.
+    New files that shape a run, such as a recipe, follow in brackets, since the commit lacks them.  If there is no
+    commit, the text is `unknown` with the reason.
     """
     if shutil.which("git") is None:
         return "unknown (git is not installed)"

@@ -13,7 +13,7 @@ from pathlib import Path
 from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.runtime import locks
 
-# Of the machine and the user, because the GPUs are not a working folder's.
+# One folder for each user of a machine, since working folders share its GPUs.
 FOLDER = Path(tempfile.gettempdir()) / f"gsm8k-grpo-{os.getuid()}" / "gpus"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL_SECONDS = 1.0
@@ -28,10 +28,10 @@ def claimed(count: int = 1) -> Iterator[None]:
     ends in any way.
 
     Args:
-        count: how many GPUs the job uses.
+        count: the number of GPUs that the job uses.
 
     Raises:
-        PipelineError: if this process may use fewer.
+        PipelineError: if this process may use fewer GPUs.
     """
     gpus = usable()
     if not gpus:
@@ -42,7 +42,7 @@ def claimed(count: int = 1) -> Iterator[None]:
     FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as held:
         names = _wait(count, gpus, held)
-        # CUDA numbers GPUs by their speed unless it is told to do so by their place, as nvidia-smi does.
+        # CUDA numbers GPUs by their speed, unless it is told to number them by their slots, as nvidia-smi does.
         os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", VISIBLE: ",".join(names)}
         if len(gpus) > 1:
             print(f"on GPU {', '.join(names)} of {', '.join(gpus)}", file=sys.stderr)
@@ -52,9 +52,9 @@ def claimed(count: int = 1) -> Iterator[None]:
 def usable() -> dict[str, str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them, each with its UUID.
 
-    CUDA_VISIBLE_DEVICES limits them where it is set, as Slurm does.  It may hold nvidia-smi's numbers, UUIDs, the first
-    characters of UUIDs, or parts of a GPU (MIG).  As in CUDA, entries behind one that names no GPU do not count.  The
-    names are numbers where possible, because vLLM expects them.
+    Where CUDA_VISIBLE_DEVICES is set, for example by Slurm, it limits them.  It may hold nvidia-smi's numbers, UUIDs,
+    the first characters of UUIDs, or parts of a GPU (MIG).  As in CUDA, entries after one that names no GPU do not
+    count.  The names are numbers where possible, because vLLM expects numbers.
     """
     gpus = _listed()
     outer = os.environ.get(VISIBLE)
@@ -73,18 +73,18 @@ def usable() -> dict[str, str]:
 
 
 def _listed() -> dict[str, str]:
-    """Number and UUID of every GPU that nvidia-smi lists."""
+    """The UUID of every GPU that nvidia-smi lists, by its number."""
     if shutil.which("nvidia-smi") is None:
         return {}
     query = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
     listing = subprocess.run(query, capture_output=True, text=True, check=False)
     if listing.returncode:
-        return {}  # a driver without a GPU
+        return {}  # there is a driver, but no GPU
     return dict(line.split(", ") for line in listing.stdout.splitlines())
 
 
 def _wait(count: int, gpus: dict[str, str], held: ExitStack) -> list[str]:
-    """The names of `count` GPUs whose locks `held` now has."""
+    """Wait until `count` GPUs are free, and return their names; `held` then holds their locks."""
     told = False
     while True:
         with locks.lock("choosing", FOLDER), ExitStack() as free:

@@ -1,7 +1,7 @@
 """Which modules of this package a module imports, directly or through other modules, read from the source files.
 
 A stage's results depend on these files.  Their digests are part of the hash by which an interrupted training run finds
-its checkpoints, and a test compares them with the dependencies in dvc.yaml.
+its checkpoints, and a test compares the files with the dependencies in dvc.yaml.
 """
 
 import ast
@@ -21,7 +21,7 @@ def import_closure(module: Path, without: frozenset[str]) -> set[Path]:
         without: names of rooms (folders and files directly in the package) that are left out with all they import.
     """
     closure: set[Path] = set()
-    unread = [module.resolve()]  # like PACKAGE, even where the working folder links to the code
+    unread = [module.resolve()]  # resolved like PACKAGE, since the working folder may link to the code
     while unread:
         file = unread.pop()
         if file not in closure and file.relative_to(PACKAGE).parts[0] not in without:
@@ -47,7 +47,7 @@ def _imports(file: Path) -> Iterator[Path]:
 
 
 def _file(dotted: list[str]) -> Path | None:
-    """The file of a module of the package, None if the name is not that of a module."""
+    """The file of a module of the package; None if no module has this name."""
     path = PACKAGE.joinpath(*dotted)
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 

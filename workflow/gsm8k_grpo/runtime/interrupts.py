@@ -8,8 +8,8 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# Seconds in which repeated signals count as one request.  `setpriv --pdeathsig`, which ends jobs with Snakemake, sends
-# a signal for every thread of the parent that dies, so one death may arrive as several signals.
+# The seconds within which repeated signals count as one request.  `setpriv --pdeathsig`, which ends jobs together with
+# Snakemake, sends a signal for every thread of the parent that dies, so one death may arrive as several signals.
 BURST = 1.0
 
 
@@ -22,7 +22,7 @@ class Interrupted(BaseException):
 
 
 class Request:
-    """The signal that arrived while `deferred` was in effect; `signum` is None if none did."""
+    """The signal that arrived while `deferred` was in effect; `signum` is None if none arrived."""
 
     signum: int | None = None
     _waits = True
@@ -36,7 +36,7 @@ class Request:
 
     @contextmanager
     def obeyed_at_once(self) -> Iterator[None]:
-        """Within the block a signal raises `Interrupted` at the point where the program is."""
+        """Within the block, a signal raises `Interrupted` wherever the program is."""
         self.obey()
         self._waits = False
         try:
@@ -54,7 +54,7 @@ class Listener:
     """A signal handler that calls `obey` for the first signal of each burst."""
 
     burst = BURST
-    heard = float("-inf")  # time of the last burst; shared, since a burst may outlast the listener that it began with
+    heard = float("-inf")  # start of the last burst; shared, since a burst may outlast the listener that heard it first
 
     def __init__(self, obey: Callable[[int], None]):
         self.obey = obey
@@ -67,13 +67,13 @@ class Listener:
 
 
 def install() -> None:
-    """From now on a signal raises `Interrupted` at the point where the program is."""
+    """From now on, let a signal raise `Interrupted` wherever the program is."""
     _handle(_raise)
 
 
 @contextmanager
 def deferred() -> Iterator[Request]:
-    """Within the block a signal is only noted in the request, on which the block calls `obey` where it can stop."""
+    """Within the block, a signal is only noted in the request, whose `obey` the block calls where it can stop."""
     request = Request()
     _handle(request.note)
     try:
@@ -84,7 +84,7 @@ def deferred() -> Iterator[Request]:
 
 def _handle(obey: Callable[[int], None]) -> None:
     for signum in SIGNALS:
-        if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup has SIGHUP ignored; leave it so
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup lets SIGHUP be ignored, and so it stays
             signal.signal(signum, Listener(obey))
 
 

@@ -10,21 +10,22 @@ from filelock import FileLock, Timeout
 from gsm8k_grpo.files import PipelineError
 
 FOLDER = Path(".work/locks")
-PATIENCE = 15.0  # seconds; a process that was asked to end first saves a checkpoint
-# What a file system without locks answers, such as NFS whose lock server is away.
+PATIENCE = 15.0  # seconds, since a process that was asked to end saves a checkpoint first
+# The errors of a file system without locks, such as NFS whose lock server does not answer.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def lock(name: str, folder: Path = FOLDER) -> FileLock:
-    """The lock `name`, not yet taken, of this working folder unless another folder is given.
+    """The lock `name` of a folder, by default of this working folder; it is not yet taken.
 
-    A file that stands for a lock would remain after a kill, so there is no such substitute.
+    Where the file system has no locks, a file whose mere existence is the lock does not replace it, since such a file
+    would remain after a kill.
     """
     return FileLock(folder / f"{name}.lock", fallback_to_soft=False)
 
 
 def take(lock: FileLock, seconds: float) -> bool:
-    """Take a lock, for which a process that holds it is waited for; returns whether it was possible in that time.
+    """Take a lock, and wait for at most `seconds` if another process holds it; returns whether it was taken.
 
     Raises:
         PipelineError: if the file system has no locks.

@@ -1,7 +1,7 @@
 """Ranks on several nodes: one step of the Slurm job that this process belongs to, with as many ranks on each node.
 
-Slurm starts the ranks and ends them with the job.  What it reports about them is read from the errors of `srun`, which
-names each rank that failed as soon as it has ended, and its exit status or signal.
+Slurm starts the ranks and ends them with the job.  What it reports about them is read from the error output of `srun`,
+which names each failed rank as soon as it has ended, with its exit status or signal.
 """
 
 import os
@@ -15,8 +15,8 @@ from pathlib import Path
 from gsm8k_grpo.files import PipelineError
 
 JOB, LIST = "SLURM_JOB_ID", "SLURM_JOB_NODELIST"
-# Run by each task of the step: it notes the step and its number, keeps its output, and becomes the rank.  Rank 0 writes
-# to srun's standard output, so that srun's errors are those of srun.
+# What each task of the step runs: it sets the number of the rank, redirects its output, and becomes the rank.  Rank 0
+# notes the number of the step, and writes to srun's standard output, so that srun's error output holds only its own.
 TASK = """
 export RANK=$SLURM_PROCID {number}=$SLURM_PROCID
 if [ "$RANK" = 0 ]; then
@@ -32,14 +32,14 @@ EXITED = "Exited with exit code "
 
 
 def of_job() -> list[str]:
-    """The names of the nodes of the Slurm job that this process belongs to, in order; none outside of a job.
+    """The names, in order, of the nodes of the Slurm job that this process belongs to; an empty list outside of a job.
 
     Raises:
-        PipelineError: if Slurm does not say which they are.
+        PipelineError: if Slurm does not tell their names.
     """
     if JOB not in os.environ:
         return []
-    # Snakemake's plugin for Slurm takes the list of nodes out of the environment.
+    # Snakemake's plugin for Slurm removes the list of nodes from the environment.
     listed = os.environ.get(LIST) or _slurm("squeue", "--noheader", "--jobs", os.environ[JOB], "--format=%N")
     return _slurm("scontrol", "show", "hostnames", listed).split()
 
@@ -49,10 +49,10 @@ class Step:
 
     Args:
         command: what each rank runs.
-        ranks: how many, a multiple of the number of nodes.
-        nodes: how many nodes the job has.
-        variables: of the environment of all ranks.
-        number: the variable that will hold the number of a rank, besides RANK.
+        ranks: the number of ranks, a multiple of the number of nodes.
+        nodes: the number of nodes that the job has.
+        variables: environment variables of all ranks.
+        number: the name of a variable that holds the number of a rank, as RANK does.
         folder: an empty folder that all nodes share, for what the ranks print.
     """
 
@@ -60,8 +60,8 @@ class Step:
         self, command: list[str], ranks: int, nodes: int, variables: Mapping[str, str], number: str, folder: Path
     ) -> None:
         self.ranks, self.folder, self.stopped = ranks, folder, False
-        # Each rank may use all CPUs and GPUs that the job has on its node.  A rank that fails does not end the others
-        # at once, since those then end by themselves, and rank 0 records that the run failed.
+        # Each rank may use all CPUs and GPUs that the job has on its node.  If a rank fails, Slurm does not end the
+        # others at once: they end by themselves, and rank 0 records that the run failed.
         options = [
             f"--ntasks={ranks}", f"--ntasks-per-node={ranks // nodes}", f"--nodes={nodes}", "--overlap",
             "--cpu-bind=none", "--kill-on-bad-exit=0", "--wait=0", "--export=ALL", "--job-name=ranks",
@@ -74,12 +74,12 @@ class Step:
             )  # fmt: skip
 
     def codes(self) -> list[int | None]:
-        """The exit status of each rank, that of a signal negative; None for one that runs.
+        """The exit status of each rank, negative for a signal; None for a rank that still runs.
 
         Ranks that succeeded count as running until all have ended.
 
         Raises:
-            PipelineError: if srun failed without a word about any rank, as when it can't start them.
+            PipelineError: if srun failed without naming any rank, for example because it could not start them.
         """
         ended = self.process.poll()
         said = self._errors()
@@ -90,11 +90,11 @@ class Step:
         return [failed.get(rank, others) for rank in range(self.ranks)]
 
     def send(self, signum: int) -> None:
-        """Send a signal to all ranks; srun, which has no way to pass on SIGTERM, ends if they have not started yet."""
+        """Send a signal to all ranks; srun can't pass on SIGTERM, so it gets the signal only if no rank has started."""
         self.stopped = True
         step = _text(self.folder / "step").strip()
         if step:
-            # It fails if all have just ended.
+            # scancel fails if all ranks have just ended.
             subprocess.run(["scancel", f"--signal={signum}", step], check=False, capture_output=True)
         else:
             self.process.send_signal(signum)
@@ -121,7 +121,7 @@ def _numbers(tasks: str) -> list[int]:
 
 
 def _code(how: str) -> int:
-    """The exit status in Slurm's words; that of a signal, which it names as `signal.strsignal` does, is negative."""
+    """The exit status that Slurm describes; negative for a signal, which Slurm names as `signal.strsignal` does."""
     if how.startswith(EXITED):
         return int(how.removeprefix(EXITED))
     names = {signum: signal.strsignal(signum) for signum in signal.valid_signals()}
@@ -129,7 +129,7 @@ def _code(how: str) -> int:
 
 
 def _text(path: Path) -> str:
-    """What a file holds; nothing if it is not there yet."""
+    """The text of a file; empty if the file does not exist yet."""
     return path.read_text(errors="replace") if path.exists() else ""
 
 

@@ -1,7 +1,7 @@
 """Standard output and error whose reader may go away: a pipe into `head`, or a terminal that is closed.
 
-The work must not die of it, so what nobody can read any more is dropped.  Tracebacks reach the terminal without the
-control sequences that a model's answer may hold.
+The work must go on without the reader, so output that nobody can read any more is dropped.  Tracebacks reach the
+terminal without the control sequences that a model's answer may hold.
 """
 
 import errno
@@ -17,11 +17,11 @@ from gsm8k_grpo.files import visible
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-READER_GONE = (errno.EPIPE, errno.EIO)  # of a pipe, of a terminal
+READER_GONE = (errno.EPIPE, errno.EIO)  # the errors of a pipe and of a terminal
 
 
 class EnduringFile(io.FileIO):
-    """A descriptor that leads to /dev/null from the first write on that finds no reader."""
+    """A descriptor that leads to /dev/null once a write has found no reader."""
 
     def write(self, content: "ReadableBuffer") -> int:
         try:
@@ -40,7 +40,7 @@ def endure_lost_readers() -> None:
 
 
 def filter_tracebacks() -> None:
-    """Make Python show the traceback of an unexpected error with escapes for what a terminal would obey."""
+    """Make Python escape the control sequences in the traceback of an unexpected error, which a terminal would obey."""
     sys.excepthook = _show
 
 
@@ -53,7 +53,7 @@ def _enduring(stream: TextIO | None, descriptor: int) -> TextIO:
         _drop(descriptor)
         return open(descriptor, "w", closefd=False)
     buffer = io.BufferedWriter(EnduringFile(descriptor, "w", closefd=False))
-    # PYTHONUNBUFFERED makes the original stream write through in place of by line.
+    # PYTHONUNBUFFERED makes the original stream write everything through, instead of line by line.
     by_line = getattr(stream, "line_buffering", False) or getattr(stream, "write_through", False)
     return io.TextIOWrapper(buffer, stream.encoding, stream.errors, line_buffering=by_line)
 

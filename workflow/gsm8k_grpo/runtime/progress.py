@@ -6,20 +6,20 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-TERMINAL_SECONDS = 1.0  # between two updates of the bar
-LOG_SECONDS = 15.0  # between two lines
+TERMINAL_SECONDS = 1.0  # seconds between two updates of the bar
+LOG_SECONDS = 15.0  # seconds between two lines
 LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} so far, {remaining} left{postfix}"
 
 
 class ProgressBar(tqdm):
-    """tqdm's bar on a terminal; in a file or a pipe whole lines without a bar."""
+    """tqdm's bar on a terminal, and whole lines without a bar in a file or a pipe."""
 
-    disable: bool  # tqdm's own; set where nothing is shown any more
+    disable: bool  # tqdm's own attribute, set when nothing is to be shown any more
 
     def __init__(self, *args: Any, **options: Any):
         self.lines = not sys.stderr.isatty()
         if self.lines:
-            # By default tqdm looks at the clock only every few steps, by their pace; that would delay lines.
+            # By default tqdm looks at the clock only after several steps, depending on their pace, which delays lines.
             options |= {"mininterval": LOG_SECONDS, "miniters": 1, "bar_format": LINE}
         else:
             options |= {"mininterval": TERMINAL_SECONDS}

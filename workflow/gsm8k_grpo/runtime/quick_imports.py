@@ -1,22 +1,22 @@
-"""Imports of PyTorch and the libraries on top of it in less time."""
+"""Faster imports of PyTorch and of the libraries on top of it."""
 
 import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-UNUSED = "sklearn"  # transformers imports it, for a second, for a kind of assisted generation
+UNUSED = "sklearn"  # transformers imports it for a kind of assisted generation, which takes a second
 
 
 @contextmanager
 def quick_imports() -> Iterator[None]:
-    """Within the block Python does not look for garbage, and finds no scikit-learn.
+    """Within the block, Python's garbage collector is off, and scikit-learn can't be imported.
 
-    The libraries make a million objects that stay.  To look for garbage among them again and again takes a fifth of
-    their import, and half a second each time later.  So after the block they count as permanent.
+    The libraries make a million objects that stay.  Searching them for garbage again and again would take a fifth of
+    the time to import them, and half a second for each search later.  So after the block they count as permanent.
     """
     gc.disable()
-    sys.modules[UNUSED] = None  # type: ignore[assignment]  # Python's own mark of a module that can't be imported
+    sys.modules[UNUSED] = None  # type: ignore[assignment]  # Python's mark for a module that can't be imported
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""One training in several processes, a rank for each GPU: started here, and ended together."""
+"""A command in several processes, one rank for each GPU, which are started here and end together."""
 
 import atexit
 import os
@@ -18,12 +18,13 @@ from gsm8k_grpo.runtime import interrupts, nodes
 from gsm8k_grpo.runtime.gpus import VISIBLE
 
 POLL_SECONDS = 0.2
-# After a rank failed: how long the others may take to fail by themselves, and then to end when they are asked to.
+# After a rank has failed: the seconds in which the others may fail by themselves, and then may end when asked to.
 GRACE_SECONDS, END_SECONDS = 5.0, 20.0
-# Slurm signals the ranks of a job that it ends, and the process that started them passes the same signal on.
+# Slurm signals the ranks of a job that it ends, and the process that started them passes the same signal on to them.
+# Within so many seconds both count as one.
 REPEATED_SECONDS = 60.0
-LEFT_ALONE = 3  # exit status of a rank that another one left, which is the one to name
-# Variables of a rank.  PyTorch's own, RANK and WORLD_SIZE, may also be set by what started this process.
+LEFT_ALONE = 3  # exit status of a rank that ended because another one did; the message names that other one
+# Environment variables of a rank.  PyTorch's own, RANK and WORLD_SIZE, may also be set by what started this process.
 NUMBER, COUNT, NODES = "GSM8K_GRPO_RANK", "GSM8K_GRPO_RANKS", "GSM8K_GRPO_NODES"
 
 
@@ -33,26 +34,26 @@ def inside() -> bool:
 
 
 def rank() -> int:
-    """The number of this rank; 0 in a process that trains alone."""
+    """The number of this rank; 0 in a process that works alone."""
     return int(os.environ.get(NUMBER, 0))
 
 
 def count() -> int:
-    """How many ranks train together; 1 in a process that trains alone."""
+    """The number of ranks that work together; 1 in a process that works alone."""
     return int(os.environ.get(COUNT, 1))
 
 
 def on_nodes() -> bool:
-    """Whether this process is a rank of several nodes, of which each has GPUs of its own."""
+    """Whether this process is a rank of a group on several nodes, each of which has its own GPUs."""
     return NODES in os.environ
 
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Wrap what a rank does together with the others: if one of those has ended, it ends, too.
+    """Wrap what a rank does together with the others, so that it ends if another one has ended.
 
     Raises:
-        SystemExit: with `LEFT_ALONE`, without a word, since the process that started the ranks says which ended.
+        SystemExit: with `LEFT_ALONE` and no message, since the process that started the ranks says which one ended.
     """
     if on_nodes():
         interrupts.Listener.burst = REPEATED_SECONDS
@@ -76,19 +77,20 @@ def leave_group() -> None:
 
 
 def run(ranks: int, hosts: Sequence[str] = ()) -> None:
-    """Run this process's command again, as so many ranks, and wait for their end.
+    """Run this process's command again, in several ranks, and wait for their end.
 
-    Each rank sees one of the GPUs that this process may use, where it may use any.  Rank 0 has the terminal; what the
-    others print is shown only if one of them fails.  A signal goes to all ranks, which save a checkpoint and end.
+    If this process may use GPUs, each rank sees one of them.  Rank 0 has the terminal; what another rank prints is
+    shown only if it fails.  A signal goes to all ranks, which save a checkpoint and end.
 
     Args:
-        hosts: the nodes on which to run them, of the Slurm job that this process belongs to.  With fewer than two, they
-            run on this machine.
+        ranks: the number of ranks.
+        hosts: the nodes of the Slurm job that this process belongs to, on which the ranks run.  With fewer than two
+            nodes they run on this machine.
 
     Raises:
-        PipelineError: if a rank failed, with its number and the last line that it printed, or if the nodes can't share
-            the ranks.
-        SystemExit: if rank 0 failed, which has said why.
+        PipelineError: if a rank failed, with its number and the last line that it printed, or if the ranks can't be
+            divided equally among the nodes.
+        SystemExit: if rank 0 failed, which has already said why.
         Interrupted: after a signal.
     """
     started = _on_nodes(ranks, hosts) if len(hosts) > 1 else _on_this_machine(ranks)
@@ -99,7 +101,7 @@ def run(ranks: int, hosts: Sequence[str] = ()) -> None:
             _end(group)
         request.obey()
         codes = group.codes()
-        if failed is None:  # ranks that lost each other, without one that failed first, have no result either
+        if failed is None:  # ranks that lost each other, although none failed first, have no result either
             failed = next((rank for rank, code in enumerate(codes) if code), None)
         if failed is None:
             return
@@ -114,20 +116,20 @@ class Group(Protocol):
     ranks: int
 
     def codes(self) -> list[int | None]:
-        """The exit status of each rank, that of a signal negative; None for one that runs."""
+        """The exit status of each rank, negative for a signal; None for a rank that still runs."""
 
     def send(self, signum: int) -> None:
-        """Send a signal to all ranks that run."""
+        """Send a signal to all ranks that still run."""
 
     def last_line(self, rank: int) -> str:
-        """The last line that a rank other than 0 has printed; none for rank 0, which has the terminal."""
+        """The last line that a rank has printed; empty for rank 0, which prints to the terminal."""
 
 
 class Processes:
     """Ranks on this machine.
 
     Args:
-        outputs: for each rank the file that gets what it prints; None for the terminal.
+        outputs: for each rank, the file that it prints to; None for the terminal.
     """
 
     def __init__(self, outputs: list[IO[bytes] | None]):
@@ -140,7 +142,7 @@ class Processes:
 
     def send(self, signum: int) -> None:
         for process in self.processes:
-            process.send_signal(signum)  # which does nothing to one that has ended
+            process.send_signal(signum)  # does nothing if the process has ended
 
     def last_line(self, rank: int) -> str:
         output = self.outputs[rank]
@@ -164,16 +166,16 @@ def _on_nodes(ranks: int, hosts: Sequence[str]) -> Iterator[Group]:
             f"gpus = {ranks}: the job has {len(hosts)} nodes ({', '.join(hosts)}), and each runs as many ranks; ask "
             "for another number of nodes, or set gpus to a multiple of it"
         )
-    # In the working folder, which all nodes have.
+    # A folder in the working folder, which all nodes share.
     with tempfile.TemporaryDirectory(prefix="ranks-", dir=".work") as folder:
         variables = _common(ranks, hosts[0]) | {NODES: str(len(hosts))}
         yield nodes.Step(_command(), ranks, len(hosts), variables, NUMBER, Path(folder).resolve())
 
 
 def _common(ranks: int, address: str) -> dict[str, str]:
-    """The variables of all ranks, also under the names that PyTorch reads; rank 0 listens at the address.
+    """The environment variables of all ranks, with those that PyTorch reads; rank 0 listens at `address`.
 
-    Its port is free on this machine, where a batch job of Slurm also has its first node.
+    The port is free on this machine, which is also the first node of a batch job of Slurm.
     """
     with socket.socket() as free:
         free.bind(("", 0))
@@ -185,7 +187,7 @@ def _common(ranks: int, address: str) -> dict[str, str]:
 
 
 def _environments(ranks: int) -> list[dict[str, str]]:
-    """The variables of each rank on this machine, and the GPU that it sees as its only one."""
+    """The environment variables of each rank on this machine, with the only GPU that it sees."""
     common = _common(ranks, "127.0.0.1")
     gpus = os.environ.get(VISIBLE, "").split(",")
     seen = [{VISIBLE: gpu} for gpu in gpus[:ranks]] if len(gpus) >= ranks else [{}] * ranks
@@ -198,7 +200,7 @@ def _command() -> list[str]:
 
 
 def _start(environment: Mapping[str, str], output: IO[bytes] | None) -> subprocess.Popen[bytes]:
-    """A rank, in a session of its own so that Ctrl-C reaches it once, by way of this process, with which it ends."""
+    """Start a rank, which ends with this process, in a session of its own, so that Ctrl-C reaches it only once."""
     return subprocess.Popen(
         ["setpriv", "--pdeathsig", "TERM", *_command()], env={**os.environ, **environment}, stdout=output,
         stderr=output and subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
@@ -206,7 +208,7 @@ def _start(environment: Mapping[str, str], output: IO[bytes] | None) -> subproce
 
 
 def _wait(group: Group, request: interrupts.Request) -> int | None:
-    """Wait until all ranks have ended, or one has failed; returns the first that failed, if any."""
+    """Wait until all ranks have ended or one has failed; returns the first one that failed, if any."""
     passed_on = False
     while None in (codes := group.codes()):
         if request.signum is not None and not passed_on:
@@ -224,7 +226,7 @@ def _failed(codes: list[int | None]) -> int | None:
 
 
 def _end(group: Group) -> None:
-    """Wait for ranks that end by themselves, ask the others, and kill those that wait for one that has ended."""
+    """Let ranks end by themselves, ask those that still run to end, and kill those that do not."""
     for seconds, signum in ((GRACE_SECONDS, signal.SIGTERM), (END_SECONDS, signal.SIGKILL)):
         end = time.monotonic() + seconds
         while None in group.codes() and time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""A limit on the time that a call into others' code may take."""
+"""A limit on the time that a call into foreign code may take."""
 
 import signal
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from types import FrameType
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """End the block with `TimeoutError` once it has taken that long; for the main thread.
+    """End the block with `TimeoutError` once it has taken that long; works only in the main thread.
 
-    The error comes between two steps of the interpreter, so that it ends loops, but no single long call into C.
+    The error is raised between two steps of the interpreter, so it ends loops, but not a single long call into C.
     """
 
     def stop(signum: int, frame: FrameType | None) -> None:

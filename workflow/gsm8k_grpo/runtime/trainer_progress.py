@@ -8,7 +8,7 @@ from gsm8k_grpo.runtime.progress import ProgressBar
 
 
 class TrainerProgress(TrainerCallback):
-    """Shows the steps done and left, and the last logged values of `shown`, which maps a log key to its label.
+    """Shows the steps done, the time left, and the last logged values of `shown`, which maps log keys to labels.
 
     Use it as a context manager around training: the bar is closed when the block ends, so that an error is printed
     below it.

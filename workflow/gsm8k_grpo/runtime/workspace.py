@@ -1,4 +1,4 @@
-"""The folder in which the pipeline works: errors of its file system explained, and checked before the work starts."""
+"""The folder in which the pipeline works: explains errors of its file system, and checks it before the work starts."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ def explain(error: OSError) -> str | None:
 
 
 def require_writable(results: Path) -> None:
-    """Check before the work starts that its folders can be used.
+    """Check before the work starts that the folders that it needs can be used.
 
     The working folder and `results` must be writable, and whatever lies in `results` must be a folder.  Neither
     `results` nor the folders in it need to exist.
@@ -49,15 +49,15 @@ def require_writable(results: Path) -> None:
 
 
 def require_past(results: Path, sources: list[Path]) -> None:
-    """Check that no file was last changed in the future, after which Snakemake would discard what is made from it.
+    """Check that no file was last changed in the future, since Snakemake would discard what is made from such a file.
 
-    What counts as now is the clock of the file system that holds the working folder, as a server's may differ.
+    The present time is that of the file system that holds the working folder, since a server's clock may differ.
 
     Args:
         sources: further files that the pipeline reads.
 
     Raises:
-        PipelineError: for the newest such file, with the command that gives it the present time.
+        PipelineError: for the newest such file; the message has the command that gives it the present time.
     """
     files = [*results.rglob("*"), *sources]
     newest, path = max(((_changed(file), file) for file in files), default=(0.0, results))
@@ -74,7 +74,7 @@ def require_past(results: Path, sources: list[Path]) -> None:
 
 
 def _changed(path: Path) -> float:
-    """When a file was last changed; 0 for a folder, and for what a running pipeline has just removed."""
+    """When a file was last changed, in seconds since 1970; 0 for a folder, and for a file that was just removed."""
     try:
         return path.stat().st_mtime if path.is_file() else 0.0
     except FileNotFoundError:
@@ -82,10 +82,10 @@ def _changed(path: Path) -> float:
 
 
 def require_own_code() -> None:
-    """Check that a working folder that holds the package runs this package, and not that of another copy.
+    """Check that a working folder that holds a copy of the package runs this copy, and not another one.
 
     Raises:
-        PipelineError: with the folder of the code that was imported.
+        PipelineError: if it runs another one; the message names the folder of the imported code.
     """
     own = Path("workflow") / PACKAGE.name
     if own.is_dir() and own.resolve() != PACKAGE:

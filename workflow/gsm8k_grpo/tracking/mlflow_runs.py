@@ -1,7 +1,7 @@
 """The MLflow run of a model: parameters, data, curves, final metrics and the report's figures.
 
-If the store can't be reached, a warning says so and the work continues, because the results have everything.  A resumed
-run or `gsm8k-grpo track` sends what is missing later, and nothing twice.
+If the store can't be reached, a warning says so and the work continues, because the results hold everything.  A resumed
+run or `gsm8k-grpo track` later sends what is missing, and nothing twice.
 """
 
 import math
@@ -56,7 +56,7 @@ class StoredRun(NamedTuple):
 def _tolerant(
     method: Callable[Concatenate["Run", Arguments], None],
 ) -> Callable[Concatenate["Run", Arguments], None]:
-    """Make a method of Run that needs the store tolerate that it can't be reached, with one warning per Run.
+    """Let a method of Run that needs the store do nothing if the store can't be reached, with one warning per Run.
 
     While the patience with the store is exhausted, the method does nothing.
     """
@@ -69,9 +69,9 @@ def _tolerant(
         try:
             method(self, *args, **kwargs)
         except UNREACHABLE as error:
-            if not isinstance(error, Deleted):  # then the store has answered
+            if not isinstance(error, Deleted):  # a deleted run means that the store has answered
                 self.patience.waited(time.monotonic() - began)
-            self._last_step.clear()  # the store may have what it did not confirm
+            self._last_step.clear()  # the store may hold rows that it did not confirm
             if self.strict:
                 raise PipelineError(unavailable(error)) from error
             if not self.warned:
@@ -89,11 +89,11 @@ class Run:
     """The MLflow run of one model, which is found or created at the first call of a method.
 
     Attributes:
-        id: of the run; None until it was found or created.
+        id: the id of the run; None until the run is found or created.
 
     Args:
-        key: identifies what the run is of: the name of a training's checkpoint folder, or the digest of a base model.
-        known: the id to use if the store has such a run; otherwise the newest run with the key is continued.
+        key: identifies what the run tracks: the name of a training's checkpoint folder, or the digest of a base model.
+        known: the id of the run to continue, if the store has it; otherwise the newest run with the key is continued.
         fresh: create a run even if there is one with the key.
         strict: raise a PipelineError if the store can't be reached.
     """
@@ -126,7 +126,7 @@ class Run:
 
     @_tolerant
     def log_dataset(self, path: Path, rows: int, context: str) -> None:
-        """Log which data the run used: the file, its rows and the digest of its bytes."""
+        """Log which data the run used: the file, the number of its rows and the digest of its bytes."""
         client, run_id = self._stored
         source = CodeDatasetSource({"file": str(path)})
         # MetaDataset inherits an abstract property that nothing calls here.
@@ -150,7 +150,7 @@ class Run:
             self._last_step[column] = max((point.step for point in logged), default=-1)
         missing = [row for row in rows if _step(row) > self._last_step[column]]
         now = get_current_time_millis()
-        rows_per_call = METRICS_PER_CALL // len(rows[0])  # whole rows, so that all columns have the same last step
+        rows_per_call = METRICS_PER_CALL // len(rows[0])  # only whole rows, so that all columns have the same last step
         for start in range(0, len(missing), rows_per_call):
             batch = missing[start : start + rows_per_call]
             metrics = [
@@ -169,7 +169,7 @@ class Run:
 
     @_tolerant
     def log_signal(self, signal: Sequence[RewardSignal]) -> None:
-        """Log the shares of the prompts whose sampled answers differ in a reward, as `signal_<reward>`."""
+        """Log the share of the prompts whose sampled answers differ in a reward, as `signal_<reward>`."""
         self._log_changed([{"step": 0} | {f"signal_{row['reward']}": row["share"] for row in signal}])
 
     @_tolerant

@@ -10,8 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
 """What MLflow raises if a store can't be reached, read or written."""
 
-# MLflow asks a server up to eight times, for two minutes each.  One short wait is enough here, since the work sends
-# later what is missing.  A second attempt would also send twice what a slow server did get.
+# By default MLflow asks a server up to eight times, for two minutes each.  One short wait is enough here, since what is
+# missing is sent later.  A second attempt would also send twice what a slow server has received.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
 
@@ -20,7 +20,7 @@ WORK_PER_WAIT = 20.0
 
 
 class Patience:
-    """Says when a store may be asked again: at once if it refuses at once, much later if the work had to wait."""
+    """Says when a store may be asked again: at once if it refused at once, much later if the work had to wait."""
 
     def __init__(self) -> None:
         self.resumes = float("-inf")
@@ -37,14 +37,14 @@ class Patience:
 
 @cache
 def patience(store: str) -> Patience:
-    """The patience of this process with a store."""
+    """The one `Patience` of this process with a store."""
     return Patience()
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The first error of the chain that the system or the database raised, such as `timed out`.
+    """The first error in the chain of causes that the system or the database raised, such as `timed out`.
 
-    MLflow's own message begins with the address and often ends before the cause.
+    MLflow's own message begins with the address of the store and often ends before the cause.
     """
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:

@@ -20,14 +20,14 @@ from gsm8k_grpo.tracking.patience import root_cause
 
 FOLDER = Path("tracking")
 DATABASE = f"sqlite:///{FOLDER / 'mlflow.db'}"  # in the working folder
-LONGEST_REASON = 200  # characters of an error of MLflow
+LONGEST_REASON = 200  # characters shown of an error of MLflow
 OPENING_SECONDS = 60.0  # a new database takes some seconds, and more beside other jobs
 KEY = "key"
 """The tag by which a run is found again, see `mlflow_runs.Run`."""
 
 
 class Deleted(MlflowException):
-    """A run or an experiment that was deleted in MLflow, which keeps it and takes no more values for it."""
+    """A run or an experiment was deleted in MLflow, which still keeps it but takes no more values for it."""
 
 
 # A new database logs every step of its creation; the user needs to know only of problems.
@@ -36,16 +36,16 @@ for library in ("mlflow.store.db.utils", "alembic"):
 
 
 def address(params: Params) -> str:
-    """The address of the store, absolute where that is possible: MLflow keeps one connection per address.
+    """The address of the store, absolute if possible, since MLflow keeps one connection per address.
 
-    SQLAlchemy cuts an address at `?` and has no way to quote it.
+    SQLAlchemy cuts an address at `?`, which can't be quoted, so a path with `?` stays relative.
     """
     path = (FOLDER / "mlflow.db").resolve()
     return params.tracking.uri or (DATABASE if "?" in str(path) else f"sqlite:///{path}")
 
 
 def unavailable(error: BaseException) -> str:
-    """What to say of an error of UNREACHABLE, in one line."""
+    """The message for an error of UNREACHABLE, in one line."""
     if isinstance(error, Deleted):
         return f"tracking: {error.message}"
     return f"tracking: MLflow can't be reached ({first_line(root_cause(error))[:LONGEST_REASON]})"
@@ -111,8 +111,8 @@ def _create_experiment(client: MlflowClient, name: str, artifacts: str | None) -
 def _move_artifacts(experiment: Experiment, present: str) -> None:
     """Give an experiment and its runs the present place of the artifacts, if the project was moved or copied.
 
-    MLflow stores absolute places, has no call that changes them, and would make the old folder anew.  A place that is
-    not of this project's form was chosen by the user, and stays.
+    MLflow stores absolute places, has no call that changes them, and would create the old folder again.  A place that
+    does not have this project's form was chosen by the user, and stays.
     """
     old = experiment.artifact_location
     if old == present or not old.endswith(f"/{FOLDER}/artifacts"):
@@ -128,12 +128,12 @@ def _move_artifacts(experiment: Experiment, present: str) -> None:
 
 
 def _mlflow(params: Params) -> str:
-    """MLflow's command on the store, to be run in the working folder."""
+    """The command `mlflow` for this store, to be run in the working folder."""
     return f"MLFLOW_TRACKING_URI={params.tracking.uri or DATABASE} mlflow"
 
 
 def existing_id(client: MlflowClient, run_id: str | None, params: Params) -> str | None:
-    """The id, or None if the store has no such run, because it is another store.
+    """The id, or None if the store has no run of this id, since it is another store.
 
     Raises:
         Deleted: if the run was deleted.

@@ -157,7 +157,7 @@ def test_the_attention_of_a_gpu_has_the_gradient_of_padded_batches(name, tmp_pat
 @pytest.mark.parametrize(
     ("kind", "keys", "reason"),
     [
-        (*ACCEPTED["gemma2"], "softcap, which it would ignore"),
+        (*ACCEPTED["gemma2"], "softcap, which our attention would ignore"),
         ("llama", LLAMA | {"attention_dropout": 0.1}, "dropout 0.1"),
         (*ACCEPTED["stablelm"], "other completions"),  # its decoder does not pass the sequences on
     ],

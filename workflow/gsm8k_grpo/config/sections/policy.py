@@ -17,7 +17,8 @@ class PolicySection(Section):
     """Sampling temperature of the completions."""
     top_p: Annotated[float, Field(gt=0, le=1)]
     """Completions in training are sampled from the most probable tokens that together have this probability; 1 takes
-    all.  The loss still takes probabilities among all tokens.  `evaluate` is not affected, here and in the next two."""
+    all.  The loss still takes probabilities among all tokens.  `top_p`, `top_k` and `min_p` do not affect
+    `evaluate`."""
     top_k: Annotated[int, Field(ge=0)]
     """Completions in training are sampled from this many most probable tokens; 0 takes all."""
     min_p: Share | None
@@ -61,8 +62,8 @@ class PolicySection(Section):
     """With engine vllm or graphs and `old_log_probs: computed`: whether the loss of method grpo is multiplied by the
     ratio of the trainer's probabilities to the engine's, which differ in rounding."""
     vllm_importance_sampling_mode: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
-    """Ratio of that correction: of each token or of the completion; beyond the limits below it is cut to the limit
-    (truncate) or set to 0 (mask)."""
+    """Whether the ratio of that correction is that of each token or of the whole completion, and whether a ratio beyond
+    the limits below is cut to the limit (truncate) or set to 0 (mask)."""
     vllm_importance_sampling_clip_max: Positive | None
     """Upper limit of the ratio of that correction; null sets none."""
     vllm_importance_sampling_clip_min: Positive | None

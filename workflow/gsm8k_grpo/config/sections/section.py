@@ -18,8 +18,8 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class Section(BaseModel):
-    """A section: unknown keys and values of another type are errors. The docstring under each field of a section is the
-    key's meaning in docs/params.md."""
+    """A section: unknown keys and values of another type are errors.  The docstring under each field of a section is
+    the key's meaning in docs/params.md."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True

@@ -68,7 +68,7 @@ class Train(PolicySection):
     right is refused before training."""
     compile: bool
     """Whether the model's layers are compiled, for a GPU: takes a minute at the start, then runs fewer and larger
-    kernels. Needs engine vllm or graphs."""
+    kernels.  Needs engine vllm or graphs."""
     cuda_graphs: bool
     """Whether the decoder's forward and backward pass of an update are CUDA graphs, for a GPU: the update of a small
     model then does not wait for the host to launch each kernel.  Needs `share_prompts: true`, and takes more
@@ -80,7 +80,7 @@ class Train(PolicySection):
     """Steps between two resumable checkpoints.  An interrupted run continues from the newest."""
     stop_without_signal: Count | None
     """Ends a run when in its last N generations the rewards of every group were equal, so that GRPO can't learn from
-    any of them; its results are those of the weights until then.  null trains to the end whatever the rewards are."""
+    any of them; its results are those of its last weights.  null trains to the end whatever the rewards are."""
     sample_steps: Count
     """Steps between two samples of completions in samples.jsonl."""
     sample_prompts: Count
@@ -112,7 +112,7 @@ class Train(PolicySection):
         return self
 
     def of_one_gpu(self, gpus: int) -> "Train":
-        """The settings by which each of so many GPUs does its part of the same optimizer steps."""
+        """The settings of each GPU, if `gpus` of them share the same optimizer steps."""
         fewer, smaller = _shares(self.gradient_accumulation_steps, gpus)
         changed = {
             "per_device_train_batch_size": self.per_device_train_batch_size // smaller,
@@ -123,7 +123,7 @@ class Train(PolicySection):
 
     @property
     def prompts_per_step(self) -> int:
-        """Prompts of an optimizer step."""
+        """The number of prompts in an optimizer step."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps // self.num_generations
 
     @property
@@ -223,9 +223,10 @@ class Sft(Section):
 
 
 def _shares(batches: int, gpus: int) -> tuple[int, int]:
-    """By how much the batches of a step become fewer and by how much smaller, so that GPUs share it.
+    """The factors by which the batches of a step become fewer and by which they become smaller, so that GPUs share it.
 
-    Fewer batches come first, because a batch of the same size takes the same memory and is computed as well.
+    As far as possible they become fewer, because a batch of the same size takes the same memory and is computed as
+    efficiently.
     """
     fewer = gcd(batches, gpus)
     return fewer, gpus // fewer

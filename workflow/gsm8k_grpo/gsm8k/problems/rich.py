@@ -32,7 +32,7 @@ LETTER = re.compile(r"\{([a-z])\}")
 
 
 class Step(NamedTuple):
-    """An event of a story: with the numbers drawn for it, its lines worked out, and the quantity after it."""
+    """An event of a story, with the numbers drawn for it, the lines of its solution, and the quantity after it."""
 
     event: Event
     numbers: dict[str, int | str]
@@ -100,7 +100,7 @@ def _next_step(rng: random.Random, events: list[Event], quantity: int) -> Step |
 
 
 def _draw_numbers(rng: random.Random, sentence: str) -> dict[str, int | str]:
-    """A value for each letter of a sentence, and for `{part}` its word and the number `d`."""
+    """A value for each letter of a sentence; for `{part}`, its word and the number `d`."""
     numbers: dict[str, int | str] = {letter: rng.choice(NUMBERS[letter]) for letter in LETTER.findall(sentence)}
     if "{part}" in sentence:
         numbers["d"], numbers["part"] = rng.choice(list(PARTS.items()))

@@ -28,9 +28,9 @@ NAMES: dict[RewardSet, list[str]] = {name: list(functions) for name, functions i
 
 
 def names_for(of: RewardSet, form: AnswerForm) -> list[str]:
-    """The functions of a set that can be used where the prompt asks for answers in this form.
+    """The names of the functions in a set that can be used if the prompt asks for answers in this form.
 
-    Those of `published` know tags only, as some of `robust` do; those of `control` read no answer.
+    The functions of `published` and some of `robust` know only tags; those of `control` read no answer.
     """
     if form == "tags" or of == "control":
         return NAMES[of]

@@ -5,7 +5,7 @@ Reasoning may have several lines, the text may end in spaces or end-of-sequence 
 functions, without exceptions: `xmlcount` 0 to 0.5; `soft_format`, `strict_format`, `format` and `int` 0 or 0.5;
 `correctness` and `accuracy` 0 or 2.
 
-Functions with an argument `format` read the answer in this format; the others know tags only.
+Functions with an argument `format` read the answer in that format; the others know only tags.
 """
 
 from gsm8k_grpo.gsm8k.answer_formats import FORMATS, AnswerFormat
@@ -32,14 +32,14 @@ def strict_format_reward_func(completions: Completions, format: AnswerFormat = W
 
 
 def int_reward_func(completions: Completions, format: AnswerFormat = WITH_TAGS, **kwargs) -> list[float]:
-    """0.5 if the answer is a number, as all of GSM8K's are; sign, decimals and separators are allowed."""
+    """0.5 if the answer is a number, as all of GSM8K's are, with sign, decimals and separators allowed; else 0."""
     return [0.5 if number(format.strict_answer(text) or "") is not None else 0.0 for text in _contents(completions)]
 
 
 def correctness_reward_func(
     completions: Completions, answer: list[str], format: AnswerFormat = WITH_TAGS, **kwargs
 ) -> list[float]:
-    """2 if the answer is the gold number, however it is written."""
+    """2 if the answer is the gold number, however it is written; else 0."""
     return [
         2.0 if same_answer(format.strict_answer(text), gold) else 0.0
         for text, gold in zip(_contents(completions), answer, strict=True)

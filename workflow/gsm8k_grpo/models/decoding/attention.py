@@ -1,4 +1,4 @@
-"""Attention over a static KV cache, under a name for transformers' AttentionInterface.
+"""Attention over a static KV cache, registered by name in transformers' AttentionInterface.
 
 The cache of a layer is two buffers of its attention module, (tokens, heads, width) each, which hold one row of
 `row_length` tokens for each completion, one row after another.  As they never move, a CUDA graph can use them.
@@ -16,7 +16,7 @@ from transformers.masking_utils import sdpa_mask
 from gsm8k_grpo.models.attention import refuse_mask, refuse_unknown
 
 ATTENTION = "static_cache"
-KEYS, VALUES = "cached_keys", "cached_values"  # names of the buffers
+KEYS, VALUES = "cached_keys", "cached_values"  # names of the buffers in a layer's attention
 OWN = ("row_length", "capacity", "first_row", "prompt_of_row", "slots", "lengths", "longest", "flash")
 
 
@@ -31,22 +31,22 @@ def attend(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of prompts, or of one more token of each completion.
+    """Attention of whole prompts, or of the next token of each completion.
 
     Args:
         module: the layer's attention, whose cache is written.
         query, key, value: (sequences, heads, tokens, width); prompts are padded on the right.
         attention_mask: the placeholder `models.attention.MARKER`.
         scaling: multiplies the scores.
-        sliding_window: the number of tokens that a token attends to, with itself; None for all before it.
+        sliding_window: the number of tokens that a token attends to, including itself; None for all before it.
         dropout: must be 0.
         kwargs: without `row_length` the cache is not used, as for a batch of whole sequences.  For prompts:
-            capacity: the tokens that the cache has place for.
+            capacity: the number of tokens that the cache has room for.
             first_row: the row of the cache that the first of the new completions gets.
             prompt_of_row: (completions,) the index of the prompt that each new completion continues.
             For a step of decoding:
-            slots: (completions,) where each token goes in the cache.
-            lengths: (completions,) int32, the tokens of each row, with the new one.
+            slots: (completions,) index of each new token in the cache.
+            lengths: (completions,) int32, the number of tokens of each row, including the new one.
             longest: upper bound of `lengths`.
             flash: whether PyTorch's flash attention computes the step, see `has_flash`.
 
@@ -83,7 +83,7 @@ def has_flash(device: torch.device, dtype: torch.dtype) -> bool:
 def _keep_prompts(
     module: nn.Module, key: Tensor, value: Tensor, row_length: int, capacity: int, first: int, prompt_of_row: Tensor
 ) -> None:
-    """Copy a prompt's keys and values into the row of each completion of it; what follows them is overwritten later."""
+    """Copy a prompt's keys and values into the row of each of its completions; what follows is overwritten later."""
     for name, states in ((KEYS, key), (VALUES, value)):
         _, heads, width, size = states.shape
         if not hasattr(module, name):
@@ -93,13 +93,13 @@ def _keep_prompts(
 
 
 def rows_of(cache: Tensor, row_length: int) -> Tensor:
-    """(rows, row_length, heads, width) view of a buffer of the cache."""
+    """The (rows, row_length, heads, width) view of a buffer of the cache."""
     rows = len(cache) // row_length
     return cache[: rows * row_length].view(rows, row_length, *cache.shape[1:])
 
 
 def _attend_prompts(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
-    """(prompts, tokens, heads, width); as padding is on the right, no token of a prompt attends to it."""
+    """(prompts, tokens, heads, width) results; no token of a prompt attends to padding, which is on the right."""
     length, mask = query.shape[2], None
     if window is not None and window < length:
         index = torch.arange(length, device=query.device)
@@ -119,7 +119,12 @@ def _decode(
     window: int | None,
     lengths: Tensor,
 ) -> Tensor:
-    """(completions, 1, heads, width) of one more token of each completion, by (completions, tokens, ...) keys."""
+    """(completions, 1, heads, width) results for the next token of each completion.
+
+    Args:
+        query: (completions, heads, 1, width).
+        keys, values: (completions, tokens, heads, width).
+    """
     completions, heads, _, size = query.shape
     keys, values = keys.transpose(1, 2), values.transpose(1, 2)
     index = torch.arange(keys.shape[2], device=query.device)
@@ -141,7 +146,11 @@ def _decode_by_flash(
     row_length: int,
     lengths: Tensor,
 ) -> Tensor:
-    """The same by PyTorch's flash attention, which reads of each row only the tokens that it has."""
+    """The same by PyTorch's flash attention, which reads only the tokens that each row has.
+
+    Args:
+        keys, values: (tokens, heads, width) buffers of the cache.
+    """
     completions, heads, _, size = query.shape
     shared = heads // keys.shape[1] if window is None else 1
     # Without a window, query heads that share a key head are treated as tokens of one sequence, so that the GPU reads

@@ -13,14 +13,14 @@ from gsm8k_grpo.models.decoding.attention import KEYS, VALUES, has_flash, rows_o
 from gsm8k_grpo.models.decoding.sampling import Sampler
 from gsm8k_grpo.models.logprobs import Logits
 
-PREFILL_TOKENS = 8192  # of prompts, with their padding, in one forward pass
-# Numbers of completions for which a graph is captured; a step computes the next larger number.
+PREFILL_TOKENS = 8192  # tokens of prompts, with their padding, in one forward pass
+# Numbers of completions for which a graph is captured; a step is rounded up to the next of them.
 SIZES = (8, 16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 768, 1024, 1536, 2048)
 
 
 @dataclass(frozen=True)
 class Generated:
-    """A completion: its tokens, with the one that ended it, and their log-probabilities."""
+    """A completion: its token ids, including the one that ended it, and their log-probabilities."""
 
     ids: list[int]
     logps: list[float]
@@ -32,10 +32,10 @@ class Setup:
 
     Attributes:
         network: the model, with the attention `decoding.attention.ATTENTION`.
-        capacity: the tokens that the cache has place for.
-        stop_tokens: (stop tokens,) that end a completion.
+        capacity: the number of tokens that the cache has room for.
+        stop_tokens: (stop tokens,) ids of the tokens that end a completion.
         pool: the memory pool of the CUDA graphs; None on a CPU.
-        compiled: whether the choice of tokens is compiled.
+        compiled: whether the function that chooses tokens is compiled.
     """
 
     network: PreTrainedModel
@@ -50,9 +50,9 @@ class Batch:
 
     Args:
         setup: the model and its cache.
-        rows: the completions at the same time.
-        row_length: the tokens of a prompt with its completion.
-        limit: the tokens of a completion.
+        rows: the largest number of completions at the same time.
+        row_length: the largest number of tokens of a prompt with its completion.
+        limit: the largest number of tokens of a completion.
         sampler: how tokens are chosen.
     """
 
@@ -61,10 +61,11 @@ class Batch:
         self.setup, self.rows, self.row_length, self.limit, self.sampler = setup, rows, row_length, limit, sampler
         self.active = 0
         self._index = torch.arange(rows, device=device)
-        # Of each row: the last token, which is not yet in the cache; the tokens in the cache; those of the completion.
+        # Of each row: its last token, which is not in the cache yet; how many tokens the cache has; how many tokens the
+        # completion has.
         self._current, self._cached, self._count = torch.zeros(3, rows, dtype=torch.long, device=device)
         self._ended = torch.ones(rows, dtype=torch.bool, device=device)
-        # An ended row writes into the column behind its tokens, and the last column is for those of full length.
+        # A row that has ended writes into the column after its tokens; the last column is for rows of full length.
         self._ids = torch.zeros(rows, limit + 1, dtype=torch.long, device=device)
         self._logps = torch.zeros(rows, limit + 1, device=device)
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
@@ -81,7 +82,7 @@ class Batch:
         }
 
     def admit(self, prompts: Sequence[Sequence[int]]) -> None:
-        """Begin a completion of each prompt; equal prompts that follow each other are computed once."""
+        """Begin a completion of each prompt; equal prompts in a row are computed once."""
         for chunk in _chunks(prompts):
             self._admit(chunk)
 
@@ -109,14 +110,14 @@ class Batch:
         self.active += len(prompts)
 
     def step(self, times: int) -> None:
-        """So many more tokens of each active completion that has not ended."""
+        """Generate up to `times` more tokens of each active completion, until it ends."""
         if not self._index.is_cuda:
             for _ in range(times):
                 self._step(self.active)
             return
         size = min(self.rows, next((size for size in SIZES if size >= self.active), self.rows))
         if size not in self._graphs:
-            self._step(size)  # what a first call compiles or allocates can't be captured
+            self._step(size)  # a first call compiles and allocates, which can't be captured
             times -= 1
             self._graphs[size] = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graphs[size], pool=self.setup.pool):
@@ -126,7 +127,7 @@ class Batch:
 
     def _step(self, size: int) -> None:
         cached = self._cached[:size]
-        # A CUDA graph has one shape, and may not wait for a number from the GPU.
+        # A CUDA graph computes fixed shapes, and must not wait for a number from the GPU.
         longest = self.row_length if cached.is_cuda else int(cached.max()) + 1
         states = self._decoder(
             input_ids=self._current[:size, None],
@@ -141,7 +142,7 @@ class Batch:
         self._append(slice(0, size), states)
 
     def _append(self, rows: slice, states: Tensor) -> None:
-        """Choose the next token of some rows by the (rows, width) states of their last tokens."""
+        """Choose and store the next token of some rows, from the (rows, width) states of their last tokens."""
         tokens, logps = self._choose(self._head(states))
         count, ended = self._count[rows], self._ended[rows]
         self._ids[self._index[rows], count] = tokens
@@ -151,7 +152,7 @@ class Batch:
         ended |= (tokens[:, None] == self.setup.stop_tokens).any(1) | (count >= self.limit)
 
     def _chosen(self, output: Tensor) -> tuple[Tensor, Tensor]:
-        """The (rows,) next tokens and their log-probabilities, by the (rows, vocabulary) output of the head."""
+        """The (rows,) next tokens and their log-probabilities, from the (rows, vocabulary) output of the head."""
         return self.sampler.choose(self._transform.of_output(output))
 
     def ended(self) -> list[int]:
@@ -159,7 +160,7 @@ class Batch:
         return self._ended[: self.active].nonzero().squeeze(1).tolist()
 
     def read(self, rows: Sequence[int]) -> list[Generated]:
-        """The completions in some rows, as far as they are."""
+        """The completions in some rows, as far as they have been generated."""
         index = torch.tensor(rows, dtype=torch.long, device=self._index.device)
         counts = self._count[index].tolist()
         ids, logps = self._ids[index].tolist(), self._logps[index].tolist()
@@ -169,7 +170,7 @@ class Batch:
         """Free some rows; the last of the other active rows move into their places.
 
         Returns:
-            The moves, each as the row before and after.
+            The moves, each as a pair of the old and the new row.
         """
         remaining = self.active - len(rows)
         freed = set(rows)
@@ -184,7 +185,7 @@ class Batch:
         return list(zip(movers, holes, strict=True))
 
     def _tensors(self) -> Iterator[Tensor]:
-        """Everything that a row has, by rows."""
+        """All tensors whose first dimension is the rows."""
         yield from (self._current, self._cached, self._count, self._ended, self._ids, self._logps)
         for name, buffer in self._decoder.named_buffers():
             if name.rpartition(".")[2] in (KEYS, VALUES):

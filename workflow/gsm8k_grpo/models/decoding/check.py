@@ -1,7 +1,7 @@
-"""Whether decoding with the static cache is right for a model: a few greedy tokens against whole forward passes.
+"""A check that decoding with the static cache is right for a model: a few greedy tokens against whole forward passes.
 
-Layers that keep another state than keys and values, such as recurrent ones, would generate from nothing but the last
-token, and positions or masks of a model's own would be ignored.
+Layers whose state is not keys and values, such as recurrent ones, would generate from the last token alone, and a
+model's own positions or masks would be ignored.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from gsm8k_grpo.models.decoding.decoder import Decoder, refusal
 from gsm8k_grpo.models.decoding.sampling import Sampler
 from gsm8k_grpo.models.logprobs import TOLERANCE, Logits
 
-TOKENS = 12  # more than the steps between two looks, so that a captured graph is checked too
-# What a forward pass raises on arguments that its model does not expect, or where it can't be captured.
+TOKENS = 12  # more than `decoder.STEPS`, so that a captured graph is checked too
+# What a forward pass raises on arguments that its model does not expect, or if it can't be captured.
 UNFIT = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 
 def require_once(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> None:
-    """`require` before the first completions of a decoder."""
+    """Call `require` before the first completions of a decoder, and not again."""
     if not decoder.is_checked:
         require(decoder, prompts)
         decoder.is_checked = True
@@ -32,10 +32,10 @@ def require(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> None:
 
     Args:
         decoder: the decoder, with the weights of the model.
-        prompts: the tokens of prompts; the shortest and the longest are decoded together.
+        prompts: the token ids of prompts; the shortest and the longest are decoded together.
 
     Raises:
-        PipelineError: if they are not, or the model can't be decoded like this, with the reason.
+        PipelineError: if they differ, or the model can't be decoded like this; the message gives the reason.
     """
     pair = [min(prompts, key=len), max(prompts, key=len)]
     try:

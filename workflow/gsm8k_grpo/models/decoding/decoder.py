@@ -1,4 +1,4 @@
-"""The loop of decoding: admits completions while there is place, steps, and collects those that have ended."""
+"""The loop of decoding: admit completions while there is room, take steps, and collect completions that have ended."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +13,9 @@ from gsm8k_grpo.models.decoding.batch import Batch, Generated, Setup
 from gsm8k_grpo.models.decoding.sampling import Sampler
 from gsm8k_grpo.models.engine import stop_tokens
 
-STEPS = 8  # between two looks at what has ended
+STEPS = 8  # steps between two looks at which completions have ended
 ROW_STEP = 64  # lengths of rows are rounded up to a multiple of this, so that graphs are captured for few of them
-ADMITTED_SHARE = 8  # new completions begin when a share of 1 / 8 of the rows is free
+ADMITTED_SHARE = 8  # new completions begin when 1 / 8 of the rows are free
 
 Ends = Callable[[list[int]], bool]
 """Whether a completion with these tokens has ended, even without a stop token."""
@@ -25,9 +25,9 @@ class Decoder:
     """Generates with a model that has the attention `decoding.attention.ATTENTION`.
 
     Args:
-        network: the model; its weights may be replaced in place at any time.
+        network: the model; its weights may be overwritten in place at any time.
         tokenizer: the tokenizer, for the tokens that end a completion.
-        settings: the memory of the cache, the completions at the same time, and whether layers are compiled.
+        settings: the memory of the cache, the number of completions at the same time, and whether layers are compiled.
     """
 
     def __init__(self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Graphs):
@@ -39,7 +39,7 @@ class Decoder:
             pool=torch.cuda.graph_pool_handle() if network.device.type == "cuda" else None,
             compiled=settings.compile,
         )
-        self.is_checked = False  # by `check.require_once`
+        self.is_checked = False  # set by `check.require_once`
         self._batches: dict[tuple[int, int, Sampler], Batch] = {}
         if settings.compile:
             compile_layers(network)
@@ -51,17 +51,17 @@ class Decoder:
         """Complete prompts; a completion is yielded when it has ended, with the indices of its prompt and its copy.
 
         Args:
-            prompts: their tokens.
-            copies: completions of each prompt.
-            limit: maximum tokens of a completion.
+            prompts: the token ids of each prompt.
+            copies: the number of completions of each prompt.
+            limit: the maximum number of tokens of a completion.
             sampler: how tokens are chosen.
-            ends: ends completions, beside stop tokens.
+            ends: tells whether a completion has ended, in addition to stop tokens.
 
         Raises:
-            PipelineError: if the cache has no place for one completion.
+            PipelineError: if the cache has no room for a single completion.
         """
         batch = self._batch(max(map(len, prompts)) + limit, limit, sampler)
-        batch.release(range(batch.active))  # of a generation that was interrupted
+        batch.release(range(batch.active))  # those of a generation that was interrupted
         waiting = deque((index, copy) for index in range(len(prompts)) for copy in range(copies))
         owners: list[tuple[int, int]] = []  # prompt and copy of each row
         while waiting or owners:
@@ -86,7 +86,7 @@ class Decoder:
         return ended + [row for row, so_far in zip(others, batch.read(others), strict=True) if ends(so_far.ids)]
 
     def _batch(self, tokens: int, limit: int, sampler: Sampler) -> Batch:
-        """The rows for prompts that have with their completions so many tokens."""
+        """The batch whose rows have room for `tokens` tokens, of a prompt with its completion."""
         row_length = -(-tokens // ROW_STEP) * ROW_STEP
         rows = min(self.settings.max_num_seqs, self._setup.capacity // row_length)
         if rows == 0:
@@ -109,7 +109,7 @@ def refusal(network: PreTrainedModel, reason: str) -> PipelineError:
 
 
 def _bytes_per_token(network: PreTrainedModel) -> int:
-    """Bytes of the cache for a token: keys and values of all layers, in the type of the weights."""
+    """The bytes that a token takes in the cache: keys and values of all layers, in the type of the weights."""
     config = network.config.get_text_config()
     if not hasattr(config, "num_attention_heads"):
         raise refusal(network, "it has no attention")

@@ -1,4 +1,4 @@
-"""A token and its log-probability from logits, by transformers' logits processors."""
+"""Choose a token from logits, with its log-probability, by transformers' logits processors."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +21,8 @@ class Sampler:
     Attributes:
         temperature: divides the logits; 0 takes the most probable token.
         top_k: the number of most probable tokens to choose from; 0 for all.
-        top_p: the smallest set of most probable tokens with this probability in sum; 1 for all.
-        min_p: leaves out tokens with less than this share of the highest probability; 0 for none.
+        top_p: choose from the smallest set of most probable tokens that have this probability together; 1 for all.
+        min_p: leave out tokens with less than this share of the highest probability; 0 leaves out none.
     """
 
     temperature: float
@@ -31,7 +31,7 @@ class Sampler:
     min_p: float = 0.0
 
     def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """The (rows,) tokens, and their log-probabilities in the distribution that they are drawn from.
+        """The (rows,) tokens, and their (rows,) log-probabilities in the distribution that they are drawn from.
 
         Args:
             logits: (rows, vocabulary) in float32.

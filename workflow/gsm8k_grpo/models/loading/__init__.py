@@ -1,7 +1,7 @@
 """Load a model and its tokenizer from the hub or from a folder, and add adapters.
 
-The model's files are checked before anything is loaded (`models.refusals`).  What a model's settings say about sampling
-and dropout does not apply: the configuration shapes both, so that every model is trained and evaluated alike.
+The model's files are checked before anything is loaded (`models.refusals`).  A model's own settings for sampling and
+dropout are ignored: the configuration decides both, so that every model is trained and evaluated alike.
 """
 
 from gsm8k_grpo.models.loading.adapters import adapt, continue_adapter

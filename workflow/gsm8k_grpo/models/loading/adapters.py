@@ -20,7 +20,7 @@ def adapt(model: PreTrainedModel, lora: Lora, start: str | None = None) -> PeftM
     """The model with adapters in float32; only they are trained.
 
     Args:
-        start: the folder of an adapter for this model, whose training goes on; None for new adapters.
+        start: the folder of an adapter for this model, to continue its training; None for new adapters.
 
     Raises:
         PipelineError: if the start's adapter has another shape or scale than `lora` says.
@@ -31,7 +31,7 @@ def adapt(model: PreTrainedModel, lora: Lora, start: str | None = None) -> PeftM
     adapted = cast(PeftModel, get_peft_model(model, config))
     layers: list[Any] = [module for module in adapted.modules() if isinstance(module, BaseTunerLayer)]
     for layer in layers:
-        # Autocast casts the adapter to the type of its input; otherwise peft would cast every input to float32 first.
+        # Under autocast the adapter is cast to the type of its input; peft would first cast every input to float32.
         layer.cast_input_dtype_enabled = not _autocast(model)
     if start is not None:
         continue_adapter(adapted, start, lora)
@@ -41,12 +41,13 @@ def adapt(model: PreTrainedModel, lora: Lora, start: str | None = None) -> PeftM
 def continue_adapter(adapted: PeftModel, folder: str, lora: Lora) -> None:
     """Load the weights of the adapter in a folder into new adapters, so that training continues from them.
 
-    The result is one adapter for the base model, as without a start, so whatever loads a trained variant needs no other
-    weights than these two.  TRL copies the adapter that it is given into a frozen one, which is the reference of the KL
-    term.  Merged into the base weights, the start would be a third set of weights to keep, and in 4 bit a rounded one.
+    The result is one adapter for the base model, as without a start, so whatever loads a trained variant needs only the
+    base and this adapter.  TRL copies the adapter that it is given into a frozen one, which is the reference of the KL
+    term.  If the start were merged into the base weights, there would be a third set of weights to keep, and in 4 bit
+    these would be rounded.
 
     Raises:
-        PipelineError: if they have another shape or scale than `lora` says.
+        PipelineError: if the adapter in the folder has another shape or scale than `lora` says.
     """
     own = json.loads((Path(folder) / ADAPTER_CONFIG_NAME).read_bytes())
     found = (own["r"], own["lora_alpha"], sorted(own["target_modules"]))

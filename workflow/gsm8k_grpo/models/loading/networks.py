@@ -26,12 +26,12 @@ from gsm8k_grpo.models.loading.tokenizers import load_tokenizer
 from gsm8k_grpo.models.refusals import indexed_files, refuse_unfit
 
 CPU_ATTENTION = "eager"  # a quarter faster than sdpa for short padded sequences on a CPU
-# What stays of a model's generation_config.json: the tokens that begin, end and pad a completion, and flags of
-# transformers that do not shape sampling.
+# What is kept of a model's generation_config.json: the tokens that begin, end and pad a completion, and transformers'
+# flags that do not shape sampling.
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 FLAGS = ("_from_model_config", "use_cache", "output_attentions", "output_hidden_states")
 
-logging.disable_progress_bar()  # they last milliseconds and clutter the stages' own
+logging.disable_progress_bar()  # bars for milliseconds, which clutter the stages' own
 
 
 def load(
@@ -52,7 +52,7 @@ def load(
     config, tokenizer = load_config(name), load_tokenizer(name)
     require_embeddings(name, config, tokenizer)
     try:
-        # A pair, because of output_loading_info, which the return type does not tell.
+        # A pair, because of output_loading_info; the declared return type does not say so.
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,
             config=config,
@@ -62,7 +62,7 @@ def load(
             device_map="cuda" if on_gpu and to_gpu else None,
             use_safetensors=True,
             trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
+            ignore_mismatched_sizes=True,  # weights of another size are refused below, by name
             output_loading_info=True,
         )
     except (OSError, ValueError, SafetensorError) as error:
@@ -94,7 +94,7 @@ def dropouts(config: PretrainedConfig) -> dict[str, float]:
 def leave_sampling_to_the_configuration(model: PreTrainedModel) -> None:
     """Keep only the token ids of a model's generation settings.
 
-    TRL and transformers take everything else from them that a call does not name, such as min_p or suppress_tokens,
+    TRL and transformers would take from these settings whatever a call does not name, such as min_p or suppress_tokens,
     and transformers refuses to save a model whose settings contradict each other.
     """
     own = model.generation_config
@@ -103,7 +103,7 @@ def leave_sampling_to_the_configuration(model: PreTrainedModel) -> None:
 
 
 def require_embeddings(name: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Require that the model has an embedding of the tokens that surround every prompt and completion.
+    """Require that the model has embeddings of the tokens that surround every prompt and completion.
 
     Raises:
         PipelineError: naming the token, its id and the number of embeddings.
@@ -119,7 +119,7 @@ def require_embeddings(name: str, config: PretrainedConfig, tokenizer: PreTraine
 
 
 def size(name: str) -> int:
-    """Bytes of a model's weights, in a folder or in the hub's cache."""
+    """The size of a model's weights in bytes, in a folder or in the hub's cache."""
     files = indexed_files(name) or {SAFE_WEIGHTS_NAME}
     return sum(Path(cast(str, cached_file(name, file))).stat().st_size for file in files)
 

@@ -22,7 +22,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             generation_config.json names.
         `stop_tokens`: the tokens at which generation stops: these and the padding token.
 
-    A padding token that is not a special token could be part of an answer; the end token takes its place.
+    A padding token that is not a special token could be part of an answer, so the end token takes its place.
 
     Raises:
         PipelineError: if it does not exist, contains code, or has no usable chat template.
@@ -44,9 +44,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def _special_token(name: str, token: str | None) -> bool:
-    """Whether a token is a special one in the tokenizer's file; transformers makes any token for padding a special one.
+    """Whether a token is special in the tokenizer's file; transformers itself makes any padding token special.
 
-    A model without that file has an older format, whose tokens for padding are special.
+    A model without that file has an older format, whose padding tokens are special.
     """
     added = read_json(name, TOKENIZER_FILE).get("added_tokens")
     if token is None or added is None:
@@ -63,14 +63,14 @@ def _configured_ends(name: str) -> list[int | None]:
 def keep_end_tokens(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Let generation_config.json name all end tokens wherever the model is saved."""
     cast(Any, model).generation_config.eos_token_id = cast(Any, tokenizer).end_tokens
-    # Where this differs, transformers sets it before training, and puts the token into the list once more.
+    # If this differed, transformers would set it before training, and put the token into the list once more.
     model.config.eos_token_id = tokenizer.eos_token_id
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The special token with which the chat template ends an answer, else the tokenizer's own end token.
+    """The special token with which the chat template ends an answer; without one, the tokenizer's own end token.
 
-    Base models such as Qwen2.5 have another end token, which they never generate with a chat template.
+    The own end token of base models such as Qwen2.5 is another one, which they never generate with a chat template.
     """
     messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
     try:

@@ -1,8 +1,8 @@
 """The documents that a base model from scratch is pretrained on: the train split as the web would show it.
 
 A web corpus holds the same problems in several styles, some with the work and some without, some with mistakes, and
-each writer prefers a style.  This corpus imitates that, so that the skill which GRPO is to bring out is already in
-the model: it can reason step by step in the format that the prompt asks for, but mostly does not.
+each writer prefers a style.  This corpus imitates that, so that the model already has the skill that GRPO is to bring
+out: it can reason step by step in the format that the prompt asks for, but mostly does not.
 """
 
 import random
@@ -21,7 +21,7 @@ from gsm8k_grpo.gsm8k.solutions import ANNOTATION, formatted_solution, work_of
 from gsm8k_grpo.records import Example, Message
 
 RESULT = re.compile(rf"(?<=[=>])(\s?\$?)(-?(?:{DIGITS}))")
-DRILL_LINES = 12
+DRILL_LINES = 12  # calculations in a drill
 
 
 class Document(NamedTuple):
@@ -34,12 +34,12 @@ class Document(NamedTuple):
 def corpus(rows: list[Example], base: Base, seed: int, form: AnswerForm = "tags") -> list[Document]:
     """The `steps * batch_size` documents of pretraining, in the order of training.
 
-    A document is a drill with probability `base.drills`: calculations from the solutions of all rows.  All others take
-    the rows in turn, and write a new completion each time that a row comes round.  Rows without a number for an answer,
-    which `extract.answers: free` allows, are left out, since every style ends with the answer.
+    With probability `base.drills` a document is a drill: calculations from the solutions of all rows.  All other
+    documents take the rows in turn, and write a new completion each time that a row comes round.  Rows whose answer is
+    not a number, which `extract.answers: free` allows, are left out, since every style ends with the answer.
 
     Raises:
-        PipelineError: where no row has a number for an answer.
+        PipelineError: if no row has a number for an answer.
     """
     rows = [row for row in rows if row["answer"] is not None]
     if not rows:
@@ -68,8 +68,8 @@ def completion(
     Args:
         favourite: probability that the style is the habit of the question's writer.  The first word of the question
             identifies the writer, and each writer's habit is drawn by the same weights.
-        slips: probability that the result of the last calculation and the answer are wrong, both by the same number.
-        rng: source of every draw but the habit, which depends on the writer alone.
+        slips: probability that the result of the last calculation and the answer are wrong, both by the same amount.
+        rng: source of all random draws except the habit, which depends on the writer alone.
         form: the form of answers that the prompt asks for.
     """
     names, weights = zip(*styles.model_dump().items(), strict=True)
@@ -88,7 +88,7 @@ def render(style: str, work: str, answer: str, form: AnswerForm = "tags") -> str
     """The completion that gives `answer` in a style; `work` still has its calculator annotations.
 
     Raises:
-        ValueError: where there is no such style; the message lists the styles.
+        ValueError: if there is no such style; the message lists the styles.
     """
     match style:
         case "terse":
@@ -109,6 +109,6 @@ def _slip(answer: str, rng: random.Random) -> str:
 
 
 def _replace_last_result(work: str, answer: str, wrong: str) -> str:
-    """The work with `wrong` for `answer` where its last line gives it as a result, after `=` and after `>>`."""
+    """The work with `wrong` for `answer`, where the last line gives the answer as a result: after `=` or `>>`."""
     before, newline, last = work.rpartition("\n")
     return before + newline + RESULT.sub(lambda m: m[1] + wrong if same_answer(m[2], answer) else m[0], last)

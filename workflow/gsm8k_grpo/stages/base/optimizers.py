@@ -1,7 +1,7 @@
-"""Muon for the hidden matrices and AdamW for all other weights, which lets a small base model learn in a minute.
+"""Muon for the hidden matrices and AdamW for all other weights, so that a small base model learns in a minute.
 
 Muon (Jordan et al. 2024, `torch.optim.Muon`) orthogonalises the update of each weight matrix.  With recipe `tiny`,
-Muon needs 600 steps for the loss that AdamW alone reaches in about 1,000, and AdamW reaches it only with some seeds.
+Muon needs 600 steps to reach a loss that AdamW alone reaches in about 1,000, and only with some seeds.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 class MuonAndAdamW(torch.optim.Optimizer):
     """Two optimizers behind the interface of one, because transformers' `Trainer` takes a single optimizer.
 
-    The parameter groups of both are its own, so a learning rate schedule scales each group from its own rate.
+    It has the parameter groups of both, so that a learning rate schedule scales each group from its own rate.
 
     Args:
         model: its matrices go to Muon; vectors and the input embedding go to AdamW.

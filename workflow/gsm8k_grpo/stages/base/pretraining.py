@@ -1,7 +1,7 @@
 """Pretraining a base model from scratch: its shape, its batches, and its training.
 
-On a GPU the weights are in 32 bit and the computation in bfloat16.  A CPU computes in 32 bit, where the same seed
-gives the same bytes.
+On a GPU the weights are in 32 bit and the computation is in bfloat16.  A CPU computes in 32 bit, and the same seed
+gives the same bytes there.
 """
 
 import gc
@@ -105,8 +105,8 @@ def new_model(shape: Architecture, tokenizer: PreTrainedTokenizerFast) -> PreTra
 def batches_of_like_length(sequences: list[Tokens], batch_size: int, rng: random.Random) -> list[Tokens]:
     """Reorder the sequences so that consecutive batches need little padding, and shuffle these batches.
 
-    transformers' `group_by_length` goes from long to short sequences again and again, and a small model forgets
-    between the ends of that cycle.
+    transformers' `group_by_length` goes from long to short sequences again and again, and a small model forgets the
+    ones while it learns the others.
     """
     window = 20 * batch_size
     ordered: list[Tokens] = []
@@ -173,7 +173,7 @@ def _arguments(settings: Base, seed: int) -> TrainingArguments:
         per_device_train_batch_size=settings.batch_size,
         max_steps=settings.steps,
         lr_scheduler_type="cosine",
-        warmup_steps=0.03,  # below 1: a share of all steps
+        warmup_steps=0.03,  # a value below 1 is a share of all steps
         train_sampling_strategy="sequential",  # the documents are already shuffled, in batches of like length
         bf16=on_gpu,
         # Launching kernels keeps the main process busy, so other processes pad the batches for a GPU.

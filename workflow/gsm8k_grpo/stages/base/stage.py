@@ -1,8 +1,8 @@
 """Stage `base`: the model that training starts from.
 
 With `model: scratch` the stage makes a small Qwen2 model and its tokenizer and pretrains it on the train split.
-`results/base/model/` holds them as safetensors with a chat template, and `metrics.json` (`records.BaseMetrics`) how
-pretraining went.  Any other `model` is a name on the hub or a folder, and the stage only records it.
+`results/base/model/` holds both, as safetensors and with a chat template, and `metrics.json` (`records.BaseMetrics`)
+says how pretraining went.  Any other `model` is a name on the hub or a folder, and the stage only records it.
 
 `results/base/base.json` names the model in both cases.
 """
@@ -19,12 +19,12 @@ from gsm8k_grpo.stages.base.pretraining import pretrain
 def base(extracted: Path, target: Path, params: Params) -> None:
     """Run the stage: write `base.json` into `target`, and with `model: scratch` also the model.
 
-    base.json also holds the digest of each file of a model in a folder.  DVC and the checkpoints' hash read them, so
-    that training starts again when the model has changed.
+    If the model is in a folder, base.json also holds the digest of each of its files.  DVC and the checkpoints' hash
+    include base.json, so that training starts again when the model has changed.
 
     Raises:
-        PipelineError: where `model: scratch` has no problem with a number to learn from, or `model` is a path without
-            a folder.
+        PipelineError: if `model: scratch` has no problem with a number to learn from, or `model` is a path without a
+            folder.
     """
     refuse_missing(params.model)
     if params.model == "scratch":

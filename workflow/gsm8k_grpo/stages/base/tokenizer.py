@@ -18,7 +18,7 @@ Tokens = dict[str, list[int]]
 """`input_ids` and `labels` of one document, of equal length."""
 
 TOKENIZER_DOCUMENTS = 4000
-"""How many documents the tokenizer is trained on."""
+"""The number of documents that the tokenizer is trained on."""
 
 UNLABELLED = -100
 """The label that transformers' loss ignores."""
@@ -85,7 +85,7 @@ def _rendered(prompt: list[Message], tokenizer: PreTrainedTokenizerFast) -> str:
 
 
 def _token_ids(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
-    """Token ids of each text.  One call encodes all texts on every core; equal texts, of which there are many, once."""
+    """The token ids of each text.  One call encodes all texts, on all cores.  Many texts are equal and encoded once."""
     distinct = list(dict.fromkeys(texts))
     encoded = tokenizer.backend_tokenizer.encode_batch_fast(distinct, add_special_tokens=False)
     ids = {text: encoding.ids for text, encoding in zip(distinct, encoded, strict=True)}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Licence:
-    """A licence; `identifier` is the hub's, and if that is `other`, `name` and `link` say which licence it is."""
+    """A licence; `identifier` is the hub's, and if this is `other`, `name` and `link` say which licence it is."""
 
     identifier: str
     title: str
@@ -36,5 +36,5 @@ BY_MODEL = {
 
 
 def of(model: str) -> Licence:
-    """The licence of a model by its name; it is unknown for a folder and for a model that no recipe names."""
+    """The licence of a model by its name; `UNKNOWN` for a folder and for a model that no recipe names."""
     return BY_MODEL.get(model, UNKNOWN)

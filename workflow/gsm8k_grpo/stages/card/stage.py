@@ -1,8 +1,9 @@
 """Stage `card`: the model card of a variant for the Hugging Face hub, with accuracy, data, limitations and usage.
 
-Reads the results of every stage up to compare, writes `results/train/<variant>/README.md`.  This is the folder of
-another stage, because a card belongs next to the weights that it describes, but needs results of later stages.  Neither
-Snakemake nor DVC has the folder as a whole as an output of `train`, and the stage changes no file of `train`.
+Reads the results of every stage up to compare, and writes `results/train/<variant>/README.md`.  The card is in the
+folder of another stage, because it belongs next to the weights that it describes, but it needs results of later stages.
+That does no harm: neither Snakemake nor DVC has the whole folder as an output of `train`, and the stage changes no file
+of `train`.
 """
 
 import json
@@ -37,8 +38,8 @@ class Results:
     """The results that a card reports.
 
     Attributes:
-        comparison: the variant compared with base, one row per accuracy.
-        base_model: a folder, or a name on the hub.
+        comparison: the rows that compare the variant with base, one for each accuracy.
+        base_model: the base model's folder, or its name on the hub.
     """
 
     source: Source
@@ -61,7 +62,7 @@ def write(variant: str, folder: Path, target: Path, weights: str, adapter: bool,
     Args:
         folder: the folder of all stages' results.
         target: the card.
-        weights: the folder of the weights, relative to the card's.
+        weights: the folder of the weights, relative to the folder of the card.
         adapter: whether the weights are those of an adapter.
     """
     results = _read(variant, folder)

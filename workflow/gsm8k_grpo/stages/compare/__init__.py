@@ -1,4 +1,4 @@
-"""Stage `compare`: paired differences between models, what they are made of, and the spread over seeds.
+"""Stage `compare`: paired differences between models, the parts of these differences, and the spread over seeds.
 
 Imports no other stage: it reads the graded answers of stage evaluate.
 """

@@ -30,8 +30,8 @@ def change_kind(a: GradedAnswer, b: GradedAnswer) -> ChangeKind:
 def attribute(a: Sequence[GradedAnswer], b: Sequence[GradedAnswer]) -> Changes:
     """Questions fixed and broken by kind, and each kind's part of the strict difference, b minus a.
 
-    The parts, `points`, are shares of the n questions, as the difference is.  They add up to it, because each fixed or
-    broken question counts once.
+    The parts, `points`, are shares of the n questions, like the difference.  They add up to the difference, because
+    each fixed or broken question counts once.
     """
     fixed: Counter[ChangeKind] = Counter()
     broken: Counter[ChangeKind] = Counter()

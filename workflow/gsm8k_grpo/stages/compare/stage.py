@@ -31,10 +31,10 @@ def compare(evaluated: Path, runs: Mapping[str, Mapping[int, str]], target: Path
 
     Args:
         evaluated: the folder of the stage evaluate.
-        runs: for each variant the names of its runs by seed, as `Params.runs`.
+        runs: for each variant, the names of its runs by seed, as in `Params.runs`.
         target: the folder to write.
         params: the section `compare` of the configuration.
-        seed: of the bootstrap; the runs with this seed, which is the first, are compared with each other.
+        seed: the first seed, which the bootstrap uses; the runs with this seed are compared with each other.
     """
     models = ["base", *(run for by_seed in runs.values() for run in by_seed.values())]
     answers: Answers = {model: read_jsonl(evaluated / model / "answers.jsonl") for model in models}
@@ -74,7 +74,7 @@ def _spreads(answers: Answers, runs: Mapping[str, Mapping[int, str]]) -> list[Se
 def paired_difference(
     a: list[GradedAnswer], b: list[GradedAnswer], key: str, resamples: int, seed: int
 ) -> PairedDifference:
-    """The difference of two models in the share of questions with a true `key`: interval, p value and counts.
+    """The difference of two models in the share of questions whose `key` is true, with interval, p value and counts.
 
     Raises:
         PipelineError: if the models answered different questions.

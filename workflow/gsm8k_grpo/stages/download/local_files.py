@@ -22,7 +22,7 @@ def parse_file(path: Path, parse: Parse[Parsed]) -> Iterator[Parsed]:
     """Parse a file of any of ENDINGS row by row.
 
     Args:
-        parse: gets a row by column; it raises a ValueError where the row is damaged.
+        parse: gets a row as values by column, and raises a ValueError if the row is damaged.
 
     Raises:
         PipelineError: naming file, line or row, and reason.
@@ -38,7 +38,9 @@ def parse_file(path: Path, parse: Parse[Parsed]) -> Iterator[Parsed]:
 
 
 def _parse_csv(path: Path, parse: Parse[Parsed]) -> Iterator[Parsed]:
-    """The first line names the columns.  The line of an error is the last one of its row, which may have several."""
+    """Parse a CSV file, whose first line names the columns.  An error names the last line of its row, which may span
+    several lines.
+    """
     reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
     try:
         for row in reader:

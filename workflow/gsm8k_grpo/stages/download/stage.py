@@ -26,7 +26,7 @@ SPLITS = ("train", "test")
 FILL_THE_CACHE = "fill the cache on a machine with a network and set HF_HUB_OFFLINE=1 and HF_HOME=CACHE here"
 LOCAL_LICENCE = "as the owner of the folder says"
 COMMIT = re.compile(r"[0-9a-f]{40}")
-LONGEST_REASON = 200  # characters of an error of the hub's client
+LONGEST_REASON = 200  # characters shown of an error of the hub's client
 
 Problems = list[PublishedProblem]
 
@@ -38,7 +38,7 @@ def download(target: Path, params: Params) -> None:
     """Run the stage: write the problems of both splits, and where they come from, into the folder `target`.
 
     Raises:
-        PipelineError: where the source can't be read, lacks a split or a column, or has a damaged row.
+        PipelineError: if the source can't be read, lacks a split or a column, or has a damaged row.
     """
     splits, origin = _splits(params)
     for split in SPLITS:
@@ -104,7 +104,7 @@ def download_sets(target: Path, sets: dict[str, QuestionSet], seed: int) -> None
     """Write the problems of each further test set, and where they come from, into the folder `target`.
 
     Raises:
-        PipelineError: as `download` does, with the key of the set.
+        PipelineError: as in `download`; the message has the key of the set.
     """
     sources: dict[str, SetSource] = {}
     for name, settings in sets.items():
@@ -198,7 +198,7 @@ def _hub_rows(published: Any, hub: Hub, split: str) -> Iterator[PublishedProblem
 
 
 def _reader(columns: Local | QuestionSet, key: str) -> Callable[[dict[str, Any]], PublishedProblem]:
-    """A function that makes a problem of a row of a file, by the columns that the section `key` names."""
+    """A function that makes a problem from a row of a file, with the columns that the section `key` names."""
 
     def read(row: dict[str, Any]) -> PublishedProblem:
         for setting in ("question_key", "answer_key"):

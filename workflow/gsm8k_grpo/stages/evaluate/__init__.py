@@ -1,1 +1,1 @@
-"""Stage `evaluate`: every model answers the same questions; the answers are graded, and metrics computed."""
+"""Stage `evaluate`: every model answers the same questions, answers are graded, and metrics are computed."""

@@ -48,7 +48,7 @@ from gsm8k_grpo.stages.evaluate.tasks import CONTINUATION
 
 
 def load_engine(source: Source, params: Params) -> Engine:
-    """The engine that the key `engine` names, with the model loaded; one in each rank, where there are several."""
+    """The engine that the key `engine` names, with the model loaded; if there are several ranks, each has one."""
     engines: dict[str, Callable[[Source, Params], Engine]] = {
         "transformers": TransformersEngine,
         "vllm": VllmEngine,
@@ -82,9 +82,9 @@ class TaskRunner:
     """Runs tasks with one model and writes its answers into the folder `target`.
 
     Attributes:
-        metrics: the rows of `measures` in metrics.json, of the tasks run so far.
-        timing: the rows of `timing` in metrics.json, likewise.
-        signal: the rows of `signal` in metrics.json, if answers were sampled.
+        metrics: the rows of `measures` in metrics.json for the tasks run so far.
+        timing: the rows of `timing` in metrics.json for the tasks run so far.
+        signal: the rows of `signal` in metrics.json; empty unless answers were sampled.
     """
 
     def __init__(self, model: str, engine: Engine, target: Path, params: Params):
@@ -94,11 +94,11 @@ class TaskRunner:
         self.signal: list[RewardSignal] = []
 
     def run_greedy(self, requests: Requests) -> GreedySummary:
-        """Write a graded greedy answer to each question of the test split."""
+        """Write and measure a graded greedy answer to each question of the test split."""
         return self._measure(requests.task.info("greedy"), self._answer(requests), GREEDY_METRICS)
 
     def run_further(self, requests: Requests) -> None:
-        """The same for a further prompt or set, whose questions may have formulas as answers, or none."""
+        """The same for a further prompt or set, whose questions may have formulas as answers, or no answers."""
         answers, info = self._answer(requests), requests.task.info("greedy")
         pairs = list(zip(answers, requests.examples, strict=True))
         numbers = [row for row, example in pairs if example["answer"] is not None]

@@ -1,10 +1,10 @@
 """Grade completions against the gold answer: strictly, by the format that the prompt asks for, and flexibly.
 
-Strict grading reads the answer in the format of the training prompt, also after the question alone, which shows whether
-a model keeps the trained format when nothing asks for it.  After few-shot examples, and for free answers, it reads the
-number after the first `####`, because that is the format which the examples or the data show.
+Strict grading reads the answer in the format of the training prompt, even if the prompt was the question alone.  That
+shows whether a model keeps the trained format when nothing asks for it.  After few-shot examples, and for free answers,
+it reads the number after the first `####`, because that is the format that the examples or the data show.
 
-Flexible grading reads the last number of the text, whatever the format.  Both begin behind the last `</think>`.  Every
+Flexible grading reads the last number of the text, whatever the format.  Both begin after the last `</think>`.  Every
 answer is also graded as lm-evaluation-harness does, which reads the whole text and compares it with the published gold.
 
 A question that can't be answered is graded as correct if there is no number where each reading looks for one.
@@ -40,7 +40,7 @@ def grade(example: Example, completion: Completion, format: AnswerFormat) -> Gra
 
 
 def grade_formula(example: Example, completion: Completion, format: AnswerFormat) -> GradedAnswer:
-    """`grade`, and how math-verify compares the answer with the gold formula, also where that is no number."""
+    """What `grade` returns, and math-verify's comparison of the answer with the gold formula, which may be a number."""
     row, gold = grade(example, completion, format), formulas.published_formula(example["solution"])
     strict = formulas.same_formula(format.strict_answer(completion.text), gold)
     flexible = formulas.ends_in_formula(completion.text, gold)
@@ -51,7 +51,7 @@ def grade_formula(example: Example, completion: Completion, format: AnswerFormat
 
 
 def grade_unanswerable(example: Example, completion: Completion, format: AnswerFormat) -> GradedAnswer:
-    """`grade` for a question without an answer."""
+    """What `grade` returns, for a question that can't be answered: correct are the answers without a number."""
     text = completion.text
     return {
         **grade(example, completion, format),
@@ -63,7 +63,7 @@ def grade_unanswerable(example: Example, completion: Completion, format: AnswerF
 
 def grade_samples(example: Example, completions: list[Completion], format: AnswerFormat) -> GradedSamples:
     """The row of sampled.jsonl for an example and the completions sampled for it."""
-    gold = cast(str, example["answer"])  # of the test split, of which extract keeps only examples with a number
+    gold = cast(str, example["answer"])  # extract keeps only examples of the test split that have a number
     strict = [format.strict_answer(completion.text) for completion in completions]
     flexible = [last_number(completion.text) for completion in completions]
     return {

@@ -1,9 +1,10 @@
 """The metrics of a model's answers: shares and means over questions, each with its 95 % interval.
 
-Greedy answers: the shares that are correct (strictly, flexibly, and by both filters of lm-evaluation-harness), that
-have the format, and that the token limit cut off, with Wilson's interval; and the mean length.
+For greedy answers these are the share of correct answers (strictly, flexibly, and by both filters of
+lm-evaluation-harness), of answers that have the format, and of answers that the token limit cut off, with Wilson's
+interval; and the mean length in tokens.
 
-n sampled answers per question, with bootstrap intervals over questions:
+For n sampled answers per question, with bootstrap intervals over questions, they are:
 
 - mean@n, the share of the answers that are correct;
 - pass@k, the probability that at least one of k answers is correct: 1 - C(n-c, k) / C(n, k) for c correct answers of
@@ -42,7 +43,7 @@ from gsm8k_grpo.records import (
 
 
 def summarise(answers: Sequence[GradedAnswer], resamples: int, seed: int) -> GreedySummary:
-    """Every share with Wilson's interval, and the mean length with a bootstrap interval."""
+    """Every share with Wilson's interval, and the mean length in tokens with a bootstrap interval."""
     lengths = [answer["completion_tokens"] for answer in answers]
     summary = shares(answers, GREEDY_SHARES) | {
         "mean_completion_tokens": mean_length(answers),
@@ -66,7 +67,7 @@ def mean_length(answers: Sequence[GradedAnswer]) -> float:
 
 
 def curve_point(step: int, prompts_seen: int, answers: Sequence[GradedAnswer]) -> CheckpointMetrics:
-    """The metrics of a checkpoint: `answers` are those to the validation split, `prompts_seen` is of training."""
+    """The metrics of a checkpoint, from its answers to the validation split, with how far training had come."""
     point = {
         "step": step,
         "prompts_seen": prompts_seen,
@@ -78,7 +79,7 @@ def curve_point(step: int, prompts_seen: int, answers: Sequence[GradedAnswer]) -
 
 
 def by_formula(answers: Sequence[GradedAnswer]) -> list[GradedAnswer]:
-    """The answers of a set that compares formulas, with math-verify's grades as the strict and the flexible one."""
+    """The answers of a set that compares formulas, with math-verify's grades as the strict and the flexible grade."""
     return [
         {**row, "strict_correct": row["math_verify_strict"], "flexible_correct": row["math_verify_flexible"]}
         for row in answers
@@ -94,7 +95,7 @@ def greedy_metrics(summary: GreedySummary, n: int, names: Iterable[str]) -> list
 
 
 def number_rates(answers: Sequence[GradedAnswer]) -> list[MetricValue]:
-    """The share of unanswerable questions that get a number, by each reading."""
+    """The share of unanswerable questions that the model answers with a number, by each reading."""
     rates: list[MetricValue] = []
     for name, key in NUMBER_RATES.items():
         given = sum(not metric_value(answer, key) for answer in answers)
@@ -131,7 +132,7 @@ def sampled_metrics(rows: Sequence[GradedSamples], resamples: int, seed: int) ->
 
 
 def question_metrics(rows: Sequence[GradedSamples], extraction: Extraction) -> dict[str, list[float]]:
-    """For each metric its value on every question, by one of the EXTRACTIONS."""
+    """The value of each metric on every question, by one of the EXTRACTIONS."""
     if extraction == "strict":
         correct = np.array([row["strict_correct"] for row in rows])
         answers = [row["strict_answers"] for row in rows]
@@ -159,9 +160,9 @@ def pass_at(n: int, correct: np.ndarray, k: int) -> np.ndarray:
 
 
 def majority(answers: Sequence[str | None]) -> str | None:
-    """The most frequent answer, numbers in normal form; of several equally frequent ones the one that came first.
+    """The most frequent answer, with numbers in normal form; if several are equally frequent, the one that came first.
 
-    Completions without an answer have no vote; None if none has an answer.
+    Completions without an answer do not vote.  None if no completion has an answer.
     """
     votes = Counter(number(answer) or answer for answer in answers if answer)
     return max(votes, key=votes.__getitem__, default=None)

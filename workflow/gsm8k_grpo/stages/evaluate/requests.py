@@ -1,4 +1,4 @@
-"""The prompts of each task of an evaluation, built and checked against the model's context before any is answered."""
+"""The prompts of each task of an evaluation, which are built and checked before the model answers any of them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,11 @@ class Requests:
     """What a task asks and how its answers are graded.
 
     Attributes:
+        task: the task.
+        examples: the questions, with their gold answers.
         prompts: the prompt for each of the examples.
         format: the format that strict grading reads.
-        stop: a text that ends an answer.
+        stop: a text that ends an answer; None if only stop tokens do.
         comparison: how answers are compared with the gold answer.
     """
 

@@ -1,8 +1,9 @@
 """What GRPO could learn from a model: on what share of the prompts its sampled answers get different rewards.
 
 GRPO compares the answers of a group with each other, so a group whose rewards are all equal teaches nothing.  The
-answers are those that the evaluation samples anyway.  Training samples `train.num_generations` answers to each prompt
-of another split, at its own temperature, so its share may differ; more answers to a prompt differ more often.
+answers here are those that the evaluation samples anyway.  Training samples `train.num_generations` answers to each
+prompt of another split, at its own temperature, so the share in training may be another one: the more answers to a
+prompt, the more often their rewards differ.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from gsm8k_grpo.records import Example, RewardSignal
 
 
 def measurable(params: Params) -> bool:
-    """Whether the section `rewards` can grade answers to the test split: they need numbers in a form that they know."""
+    """Whether `rewards` can grade answers to the test split: rewards need numbers in a form that they know."""
     known = names_for(params.rewards.set, params.extract.answer_form)
     return params.extract.answers == "gsm8k" and set(params.rewards.weights) <= set(known)
 
@@ -33,7 +34,7 @@ def reward_signals(
 
     Args:
         examples: the questions.
-        completions: the sampled answers to each of them, as many to each.
+        completions: the sampled answers to each question, the same number for each.
         rewards: the functions and their weights.
         form: the form of answers that the prompt asks for.
     """

@@ -4,10 +4,10 @@ Reads `results/extract` and a model, and writes `results/evaluate/<model>/`:
 
 - `answers.jsonl`: greedy answers to the test split with the training prompt, one row per question (see grading.py);
 - `prompts/<prompt>.jsonl` and `sets/<set>.jsonl`: the same for the baseline prompts and for the further test sets;
-- `prompts/continuation.jsonl`, with `evaluate.contamination`: how it continues the questions (see continuation.py);
+- `prompts/continuation.jsonl`, with `evaluate.contamination`: how the model continues the questions (continuation.py);
 - `sampled.jsonl`: several sampled answers per question of the test split;
 - `probes.jsonl`: answers to `evaluate.probes`, not graded;
-- `metrics.json`: its `measures` have every metric with its interval, and its `signal` says how often the rewards of
+- `metrics.json`: its `measures` hold every metric with its interval, and its `signal` says how often the rewards of
   sampled answers differ.
 
 A kept checkpoint, such as `short@100`, is evaluated like any other model.
@@ -49,8 +49,8 @@ from gsm8k_grpo.tracking.mlflow_runs import Run, of_results, running
 def evaluate(model: str, extracted: Path, base: Path, trained: Path, target: Path, params: Params) -> None:
     """Run the stage for one model of `params.model_names()`; `base` and `trained` are the folders of those stages.
 
-    With several ranks each of them answers its share of the questions.  All come to the same results, and those of
-    rank 0 remain.
+    With several ranks, each answers its share of the questions.  All ranks compute the same results, and only those of
+    rank 0 are kept.
     """
     if ranks.rank():
         with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +100,7 @@ def _answer_all(model: str, extracted: Path, base: Path, trained: Path, target: 
 
 
 def _empty_folders(target: Path) -> None:
-    """Make the folders of further prompts and sets, without the answers of an earlier configuration."""
+    """Make empty folders for further prompts and sets, and remove the answers of an earlier configuration."""
     for folder in ("prompts", "sets"):
         shutil.rmtree(target / folder, ignore_errors=True)
         (target / folder).mkdir(parents=True)
@@ -123,7 +123,7 @@ def _decoding(engine: Engine, params: Params) -> Decoding:
 def learning_curve(
     model: str, extracted: Path, engine: Engine, base: Path, trained: Path, params: Params
 ) -> list[CheckpointMetrics]:
-    """The rows of checkpoints.jsonl: each kept step and the last step, whose weights are in the engine.
+    """The rows of checkpoints.jsonl, for each kept step and for the last step, whose weights the engine holds.
 
     Afterwards the engine holds the weights of the last kept step.  Without validation examples there are no rows.
     """
@@ -135,7 +135,7 @@ def learning_curve(
     prompts_seen = _prompts_seen(model, trained)
     answers: dict[int, list[GradedAnswer]] = {}
     for step in [] if model == "base" else params.kept_steps(model):
-        if step > max(prompts_seen):  # training was stopped before, see `train.stop_without_signal`
+        if step > max(prompts_seen):  # training was stopped before this step, see `train.stop_without_signal`
             break
         checkpoint = f"{model}@{step}"
         engine.use(weights(checkpoint, base, trained))
@@ -145,7 +145,7 @@ def learning_curve(
 
 
 def _prompts_seen(model: str, trained: Path) -> dict[int, int]:
-    """How many prompts each step of a model's training had seen; base is at step 0."""
+    """The number of prompts that training had used up to each step of a model; base is at step 0."""
     if model == "base":
         return {0: 0}
     history = pd.read_csv(trained / model / "history.csv")
@@ -153,7 +153,7 @@ def _prompts_seen(model: str, trained: Path) -> dict[int, int]:
 
 
 def curve_metrics(curve: list[CheckpointMetrics]) -> list[dict[str, float]]:
-    """The rows of checkpoints.jsonl as MLflow gets them: `validation_<name>` at each step."""
+    """The rows of checkpoints.jsonl in the form for MLflow: `validation_<name>` at each step."""
     return [
         {"step": row["step"]} | {f"validation_{name}": metric_value(row, name) for name in CURVE_METRICS}
         for row in curve

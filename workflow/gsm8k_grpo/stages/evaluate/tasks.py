@@ -35,7 +35,7 @@ class Task:
 
 
 def tasks(params: Params) -> list[Task]:
-    """The test split with the training prompt, then with each of `evaluate.prompts`, then each of `evaluate.sets`."""
+    """The test split with the training prompt and with each of `evaluate.prompts`, then each of `evaluate.sets`."""
     return [
         Task("test"),
         *(Task("test", prompt) for prompt in params.evaluate.prompts),

@@ -7,10 +7,10 @@ from gsm8k_grpo.records import Example
 
 
 def copies_in(rows: list[Example], path: Path) -> int:
-    """How many rows ask a question again that an earlier row of the file asks.
+    """The number of rows whose question an earlier row of the file asks too.
 
     Raises:
-        PipelineError: with both lines, where the two have different gold answers.
+        PipelineError: if two such rows have different gold answers; the message names both lines.
     """
     first: dict[str, int] = {}
     for index, row in enumerate(rows):
@@ -37,5 +37,5 @@ def require_disjoint(train: list[Example], test: list[Example], source: Path) ->
 
 
 def spaced_alike(question: str) -> str:
-    """The question with single spaces, by which two spellings of it are the same."""
+    """The question with single spaces, so that spacing makes no difference in a comparison."""
     return " ".join(question.split())

@@ -1,6 +1,6 @@
 """Overlap of the questions of a test set with those of train: questions that a model may have memorised.
 
-Two questions are the same if their words are, whatever the case, the punctuation and the width of the characters.
+Two questions are the same if their words are, whatever their case, punctuation and width of characters.
 They share a passage if `size` consecutive words are in both.  The default of 13 is the length that Brown et al. 2020
 ("Language Models are Few-Shot Learners", appendix C) chose.  A shorter question shares no passage.  Each Chinese
 character counts as a word.
@@ -46,5 +46,5 @@ def words(text: str) -> Words:
 
 
 def ngrams(question: Words, size: int) -> Iterable[Words]:
-    """Every `size` consecutive words."""
+    """All sequences of `size` consecutive words."""
     return (question[start : start + size] for start in range(len(question) - size + 1))

@@ -23,7 +23,7 @@ def extract_sets(source: Path, target: Path, params: Params) -> None:
     `target` must already hold the splits.  The validation rows count as train here, because they were cut from it.
 
     Raises:
-        PipelineError: where a row is damaged, or its answer can't be graded by the comparison of the set.
+        PipelineError: if a row is damaged, or its answer can't be graded by the comparison of the set.
     """
     sets: dict[str, list[Example]] = {}
     metrics: dict[str, SetMetrics] = {}
@@ -41,9 +41,9 @@ def extract_sets(source: Path, target: Path, params: Params) -> None:
 
 
 def _gradable(path: Path, settings: QuestionSet, params: Extract) -> tuple[list[Example], int]:
-    """The rows of a further set whose answer can be graded, and how many others were left out.
+    """The rows of a further set whose answers can be graded, and how many others were left out.
 
-    An unanswerable question has no gold answer, and stays.
+    Unanswerable questions have no gold answer, but are kept.
     """
 
     def is_unanswerable(text: str) -> bool:

@@ -28,7 +28,7 @@ def extract(source: Path, target: Path, params: Extract, seed: int) -> None:
         seed: chooses the rows of validation.
 
     Raises:
-        PipelineError: where a row is damaged or has no gold answer, a question is in both splits or has two different
+        PipelineError: if a row is damaged or has no gold answer, a question is in both splits or has two different
             gold answers in one of them, or train has too few questions for validation.
     """
     gold = free_answer if params.answers == "free" else published_answer
@@ -60,17 +60,17 @@ def read_examples(path: Path, params: Extract, gold: Callable[[str], str | None]
     """The rows of a file of stage download as examples, in the same order.
 
     Args:
-        gold: gives the gold number of an answer as published; None where it has none.
+        gold: returns the gold number of an answer as published; None if it has none.
 
     Raises:
-        PipelineError: with file and line, where a row is damaged or `gold` raises a ValueError.
+        PipelineError: if a row is damaged or `gold` raises a ValueError; the message names file and line.
     """
     ids = (f"{path.stem}-{index}" for index in itertools.count())
 
     def parse(row: dict[str, Any]) -> Example:
         question, solution = text_field(row, "question"), text_field(row, "answer")
         require_plain(question, "'question'")
-        if params.answers != "free":  # the markers of thoughts in free answers may have this form
+        if params.answers != "free":  # in free answers, the markers of thoughts may look like control tokens
             require_plain(solution, "'answer'")
         return {
             "id": next(ids),
@@ -86,8 +86,8 @@ def read_examples(path: Path, params: Extract, gold: Callable[[str], str | None]
 def _cut_validation(rows: list[Example], count: int, seed: int, path: Path) -> tuple[list[Example], list[Example]]:
     """The rows of train and of validation, both in the order of the file.
 
-    Draws questions instead of rows: validation gets the first row of each drawn question, and further copies of it are
-    left out, because training would see what validation asks.
+    Draws questions instead of rows.  Validation gets the first row of each drawn question; further copies of it are
+    left out, because in train they would show what validation asks.
     """
     rows_by_question: dict[str, list[int]] = {}
     for index, row in enumerate(rows):

@@ -45,15 +45,15 @@ class BrowserQuestion(TypedDict):
     question: str
     gold: str
     answers: list[BrowserAnswer]
-    """One per model."""
+    """One answer per model."""
     changes: list[Change]
-    """One per variant."""
+    """One change per variant."""
 
 
 class BrowserTask(TypedDict):
     name: str
     questions: list[BrowserQuestion]
-    """In the order of their set."""
+    """The questions in the order of their set."""
 
 
 class BrowserData(TypedDict):
@@ -63,7 +63,7 @@ class BrowserData(TypedDict):
 
 
 def compressed(data: Mapping[str, Any]) -> str:
-    """JSON, gzipped, as base64, for the browser's DecompressionStream.  The same data give the same text."""
+    """The data as gzipped JSON in base64, for the browser's DecompressionStream.  The same data give the same text."""
     return base64.b64encode(gzip.compress(json.dumps(data, ensure_ascii=False).encode(), mtime=0)).decode()
 
 

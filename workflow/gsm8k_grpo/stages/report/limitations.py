@@ -9,12 +9,12 @@ from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.gsm8k.problems import SETS
 from gsm8k_grpo.stages.report.results import Results
 
-NOTABLE_TRUNCATION = 0.02  # from this share of cut answers on, accuracy depends on the token limit
+NOTABLE_TRUNCATION = 0.02  # if at least this share of answers is cut off, accuracy depends on the token limit
 
 
 @dataclass(frozen=True)
 class Limitation:
-    """`what` is not shown, and `why`, as a sentence without a capital that follows a colon."""
+    """What is not shown (`what`), and the reason (`why`): a sentence to follow a colon, without a capital."""
 
     what: str
     why: str
@@ -62,7 +62,7 @@ def _of_the_model(results: Results, params: Params) -> Limitation:
 
 
 def _known_by_heart(results: Results) -> str:
-    """What the contamination probe says of base and the test split; nothing if it was not run."""
+    """What the contamination probe says about base and the test split; empty if it was not run."""
     for metric in results.task_metrics("base", "greedy"):
         if (metric["set"], metric["metric"]) == ("test", "continuation_exact"):
             return f"; it continues {percent(metric['value'])} of them word for word from the first half"

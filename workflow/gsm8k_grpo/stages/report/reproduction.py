@@ -18,8 +18,8 @@ from gsm8k_grpo.stages.report.results import Results
 
 ENVS = RECIPES.parent.parent / "envs"
 PUBLISHED = "rtx4090-published"
-UNPUBLISHED = {"evaluate", "sft"}  # sections of that recipe about which its source says nothing
-IMAGE = "GSM8K_GRPO_IMAGE"  # variable with the digest of the image, set by `make container-report`
+UNPUBLISHED = {"evaluate", "sft"}  # sections of the published recipe about which its source says nothing
+IMAGE = "GSM8K_GRPO_IMAGE"  # environment variable with the digest of the image, set by `make container-report`
 ABSENT = object()
 
 
@@ -38,7 +38,8 @@ class Setting:
     def differs(self) -> bool:
         """Whether the values differ.
 
-        If the published recipe sets a section to null and this run has the section, its keys differ, not the section.
+        If the published recipe sets a section to null and this run has the section, the keys of the section differ, and
+        not the section itself.
         """
         if self.published is ABSENT or (self.published is None and self.value is ABSENT):
             return False

@@ -33,11 +33,11 @@ from gsm8k_grpo.stages.evaluate.tasks import tasks
 class Results:
     """The result files of the stages.
 
-    What exists once per variant or model is keyed by its name; among the models base comes first.
+    If there is one file per variant or model, a dictionary has them by name; among the models base comes first.
 
     Attributes:
         answer_place: where strict grading reads the answer, such as "between the answer tags".
-        base: None if the base model was not trained here.
+        base: how the base model was pretrained; None if it was not made here.
         starts: what each variant was trained from: base, another variant, or a kept checkpoint of one.
         further: the answers to each further task, by the task's name and then by model.
         sampled: the sampled answers of the models that have some.
@@ -71,7 +71,7 @@ class Results:
         return next(iter(self.training.values()))["effective_config"]["device"]
 
     def task_metrics(self, model: str, decoding: Literal["greedy", "sampled"]) -> list[TaskMetric]:
-        """The model's metrics of one decoding, of all tasks."""
+        """The metrics of a model with one decoding, for all tasks."""
         return [metric for metric in self.evaluations[model]["measures"] if metric["decoding"] == decoding]
 
 

@@ -36,7 +36,7 @@ from gsm8k_grpo.tracking import mlflow_runs
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "mlflow", "altair")
-SHOWN_SAMPLES = 6  # training steps of which a completion is shown
+SHOWN_SAMPLES = 6  # the number of training steps from which a completion is shown
 
 
 def report(results: Path, target: Path, params: Params) -> None:

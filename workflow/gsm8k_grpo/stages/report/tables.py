@@ -13,16 +13,16 @@ class TableRow(TypedDict):
 
     model: str
     name: str
-    """Of the way of extracting, of the prompt, or of the set."""
+    """The name of the way of extracting, of the prompt, or of the set."""
     n: int
     cells: dict[str, TaskMetric]
-    """By the name of the metric, without that of the way of extracting."""
+    """The metrics by name, without the prefix for the way of extracting."""
 
 
 def tables(results: Results) -> dict[str, list[TableRow]]:
     """The tables `sampled`, `prompts`, `sets`, `unanswerable` and `continuations`.
 
-    One is empty if the run has nothing to show in it.
+    A table is empty if the run has nothing to show in it.
     """
     sampled: list[TableRow] = []
     prompts: list[TableRow] = []

@@ -1,4 +1,6 @@
-"""Callbacks of every training run: keep the weights of some steps, log curves to MLflow, stop on a signal."""
+"""Callbacks of every training run: keep the weights of some steps, log curves to MLflow, and stop when the process gets
+a signal such as SIGTERM.
+"""
 
 from functools import partial
 from typing import Any
@@ -13,7 +15,7 @@ from gsm8k_grpo.stages.train.history import HistoryFormat
 from gsm8k_grpo.stages.train.resumable import ResumableMixin
 from gsm8k_grpo.tracking import mlflow_runs
 
-FLUSH_STEPS = 25  # rows of history per request to MLflow
+FLUSH_STEPS = 25  # steps between two requests to MLflow
 
 
 class WeightKeeper(TrainerCallback):
@@ -28,8 +30,8 @@ class WeightKeeper(TrainerCallback):
         beyond = [step for step in self.steps if step >= state.max_steps]
         if beyond:
             raise PipelineError(
-                f"keep_checkpoints = {beyond[0]}: the run has {state.max_steps} steps, whose last weights are the "
-                "model; name smaller steps"
+                f"keep_checkpoints = {beyond[0]}: the run has {state.max_steps} steps, and its model holds the weights "
+                "after the last one; name smaller steps"
             )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -77,7 +79,7 @@ class CurveLogger(TrainerCallback):
 class StopOnSignal(TrainerCallback):
     """After a signal to any rank, saves a checkpoint and stops training at the end of the current step.
 
-    Amid a generation training stops sooner, see `ResumableMixin.stopping_at_once`.
+    During a generation training stops at once, see `ResumableMixin.stopping_at_once`.
     """
 
     def __init__(self, request: interrupts.Request):

@@ -22,8 +22,8 @@ KEPT_LATEST = 2  # the newest, and one to fall back to
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
 NAME = re.compile(r"checkpoint-(\d+)")
-REFERENCE = "ref"  # TRL's name of the adapter that is the reference of the KL term
-HEAD = "value_head"  # PPO's, by its name in the trained model
+REFERENCE = "ref"  # TRL's name for the adapter that is the reference of the KL term
+HEAD = "value_head"  # the name of PPO's value head in the trained model
 VALUE_HEAD = f"{HEAD}.safetensors"
 # The files that only a resumed run needs, some of them pickles; the rest of a checkpoint is the model.
 RESUMING = (
@@ -73,7 +73,7 @@ def seal(checkpoint: Path) -> None:
 def writing(run_folder: Path, folder: Path, size: int) -> Iterator[None]:
     """Wrap the writing of `folder`, of about `size` bytes, so that a full disk leaves no incomplete folder.
 
-    torch and safetensors report a full disk with errors of their own, so the free space decides whether that is it.
+    torch and safetensors report a full disk with errors of their own, so the free space tells if that is the cause.
 
     Raises:
         PipelineError: if an error occurs and less than `size` bytes are free.
@@ -139,7 +139,7 @@ def _damage(checkpoint: Path) -> str | None:
 
 
 def _sync(path: Path) -> None:
-    """Flush a file or folder to the disk, so that after a power cut no manifest is there without its files."""
+    """Flush a file or folder to the disk, so that a power cut can't leave a manifest without its files."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -16,7 +16,7 @@ from gsm8k_grpo.config.sections import Train
 from gsm8k_grpo.gsm8k.rewards import SUFFIX
 from gsm8k_grpo.records import HistoryRow
 
-COLUMNS = {
+COLUMNS = {  # columns of history.csv: TRL's log keys
     "reward": "reward",
     "reward_std": "reward_std",
     "zero_variance_share": "frac_reward_zero_std",
@@ -33,6 +33,7 @@ COLUMNS = {
     "seconds_update": "seconds_update",
 }
 SECONDS = ("seconds_generate", "seconds_score", "seconds_update")
+# Columns whose values are those of a generation, so that every step on its completions has the same ones.
 OF_THE_GENERATION = {"reward", "reward_std", "zero_variance_share", "completion_tokens", "clipped_share", "tokens"}
 
 
@@ -41,11 +42,11 @@ class HistoryFormat:
     """Turns a trainer's log into rows.
 
     A row has the columns `step, prompts_seen, epoch`, those of `COLUMNS`, `reward_<name>` for each reward, and those of
-    the method alone.  A value that the method does not log is None: `kl` without a reference model, the rewards in
-    supervised fine-tuning, and `grad_norm` of a step that the loss scaler of float16 skipped.
+    `own`.  A value that was not logged is None: `kl` without a reference model, the rewards in supervised fine-tuning,
+    and the `grad_norm` of a step that the loss scaler of float16 skipped.
 
     Attributes:
-        prompts_seen: how many prompts the steps up to a given one have trained on.
+        prompts_seen: gives for a step how many prompts training has used up to it.
         rewards: names of the reward functions.
         own: columns that only the method has, with their log keys.
     """
@@ -74,14 +75,14 @@ class HistoryFormat:
 
 
 def skipped_steps(rows: Iterable[HistoryRow]) -> int:
-    """Steps that the loss scaler of float16 skipped, which left the weights as they were."""
+    """The number of steps that the loss scaler of float16 skipped, which left the weights as they were."""
     return sum(row["grad_norm"] is None for row in rows)
 
 
 def prompts_seen_by_generation(step: int, train: Train) -> int:
-    """Prompts that the first `step` steps trained on, each counted once per generation.
+    """The number of prompts that the first `step` steps trained on, each counted once per generation.
 
-    Further iterations over the same generation add none.
+    Further iterations over the same generation add nothing to it.
     """
     per_step = train.per_device_train_batch_size * train.gradient_accumulation_steps // train.num_generations
     generations, steps = divmod(step, train.optimizer_steps_per_generation)
@@ -89,7 +90,7 @@ def prompts_seen_by_generation(step: int, train: Train) -> int:
 
 
 def prompts_seen_by_epoch(step: int, rows: int, batch_size: int, accumulation_steps: int) -> int:
-    """Rows that the first `step` steps trained on, each counted once per epoch.
+    """The number of rows that the first `step` steps trained on, each counted once per epoch.
 
     The last step of an epoch trains on the rows that remain.
     """

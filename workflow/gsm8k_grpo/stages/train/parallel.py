@@ -1,8 +1,8 @@
 """What the ranks of one training do together: sums over all ranks, gradients, files, and the decision to stop.
 
 Each rank computes its part of every optimizer step on its own copy of the weights.  Gradients are averaged once a step,
-after the last batch, so that all copies stay the same.  A process that trains alone is the only rank, and nothing here
-costs it anything.
+after the last batch, so that all copies stay the same.  In a process that trains alone, which is the only rank, these
+functions return at once.
 """
 
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ def mean(value: float) -> float:
 
 
 def maximum(value: float) -> float:
-    """The largest of a number over all ranks."""
+    """The largest value that a number has in any rank."""
     return value if ranks.count() == 1 else float(gather(_on_device(value)).max())
 
 
@@ -47,7 +47,7 @@ def anywhere(condition: bool) -> bool:
 
 
 def of_first(value: Value) -> Value:
-    """What rank 0 has as the value."""
+    """The value of rank 0, in every rank."""
     return broadcast_object_list([value])[0] if ranks.count() > 1 else value
 
 
@@ -60,9 +60,9 @@ def wait() -> None:
 def average_gradients(weights: Iterable[nn.Parameter]) -> None:
     """Replace each gradient by its mean over all ranks.
 
-    DistributedDataParallel would do so within the model's `forward`, which packed batches do not call, and would wait
-    for gradients of weights that no group of a rank's batch uses.  A weight that has a gradient in some ranks has one
-    of zero in the others; a weight that has none in any rank keeps none, as in a process that trains alone.
+    DistributedDataParallel would do so through the model's `forward`, which packed batches do not call, and would wait
+    for gradients of weights that no group of a rank's batch uses.  Where only some ranks have a gradient for a weight,
+    it is zero in the others.  A weight without a gradient in any rank keeps none, as in a process that trains alone.
     """
     if ranks.count() == 1:
         return
@@ -81,7 +81,7 @@ def average_gradients(weights: Iterable[nn.Parameter]) -> None:
 
 
 def _buckets(tensors: list[Tensor]) -> Iterable[list[Tensor]]:
-    """The tensors in order, in lists of one type with at most `BUCKET` numbers, or a single larger tensor."""
+    """The tensors in order, in lists of one type: each has at most `BUCKET` numbers, or is a single larger tensor."""
     bucket: list[Tensor] = []
     for tensor in tensors:
         size = sum(one.numel() for one in bucket) + tensor.numel()

@@ -1,5 +1,5 @@
-"""What all trainers of this project add to TRL's: timings, a stop at values that are not finite, adapters in 32 bit,
-and checkpoints from which a run resumes, also of weights that are divided between the ranks.
+"""What every trainer of this project adds to TRL's: timings, a stop when a value is not finite, adapters in 32 bit, and
+checkpoints from which a run resumes, even if its weights are divided between the ranks.
 """
 
 import math
@@ -30,13 +30,17 @@ else:
     Trainer = object  # the mixin comes before a subclass of Trainer among the bases of a class
 
 WATCHED = ("loss", "grad_norm", "reward")
-# In float16 the loss is scaled, at first by 2**16, and the scale is halved when a gradient overflows; that step is
-# skipped.  Of so many skipped steps in a row the last had a scale of 1, so the gradients overflow without any scaling.
+# In float16 the loss is scaled, at first by 2**16.  When a gradient overflows, the step is skipped and the scale is
+# halved.  The 17th skipped step in a row had a scale of 1, so the gradients overflow without any scaling.
 SKIPPED_IN_A_ROW = 17
 
 
 def arguments(variant: str, params: Params, run_folder: Path, warmup_ratio: float) -> dict[str, Any]:
-    """The arguments that do not depend on the method: length, seed, precision, logging and checkpoints."""
+    """TRL's arguments that do not depend on the method: length, seed, precision, logging and checkpoints.
+
+    Args:
+        warmup_ratio: share of the steps in which the learning rate rises.
+    """
     length = params.variants[variant]
     return {
         "max_steps": length.max_steps or -1,
@@ -46,26 +50,29 @@ def arguments(variant: str, params: Params, run_folder: Path, warmup_ratio: floa
         "bf16": params.precision in ("mixed", "bfloat16"),
         "fp16": params.precision == "float16",
         "gradient_checkpointing_kwargs": {"use_reentrant": False} | _without_random_state(params),
-        # Batches of tokens are small, and in rows of text, of which each step reads a whole generation, pinning would
-        # look for tensors: that took 0.19 s a step with 512 completions.
+        # Pinning gains little, since batches of tokens are small.  Where rows are text, each step reads the rows of a
+        # whole generation, and pinning would search them for tensors: that took 0.19 s a step with 512 completions.
         "dataloader_pin_memory": False,
-        "use_cpu": not torch.cuda.is_available(),  # else accelerate does not look for further ranks there
+        "use_cpu": not torch.cuda.is_available(),  # without this, accelerate looks for no further ranks on a CPU
         "output_dir": str(run_folder),
         "save_total_limit": checkpoints.KEPT_LATEST,
         "logging_steps": 1,
-        "logging_nan_inf_filter": False,  # it would hide the values at which training must stop
+        "logging_nan_inf_filter": False,  # the filter would hide the values at which training must stop
         "report_to": "none",
         "disable_tqdm": True,
     }
 
 
 def _without_random_state(params: Params) -> dict[str, Any]:
-    """A CUDA graph can't save the state of the random numbers, and layers, whose dropout is 0, draw none."""
+    """Let gradient checkpointing not save the random state, where CUDA graphs are used: a CUDA graph can't save it.
+
+    Layers draw no random numbers, since their dropout is 0.
+    """
     return {"preserve_rng_state": False} if params.train.cuda_graphs else {}
 
 
 class ResumableMixin(Trainer):
-    """Comes before one of TRL's trainers among the bases of a class.
+    """A mixin, which comes before one of TRL's trainers among the bases of a class.
 
     Adds `seconds_generate`, `seconds_score` and `seconds_update` to the log of every step.
 
@@ -73,12 +80,12 @@ class ResumableMixin(Trainer):
         savers: functions that write further files into the folder of each checkpoint; rank 0 calls them.
         rank_savers: the same, called by every rank.
         request: the signal, if any, after which training has to stop.
-        seconds_saving: time that checkpoints have taken in this session.
-        remedies: a sentence for the error about a value that is not finite, which says what may help.
+        seconds_saving: the seconds that writing checkpoints has taken in this session.
+        remedies: a sentence that says what may help, for the error about a value that is not finite.
     """
 
     remedies: str
-    model: "PreTrainedModel"  # or a PeftModel around one, which passes on what is used here
+    model: "PreTrainedModel"  # or a PeftModel around one, which has all attributes that are used here
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -91,7 +98,7 @@ class ResumableMixin(Trainer):
             if self.args.device.type == "cpu":
                 # accelerate names a device cpu:0, to which transformers can't load the state of an optimizer.
                 vars(self.args)["_setup_devices"] = torch.device("cpu")
-            # So that accelerate does not wrap the model, see `parallel.average_gradients`.
+            # In evaluation mode accelerate does not wrap the model, see `parallel.average_gradients`.
             self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
         self.savers: list[Callable[[Path], None]] = []
         self.rank_savers: list[Callable[[Path], None]] = []
@@ -115,12 +122,13 @@ class ResumableMixin(Trainer):
         return super().training_step(*args, **kwargs)
 
     def _clip_grad_norm(self, model: Any) -> Any:
-        if not sharding.is_sharded(self.model):  # else the backward pass has averaged them
+        if not sharding.is_sharded(self.model):  # of divided weights, the backward pass has averaged them
             parallel.average_gradients(self.model.parameters())
         return sharding.whole(super()._clip_grad_norm(model))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        # With a loss scaler it skips every such step.  accelerate does not know it of fused optimizers.
+        # The loss scaler skips every step whose gradients are not finite.  accelerate does not notice that for fused
+        # optimizers, so the norm in the log decides.
         if self.accelerator.scaler is not None and not math.isfinite(logs.get("grad_norm", 0.0)):
             logs["grad_norm"] = self._count_skipped_step(logs["grad_norm"])
         for name in WATCHED:
@@ -136,7 +144,7 @@ class ResumableMixin(Trainer):
 
     @contextmanager
     def stopping_at_once(self) -> Iterator[None]:
-        """Within the block, which does not change the weights, a signal stops training without waiting for its end.
+        """Let a signal stop training at once, before the end of the block, which must not change the weights.
 
         The state after the last step is saved, so a resumed run repeats the block with the same random numbers.
 
@@ -155,10 +163,10 @@ class ResumableMixin(Trainer):
             raise
 
     def _count_skipped_step(self, norm: float) -> Any:
-        """None, which the log holds as the gradient norm of a skipped step; the first one in a run is mentioned.
+        """Return None, the gradient norm of a skipped step in the log; print a message at the first one in a run.
 
         Raises:
-            PipelineError: if it is the last of `SKIPPED_IN_A_ROW` skipped steps.
+            PipelineError: if this is the last of `SKIPPED_IN_A_ROW` skipped steps in a row.
         """
         norms = [entry["grad_norm"] for entry in self.state.log_history if "grad_norm" in entry]
         if None not in norms:
@@ -174,27 +182,30 @@ class ResumableMixin(Trainer):
         return None
 
     def checkpoint_size(self) -> int:
-        """Approximate bytes of a checkpoint: the trained tensors and the optimizer's state of each."""
+        """The approximate size of a checkpoint in bytes: the trained tensors, and the optimizer's state for each."""
         states = self.optimizer.state.values() if self.optimizer else ()
         tensors = [value for state in states for value in state.values() if torch.is_tensor(value)]
         return self.weights_size() + sum(tensor.nbytes for tensor in tensors)
 
     def weights_size(self) -> int:
-        """Bytes of the trained tensors."""
+        """The size of the trained tensors in bytes."""
         return sum(parameter.nbytes for parameter in self.model.parameters() if parameter.requires_grad)
 
     def save_weights(self, folder: Path, weights: dict[str, Any] | None = None) -> None:
         """Save the model and its tokenizer, without the pickle of the training arguments that transformers adds.
 
         Args:
-            weights: the model's, if they are divided between the ranks, see `whole_weights`.
+            weights: what `whole_weights` returned; None lets transformers read the weights from the model.
         """
         self._save(str(folder), state_dict=weights)
         (folder / "training_args.bin").unlink()
         shutil.rmtree(folder / checkpoints.REFERENCE, ignore_errors=True)
 
     def whole_weights(self) -> dict[str, Any] | None:
-        """Weights that are divided between the ranks, whole in rank 0; every rank must call this.  Else None."""
+        """The weights by name, made whole, if they are divided between the ranks, else None.
+
+        Every rank must call this; only rank 0 gets the weights, and the others get an empty dictionary.
+        """
         return sharding.whole_weights(self.model) if sharding.is_sharded(self.model) else None
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:

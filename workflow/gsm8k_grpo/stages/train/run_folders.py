@@ -20,12 +20,12 @@ from gsm8k_grpo.stages.train import checkpoints
 from gsm8k_grpo.stages.train.methods import method_of
 
 FOLDER = Path("checkpoints")
-OLD_FOLDER = Path("scratch")  # where earlier versions kept them: listed and removed, never resumed from
+OLD_FOLDER = Path("scratch")  # where earlier versions kept runs, which are listed and removed, but never resumed
 NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{12}")
 MLFLOW_RUN = "mlflow_run.json"  # in a run's folder: the id of its MLflow run
 MODEL_CARD = "README.md"  # which TRL writes next to every checkpoint
-CONTENT = re.compile(rf"({checkpoints.NAME.pattern}|kept|{MODEL_CARD}|{MLFLOW_RUN})(\.part)?")  # of a run's folder
-SHAPING = {
+CONTENT = re.compile(rf"({checkpoints.NAME.pattern}|kept|{MODEL_CARD}|{MLFLOW_RUN})(\.part)?")  # in a run's folder
+SHAPING = {  # keys that shape training by every method
     "seed", "threads", "model", "chat_template_kwargs", "backend", "engine", "precision", "quantization", "lora",
     "base", "keep_checkpoints",
 }  # fmt: skip
@@ -36,10 +36,14 @@ LIBRARIES = ("torch", "transformers", "trl", "accelerate", "peft")
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, with the newest step saved there, the steps of the whole run, and its size in bytes.
+    """What is known of a run from its folder.
 
     Attributes:
-        foreign: what lies in the folder and is not of the run.
+        folder: the folder.
+        step: the step of the newest checkpoint in it; 0 without one.
+        steps: the steps of the whole run; 0 if there is no checkpoint.
+        size: the size of the folder in bytes.
+        foreign: the names of files and folders in it that the run did not write.
     """
 
     folder: Path
@@ -79,7 +83,7 @@ def folder(variant: str, params: Params, data: Path, base: Path, start: Path | N
 def runs() -> list[Run]:
     """Every run that has a folder; those in the folder of earlier versions come last.
 
-    A folder with another name is the user's own, and so is what a link leads to.
+    A folder with another name is the user's own, and so is what a link leads to; both are left out.
     """
     found = [path for place in (FOLDER, OLD_FOLDER) for path in sorted(place.glob("*-*"))]
     return [_read(path) for path in found if NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()]

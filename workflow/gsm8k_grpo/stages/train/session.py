@@ -17,7 +17,7 @@ FIRST: Session = {
 
 
 class SessionRecorder:
-    """Adds this session to those before it, which the checkpoint that it resumes from has on record.
+    """Adds the figures of this session to those of earlier sessions, which the checkpoint that it resumes from holds.
 
     With several ranks, the energy is that of all their GPUs, and the memory that of the GPU that needed most.
     """
@@ -39,7 +39,7 @@ class SessionRecorder:
             write_json(checkpoint / "session.json", so_far)
 
     def _energy_kwh(self) -> float | None:
-        """None once a session ran on a GPU without an energy counter."""
+        """The energy of all sessions in kWh; None if any session ran on a GPU without an energy counter."""
         own, before = self.energy.read(), self.before["energy_kwh"]
         this_session = parallel.total(math.nan if own is None else own)
         return None if math.isnan(this_session) or before is None else round(before + this_session, 6)

@@ -22,7 +22,7 @@ from gsm8k_grpo.records import Example
 from gsm8k_grpo.stages.train import parallel, sharding
 from gsm8k_grpo.stages.train.resumable import ResumableMixin, arguments
 
-IGNORED = -100  # PyTorch's label of a token without a loss
+IGNORED = -100  # PyTorch's label for a token that the loss ignores
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 
 
@@ -34,13 +34,13 @@ class TokenizedSolution(TypedDict):
 
 
 class ResumableSFTTrainer(ResumableMixin, SFTTrainer):
-    """SFTTrainer that logs the mean length of a solution and the tokens so far under GRPO's names."""
+    """SFTTrainer that logs the mean length of a solution and the number of tokens so far under GRPO's names."""
 
     remedies = "A lower sft.learning_rate or sft.max_grad_norm may help"
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        # No completions are sampled, but every method writes the file.
+        # Supervised fine-tuning samples no completions, but every method writes samples.jsonl.
         self.savers.append(lambda checkpoint: write_jsonl(checkpoint / "samples.jsonl", []))
         self._solutions = 0  # since the last log entry
         self._solution_tokens = torch.tensor(0)
@@ -54,7 +54,7 @@ class ResumableSFTTrainer(ResumableMixin, SFTTrainer):
         if self._solutions:
             tokens = parallel.total(float(self._solution_tokens))
             logs["completions/mean_length"] = tokens / parallel.total(self._solutions)
-            # TRL starts to count anew in a resumed run.
+            # TRL's own count begins at zero in a resumed run.
             self._metrics["train"]["num_tokens"] = [self.state.num_input_tokens_seen]
             self._solutions, self._solution_tokens = 0, torch.tensor(0)
         super().log(logs, start_time)
@@ -94,11 +94,11 @@ def target(row: Example, params: Params) -> str:
 def tokenize_solutions(
     rows: list[Example], tokenizer: PreTrainedTokenizerBase, params: Params
 ) -> list[TokenizedSolution]:
-    """Each row as the tokens of its prompt, its solution and an end token, with labels on the latter two.
+    """Each row as the tokens of its prompt, its solution and an end token, with labels on the last two.
 
-    TRL would render the whole conversation with the chat template.  The templates of reasoning models render that
-    differently from the prompt at generation: they leave out the thoughts of earlier turns.  So the prompt is rendered
-    alone.  Solutions are cut at `sft.max_length` tokens, with a message that says how many.
+    TRL would render the whole conversation with the chat template.  The templates of reasoning models render a whole
+    conversation differently from the prompt at generation: they leave out the thoughts of earlier turns.  So the prompt
+    is rendered alone.  Prompt and solution together are cut at `sft.max_length` tokens; a message says how many were.
 
     Raises:
         PipelineError: if a prompt leaves no room for its solution, or one of the two holds a control token.
@@ -117,7 +117,7 @@ def tokenize_solutions(
         if len(before) >= longest:
             raise PipelineError(
                 f"sft.max_length = {longest}: the prompt of {row['id']} alone has {len(before)} tokens; "
-                "give more, or take the row out"
+                "raise it, or take the row out"
             )
         cut += len(before) + len(after) > longest
         ids, labels = before + after, [IGNORED] * len(before) + after

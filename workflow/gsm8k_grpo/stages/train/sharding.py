@@ -1,9 +1,10 @@
 """Weights, gradients and optimizer state divided between the ranks of a training, by PyTorch's FSDP2.
 
-Zhao et al. (2023), https://arxiv.org/abs/2304.11277; `torch.distributed.fsdp.fully_shard`.  Each rank has a part of
-every tensor.  A layer's weights are gathered right before it computes and freed right after; its gradients are averaged
-over the ranks as soon as they are known, and each rank keeps those of its part.  The weights outside of the layers (the
-embeddings, the last norm, the head) are gathered for the whole of a forward or a backward pass.
+The method is described by Zhao et al. (2023), https://arxiv.org/abs/2304.11277, and is PyTorch's
+`torch.distributed.fsdp.fully_shard`.  Each rank has a part of every tensor.  A layer's weights are gathered right
+before it computes and freed right after; its gradients are averaged over the ranks as soon as they are known, and each
+rank keeps those of its part.  The weights outside of the layers (the embeddings, the last norm, the head) are gathered
+for the whole of a forward or a backward pass.
 
 Every rank must run the same passes, since each of them gathers weights.  A model that `shard` was not called on is
 whole, and the other functions of this module leave it as it is.
@@ -34,8 +35,8 @@ from gsm8k_grpo.runtime import ranks
 
 Value = TypeVar("Value")
 
-OPTIMIZER = "optimizer"  # the folder in a checkpoint with every rank's part
-RUN = "run_forward"
+OPTIMIZER = "optimizer"  # the folder in a checkpoint that holds each rank's part of the optimizer state
+RUN = "run_forward"  # the attribute of a divided model by which `forward` calls a function
 
 
 def shard(network: PreTrainedModel, device: torch.device, mixed: bool) -> None:
@@ -49,7 +50,7 @@ def shard(network: PreTrainedModel, device: torch.device, mixed: bool) -> None:
     for layer in layers_of(network.get_decoder()):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     # By default the weights outside of the layers would stay gathered after a pass without gradients, and the optimizer
-    # would be given them in the place of its own.
+    # would get these instead of the rank's own part.
     fully_shard(network, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
     network.__dict__[RUN] = lambda compute: compute()
     register_fsdp_forward_method(network, RUN)
@@ -65,16 +66,16 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def forward(network: nn.Module, compute: Callable[[], Value]) -> Value:
-    """What `compute` returns, which uses parts of the network outside of the network's own `forward`.
+    """Call `compute`, which uses parts of the network without the network's own `forward`, and return its result.
 
-    The weights outside of the layers are gathered for it, and the tensors that it returns lead to their gradients.
+    The weights outside of the layers are gathered meanwhile, and a backward pass from the result reaches them.
     """
     return cast(Value, getattr(network, RUN)(compute)) if is_sharded(network) else compute()
 
 
 @contextmanager
 def gathered(model: nn.Module) -> Iterator[None]:
-    """All weights are whole in the block, so that ranks may run different numbers of forward passes in it."""
+    """Keep all weights whole within the block, so that ranks may run different numbers of forward passes in it."""
     modules = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for module in modules:
         module.set_reshard_after_forward(False, recurse=False)
@@ -86,17 +87,19 @@ def gathered(model: nn.Module) -> Iterator[None]:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The whole tensor, in every rank, of one that may be divided."""
+    """A tensor that may be divided, made whole in every rank."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def part(tensor: Tensor) -> Tensor:
-    """What this rank has of a tensor that may be divided."""
+    """The part that this rank has of a tensor; all of it, if the tensor is not divided."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def whole_weights(model: nn.Module) -> dict[str, Any]:
-    """All weights, whole, in the computer's memory; none in other ranks than 0, all of which must call this.
+    """All weights by name, made whole, in the computer's memory.
+
+    Every rank must call this; only rank 0 gets the weights, and the others get an empty dictionary.
 
     A tensor that has two names, such as tied embeddings, is one tensor here too, so that it is saved once.
     """
@@ -117,7 +120,7 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
 
 
 def load_whole(model: nn.Module, weights: dict[str, Any]) -> None:
-    """Load some of a model's weights, which are whole; each rank keeps its part."""
+    """Load whole weights by name, all or some of a model's; each rank keeps its part."""
     set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True, strict=False))
 
 

@@ -17,21 +17,22 @@ from gsm8k_grpo.config.params import Params
 from gsm8k_grpo.records import HistoryRow, TrainingWarning, WarningKind
 from gsm8k_grpo.stages.train.history import HistoryFormat
 
-# A warning looks at the last generations, at least as many as have so many groups: fewer would warn by chance.
+# A warning looks at the last generations: at least so many, with at least so many groups in all.  With fewer, chance
+# alone could cause a warning.
 GENERATIONS = 3
 GROUPS = 48
 NEARLY_ALL = 0.9  # share of groups with equal rewards
-MOST = 0.5  # share of completions that are cut
-# Entropy in nats per token, relative to that of the first generations.  It falls in a healthy run too.
-EXPLODED = 2.0  # times as much, and
-RISE = 1.0  # so much more: a small entropy may double without harm
-COLLAPSED = 0.05  # of the first
+MOST = 0.5  # share of completions that are cut off
+# Limits of the entropy (nats per token), compared with that of the first generations.  It falls in a healthy run too.
+EXPLODED = 2.0  # it has exploded if it is above the first entropy times this
+RISE = 1.0  # and also above the first entropy plus this, since a small entropy may double without harm
+COLLAPSED = 0.05  # it has collapsed if it is below the first entropy times this
 
 WITHOUT_SUCCESS = (
     "an example in the prompt (extract.one_shot: true), supervised fine-tuning first (start: sft), a lower "
     "train.temperature or other rewards may help"
 )
-WITH_SUCCESS = "the rewards have risen until then: the questions are too easy now, so harder ones or fewer steps may do"
+WITH_SUCCESS = "the rewards have risen so far: the questions are too easy now, so harder ones or fewer steps may help"
 
 
 class SignalWatch:
@@ -44,13 +45,13 @@ class SignalWatch:
 
     def __init__(self, params: Params):
         self.train = params.train
-        self.exact_entropy = params.backend == "trl"  # backend unsloth computes the loss by itself
+        self.exact_entropy = params.backend == "trl"  # the backend unsloth computes the loss itself
         self.rows: list[HistoryRow] = []
         self.warnings: list[TrainingWarning] = []
 
     @property
     def window(self) -> int:
-        """The steps of the generations that a warning looks at."""
+        """The number of steps in the generations that a warning looks at."""
         generations = max(GENERATIONS, math.ceil(GROUPS / self.train.prompts_per_generation))
         return generations * self.train.optimizer_steps_per_generation
 
@@ -158,7 +159,9 @@ def _findings(
 
 
 def _entropy(rows: Sequence[HistoryRow]) -> float | None:
-    """The mean entropy, or else that of -log p of the sampled tokens, whose expectation is the entropy."""
+    """The mean entropy in nats per token; if none was logged, the mean of -log p of the sampled tokens, whose expected
+    value is the entropy.
+    """
     entropy = _mean(rows, "entropy")
     return _mean(rows, "surprisal") if entropy is None else entropy
 

@@ -1,9 +1,9 @@
 """Stage `train`: train one variant on the train split, by the method that the configuration gives it.
 
 Reads `results/extract`, `results/base` and, for a variant with a `start`, the weights that the start's training wrote.
-Writes `results/train/<variant>/`: the weights in `model/`, those of `keep_checkpoints` in `checkpoints/<step>/`,
-`history.csv` (one row per step), `samples.jsonl` (a few prompts' completions over time) and `metrics.json`.  Everything
-is written from the last checkpoint of the run, see `checkpoints.py`.
+Writes `results/train/<variant>/`: the final weights in `model/`, those of the steps in `keep_checkpoints` in
+`checkpoints/<step>/`, `history.csv` (one row per step), `samples.jsonl` (a few prompts' completions over time) and
+`metrics.json`.  Everything is written from the last checkpoint of the run, see `checkpoints.py`.
 """
 
 import shutil
@@ -41,7 +41,7 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
     An interrupted run resumes from its newest intact checkpoint.  A signal saves a checkpoint before the run stops.
 
     Args:
-        extracted, base: the result folders of these stages.
+        extracted, base: the result folders of the stages extract and base.
         target: the folder to write, next to those of the other variants.
     """
     torch.set_num_threads(params.threads)
@@ -86,7 +86,7 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
             with TrainerProgress(f"train {variant}", method.progress) as progress:
                 _train(trainer, checkpoint, watcher, progress, curves)
             checkpoint = checkpoints.newest(run_folder)
-        assert checkpoint is not None  # transformers saves one at the last step
+        assert checkpoint is not None  # transformers saves a checkpoint at the last step
 
         state = checkpoints.state(checkpoint)
         session: Session = read_json(checkpoint / "session.json")
@@ -123,7 +123,7 @@ def train(variant: str, extracted: Path, base: Path, target: Path, params: Param
 
 
 def _complete(state: TrainerState, history_format: HistoryFormat, params: Params) -> bool:
-    """Whether a run with this state is over: after its last step, or stopped because it had no signal."""
+    """Whether a run in this state is over: it has taken its last step, or it was stopped because it had no signal."""
     if state.global_step >= state.max_steps:
         return True
     rows: list[HistoryRow] = history_format.rows(state.log_history)
@@ -165,7 +165,8 @@ def _effective_config(method: TrainingMethod[Any], trainer: ResumableMixin) -> d
 def _report_changes(variant: str, params: Params, effective: dict[str, Any]) -> None:
     """Print the settings that a library has changed, which it may do silently.
 
-    Those for vLLM's probabilities are not compared: where they have no effect, `config.effects` says so.
+    The settings that correct for vLLM's probabilities are not compared, since `config.effects` reports where they have
+    no effect.
     """
     section = params.traits(variant).section
     settings = params.settings_of(variant).of_one_gpu(ranks.count())
@@ -187,7 +188,8 @@ def _mlflow_run(variant: str, params: Params, run_folder: Path, resumed: bool) -
 def _newest(run_folder: Path) -> Path | None:
     """The newest intact checkpoint.
 
-    Rank 0 looks for all, since looking removes damaged ones, and another node may see an older list of a shared folder.
+    Only rank 0 looks, on behalf of all ranks: looking removes damaged checkpoints, and in a shared folder another node
+    may still see an older list of files.
     """
     return parallel.of_first(checkpoints.newest(run_folder) if ranks.rank() == 0 else None)
 
@@ -196,7 +198,7 @@ def _train(trainer: ResumableMixin, checkpoint: Path | None, *callbacks: Trainer
     """Train from the checkpoint, or from the start, to the end.
 
     Raises:
-        Interrupted: after a signal, when a checkpoint has been saved.
+        Interrupted: after a signal, once a checkpoint has been saved.
     """
     if checkpoint:
         print(f"resuming from {checkpoint}", file=sys.stderr)

@@ -11,21 +11,21 @@ def folder(variant: str, results: Path, params: Params) -> Path | None:
     """The folder of the start's weights; None for a variant that starts from base.
 
     Args:
-        results: the folder that holds those of all variants.
+        results: the folder that holds the results of all variants.
 
     Raises:
-        PipelineError: if it does not exist, with the command that writes it.
+        PipelineError: if the folder does not exist; the message names the command that writes it.
     """
     start = params.variants[variant].start
     return trained.folder(start, results) if start else None
 
 
 def source(start: Path | None, base: Path, params: Params) -> loading.Source:
-    """Where the weights are that training starts from.
+    """Where to find the weights that training starts from.
 
     Args:
-        start: their folder as `folder` gives it.
-        base: the folder of the stage base.
+        start: the folder of these weights, as `folder` returns it.
+        base: the result folder of the stage base.
 
     Raises:
         PipelineError: if they are an adapter although all weights are to be trained, or the other way round, which

@@ -17,12 +17,12 @@ from gsm8k_grpo.records import CheckpointMetrics, TaskMetric
 from gsm8k_grpo.stages.report.figures.panels import Panel, line_with_band, prompts_tooltip, share_tooltip
 
 SMOOTHING = 0.05  # width of the moving mean, as a share of the run's steps
-MAX_POINTS = 150  # points of a curve; more than a panel has room for
+MAX_POINTS = 150  # the largest number of points of a curve, which is more than a panel has room for
 CAPTION = (
     f"Bold: centred moving mean over {100 * SMOOTHING:.0f} % of the run's steps, over fewer at its ends. "
     f"Faint: single steps, at most {MAX_POINTS} per run. Point at a curve to see its values."
 )
-LOG_RATIO = 10  # if runs differ more in length, a linear axis would hide the shorter one
+LOG_RATIO = 10  # if runs differ by more than this factor in length, a linear axis would hide the shorter one
 HEIGHT = 170
 
 
@@ -120,14 +120,14 @@ def pass_at_k_curve(metrics: Mapping[str, Sequence[TaskMetric]], extraction: str
 
 
 def smoothing_reach(history: pd.DataFrame) -> int:
-    """Half the width of a run's moving mean: the number of steps on either side of a step."""
+    """Half the width of a run's moving mean: how many steps it covers on either side of a step."""
     return round(SMOOTHING * len(history) / 2)
 
 
 def moving_mean(values: np.ndarray, reach: int) -> np.ndarray:
     """The centred mean over `reach` values on either side.
 
-    Near the start it takes fewer, as a full window would make a fast rise look slow.
+    Near the start it takes fewer, since a full window would make a fast rise look slow.
     """
     index = np.arange(len(values))
     sides = np.minimum(reach, index // 4)

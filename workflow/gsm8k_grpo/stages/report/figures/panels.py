@@ -1,4 +1,4 @@
-"""Parts that the panels of several figures share."""
+"""Parts of panels that several figures have in common."""
 
 import altair as alt
 

@@ -1,4 +1,4 @@
-"""The methods that sample completions: TRL's GRPOTrainer made resumable, packed batches, rollouts by vLLM or Unsloth.
+"""The methods that sample completions: TRL's GRPOTrainer made resumable, packed batches, and the engines for rollouts.
 
 What distinguishes one method from another is its `objective.Objective`: GRPO's is TRL's, the others have modules
 of their own.

@@ -1,4 +1,4 @@
-"""Whether packed batches are right for a model: one group of the data, packed and padded, before training.
+"""A check before training that packed batches are right for a model, on one group of the data, packed and padded.
 
 Packed batches assume a decoder whose tokens affect each other through masked attention alone, and logits that are the
 head's output, scaled and perhaps capped.  An architecture that does more would train on a wrong gradient, and no curve
@@ -7,12 +7,13 @@ would show it, because old, new and reference log-probabilities would have the s
 Both comparisons are of log-probabilities in evaluation mode.  They were measured on random models of 35 architectures,
 with weights of two sizes, in every precision:
 
-- Replacing the tokens of other completions changes nothing, to the bit, where packed batches are right.  Where layers
-  are recurrent or convolutional it does, in 16 bit too (by 0.001 or more), even if the effect is less than rounding.
-  A kernel whose result varies by itself is allowed twice the difference between two equal passes.
-- The mean difference to TRL's log-probabilities of a completion is at most 2e-6 in 32 bit, 0.005 in float16 and 0.04 in
-  bfloat16 where they are right.  It is 0.2 or more without the scale of the logits, or without a sliding window, in all
-  but a few models whose logits hardly depend on it.
+- Where packed batches are right, replacing the tokens of other completions does not change a single bit of a
+  completion's log-probabilities.  Where layers are recurrent or convolutional, it changes them by 0.001 or more, in
+  16 bit too, even if the effect is less than rounding.  If a kernel gives another result in each pass, twice the
+  difference between two equal passes is allowed.
+- Where packed batches are right, the mean difference between a completion's log-probabilities and TRL's is at most 2e-6
+  in 32 bit, 0.005 in float16 and 0.04 in bfloat16.  If the scale of the logits or a sliding window is ignored, it is
+  0.2 or more in all but a few models whose logits hardly depend on it.
 """
 
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ def require(trainer: PackedGRPOTrainer) -> None:
     other[::2, -length:] = ids[::2, -length:].roll(1, 1)  # other completions in every second row
     with _aside(trainer.model):
         try:
-            trainer.model.train()  # attention that drops weights is refused in this mode
+            trainer.model.train()  # only in this mode is attention that drops weights refused
             _packed(trainer, ids, mask, length)
             trainer.model.eval()
             packed, again, beside_other = (_packed(trainer, batch, mask, length) for batch in (ids, ids, other))
@@ -92,7 +93,8 @@ def _packed(trainer: PackedGRPOTrainer, ids: Tensor, mask: Tensor, length: int) 
 def _group(trainer: PackedGRPOTrainer) -> tuple[Tensor, Tensor, int]:
     """(rows, tokens) ids and mask of the longest prompt with completions up to the limit, and this limit.
 
-    The completions are text of the data, since the right ones are not known; their lengths differ, so there is padding.
+    The completions are made of the data's text, since real ones are not known; their lengths differ, so that there is
+    padding.
     """
     rows, length = trainer.group_size, trainer.max_completion_length
     prompts = list(trainer.train_dataset["prompt"])  # type: ignore[index]
@@ -109,7 +111,7 @@ def _group(trainer: PackedGRPOTrainer) -> tuple[Tensor, Tensor, int]:
 
 @contextmanager
 def _aside(model: nn.Module) -> Iterator[None]:
-    """Without gradients and compiled layers; afterwards modes and random states are as before."""
+    """Run the block without gradients and without compiled layers, and restore modes and random states afterwards."""
     modes = {module: module.training for module in model.modules()}
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.no_grad(), torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"):

@@ -1,8 +1,9 @@
 """Prompts are dealt to the ranks so that each computes about as many tokens of an update as the others.
 
-All ranks wait for the slowest at the end of a step.  Each generates the completions of as many prompts, but those of
-one may be longer, and groups of equal rewards are not computed at all.  So ranks exchange whole groups before the
-update, within each batch: a batch of all ranks has the same groups as before, and each rank has as many of them.
+All ranks wait for the slowest at the end of a step.  Each generates the completions of the same number of prompts, but
+the completions of one rank may be longer, and groups of equal rewards are not computed at all.  So the ranks exchange
+whole groups before the update, within each batch: together they compute the same groups of a batch as before, and each
+rank has as many of them as any other.
 """
 
 from collections.abc import Sequence
@@ -24,8 +25,8 @@ def balanced(generated: dict[str, Any], computed: Tensor, batches: int, groups: 
         generated: tensors with one row per completion (or pair), batch by batch, and others, which are left as they
             are.
         computed: (rows,) whether a row is computed in the update.
-        batches: the batches of the generation, which have the same number of groups.
-        groups: the groups of the generation, of consecutive rows; the prompt of a group is computed once.
+        batches: the number of batches in the generation, each of which has the same number of groups.
+        groups: the number of groups in the generation; a group is consecutive rows, and its prompt is computed once.
     """
     if ranks.count() == 1:
         return generated
@@ -47,8 +48,8 @@ def balanced(generated: dict[str, Any], computed: Tensor, batches: int, groups: 
 
 
 def deal(costs: Sequence[float], hands: int) -> list[list[int]]:
-    """Divide groups into hands of equal number and of about equal cost: each, from the dearest to the cheapest, goes to
-    the cheapest hand that is not full (Graham's rule of the longest processing time).
+    """Divide groups into hands of equal number and of about equal cost: each, from the most to the least costly, goes
+    to the cheapest hand that is not full (Graham's rule of the longest processing time).
 
     Returns:
         The indices of each hand's groups, ascending.
@@ -68,7 +69,7 @@ def _has_rows(value: Any, rows: int) -> bool:
 
 
 def _of_all_ranks(name: str, tensor: Tensor) -> Tensor:
-    """The rows of all ranks, with the columns of the longest."""
+    """The rows of all ranks, padded to the columns of the longest."""
     if tensor.dim() > 1:
         tensor = pad_across_processes(tensor, dim=tensor.dim() - 1, pad_first=name in ON_THE_LEFT)
     gathered: Tensor = gather(tensor.contiguous())

@@ -1,4 +1,4 @@
-"""Builds the trainer of a variant that learns from samples: the model, TRL's configuration, the rollouts' engine."""
+"""Builds the trainer of a variant that samples completions: the model, TRL's configuration, the engine for rollouts."""
 
 import sys
 from collections.abc import Callable
@@ -50,8 +50,8 @@ def build_trainer(
         objective: the advantages and the loss of the variant's method, by default those of GRPO.
 
     Raises:
-        PipelineError: if a prompt does not fit the model's context, or batches, packed or padded, are not right for the
-            model.
+        PipelineError: if a prompt does not fit the model's context, or if the batches, packed or padded, are not right
+            for the model.
     """
     for sentence in effects.without_effect(variant, params):
         print(f"train {variant}: {sentence}", file=sys.stderr)
@@ -167,7 +167,7 @@ def _config(variant: str, stop_tokens: list[int], params: Params, run_folder: Pa
         **params.train.of_one_gpu(params.gpus_of(variant)).model_dump(exclude=OWN_KEYS),
         **arguments(variant, params, run_folder, params.train.warmup_ratio),
         reward_weights=list(params.variant_rewards(variant).weights.values()),
-        # Backend trl uses the engine of rollouts.py.  Unsloth has its own, which TRL's settings start.
+        # The backend trl gets its engine in `build_trainer`.  Unsloth has its own vLLM, which these settings start.
         use_vllm=vllm_of_unsloth,
         vllm_mode="colocate",
         disable_dropout=True,  # models.loading does so too; backend unsloth has a loader of its own

@@ -1,7 +1,7 @@
-"""Completions for training by the engine `graphs`, in the place of TRL's VLLMGeneration.
+"""Completions for training by the engine `graphs`, instead of TRL's VLLMGeneration.
 
-The decoder has its own copy of the weights, in the type of computation and with the adapters added.  It is replaced by
-the trainer's weights before the first generation after an update.
+The decoder has its own copy of the weights, in the type that it computes in and with the adapters added.  Before the
+first generation after an update, the trainer's weights replace this copy.
 """
 
 from contextlib import AbstractContextManager
@@ -29,7 +29,8 @@ class GraphRollouts:
         params: the configuration.
 
     Raises:
-        PipelineError: if a weight of the base model is not trained, or its decoding is not right.
+        PipelineError: by `sync_weights`, if the trainer has no value for a weight of the decoder; by `generate`, if
+            decoding is not right for the model.
     """
 
     def __init__(self, trainer: ResumableGRPOTrainer, base: str, params: Params):
@@ -49,13 +50,13 @@ class GraphRollouts:
     def generate(
         self, prompts: list[list[int]], images: None, num_generations: int, profiler: AbstractContextManager[Any]
     ) -> tuple[list[list[int]], list[list[int]], list[list[list[float]]], None]:
-        """As TRL's: prompts, completions, a list with the log-probability of each token, and None.
+        """What TRL's method returns: prompts, completions, a list with the log-probability for each token, and None.
 
         Args:
-            prompts: tokens, each prompt as often as it has completions.
-            images: none.
-            num_generations: completions of each prompt.
-            profiler: TRL's, for the time that this takes.
+            prompts: token ids, each prompt as many times in a row as it has completions.
+            images: always None.
+            num_generations: the number of completions of each prompt.
+            profiler: TRL's context, which measures the time that this takes.
         """
         with self.trainer.stopping_generation(), profiler:
             distinct = prompts[::num_generations]

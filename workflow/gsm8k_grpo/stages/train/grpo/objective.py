@@ -30,17 +30,17 @@ class Objective:
     Attributes:
         corrects_for_vllm: whether the loss has TRL's factor for the difference between vLLM's probabilities and the
             trainer's, if the configuration asks for it.
-        needs_logps: whether TRL computes the log-probabilities that its own loss needs, after each generation.
+        needs_logps: whether TRL, after each generation, computes the log-probabilities that its own loss needs.
     """
 
     corrects_for_vllm: ClassVar[bool] = True
     needs_logps: ClassVar[bool] = True
 
     def prepare(self, trainer: ResumableGRPOTrainer) -> None:
-        """Give a new trainer what the method trains besides the policy, such as a value head; GRPO has nothing."""
+        """Give a new trainer what the method trains besides the policy, such as a value head; nothing, by default."""
 
     def group_size(self, trainer: ResumableGRPOTrainer) -> int:
-        """How many consecutive rows of a batch have the same prompt, where packed batches keep prompts together."""
+        """The number of consecutive rows with the same prompt, in packed batches, which keep prompts together."""
         return trainer.num_generations
 
     def scored(self, trainer: ResumableGRPOTrainer, generated: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -49,19 +49,19 @@ class Objective:
         Args:
             generated: TRL's tensors, with one row per completion and the completions of a prompt in consecutive rows:
                 `prompt_ids`, `prompt_mask`, `completion_ids`, `completion_mask`, `advantages`, and, where they were
-                computed, `old_per_token_logps`, `ref_per_token_logps` and `sampling_per_token_logps`; with computed
-                `old_per_token_logps` also their `old_entropies`, for the log.  The rewards are in `trainer.latest`,
-                their weighted sums in `trainer.weighted_rewards()`.
+                computed, `old_per_token_logps`, `ref_per_token_logps` and `sampling_per_token_logps`.  The pass that
+                computes `old_per_token_logps` also gives `old_entropies`, for the log.  The rewards are in
+                `trainer.latest`, their weighted sums in `trainer.weighted_rewards()`.
         """
         return generated
 
     def has_gradient(self, trainer: ResumableGRPOTrainer, inputs: dict[str, Tensor]) -> Tensor:
-        """(rows,) whether a completion of a batch has a gradient; those without one are not computed."""
+        """(rows,) whether each completion of a batch has a gradient; those without one are not computed."""
         # A KL term has a gradient whatever the rewards are.
         return (inputs["advantages"] != 0) | (trainer.beta != 0)
 
     def loss(self, trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        """The loss of a batch, divided by the batches of the optimizer step; it also logs the method's figures."""
+        """The loss of a batch, divided by the number of batches in the step; also logs the method's figures."""
         return trainer.grpo_loss(model, inputs)
 
 
@@ -93,7 +93,9 @@ def completion_logps(
 
 
 def share_of_step(trainer: ResumableGRPOTrainer, loss: Tensor, balance: Tensor | None) -> Tensor:
-    """The loss of a batch as its share of the optimizer step's, with the loss that balances experts."""
+    """What a batch adds to the loss of the optimizer step: its loss, with the one that balances experts, divided by the
+    number of batches in the step.
+    """
     if balance is not None:
         loss = loss + trainer.router_aux_loss_coef * balance
     return loss / trainer.current_gradient_accumulation_steps
@@ -106,6 +108,6 @@ def joined(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> float:
-    """The mean over the tokens of all completions of a batch of each rank, for the log."""
+    """The mean over the completion tokens of all ranks' current batches, for the log."""
     tokens = parallel.total(mask.sum().item())
     return parallel.total((values * mask).sum().item()) / max(tokens, 1)

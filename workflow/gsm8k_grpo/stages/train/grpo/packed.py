@@ -1,7 +1,7 @@
 """Training on packed batches: the update computes each prompt once for all its completions, without padding.
 
-The loss is TRL's, on log-probabilities that agree with TRL's to rounding.  TRL shuffles the completions of a generation
-over its batches; here the completions of a prompt stay together, so that a batch consists of whole groups.
+The loss is TRL's, on log-probabilities that agree with TRL's up to rounding.  TRL shuffles the completions of a
+generation over its batches; here the completions of a prompt stay together, so that a batch consists of whole groups.
 """
 
 from functools import partial
@@ -76,7 +76,7 @@ class PackedGRPOTrainer(SelectiveGRPOTrainer):
         return self.objective.group_size(self)
 
     def _without_adapters(self, model: nn.Module) -> PreTrainedModel:
-        """The model inside the wrapper of peft; its layers hold the adapters."""
+        """The model inside peft's wrapper; its layers still hold the adapters."""
         unwrapped = self.accelerator.unwrap_model(model)
         return cast(PreTrainedModel, unwrapped.get_base_model() if isinstance(unwrapped, PeftModel) else unwrapped)
 
@@ -86,7 +86,7 @@ class PackedGRPOTrainer(SelectiveGRPOTrainer):
         return self.logps_of_states(network, self.completion_states(network, packed), packed, len(ids), length)
 
     def completion_states(self, network: PreTrainedModel, packed: packing.Packed) -> Tensor:
-        """(N, hidden) states from which the head predicts the tokens of the completions."""
+        """(N, hidden) states from which the head predicts the N tokens of the completions."""
         if self._graphed is not None and torch.is_grad_enabled():
             return self._graphed.states(packed)[packed.sources]
         decoder = network.get_decoder()

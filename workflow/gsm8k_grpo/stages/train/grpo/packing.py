@@ -2,7 +2,7 @@
 
 The tokens of a group are adjacent, the prompt first.  A completion's tokens attend to the prompt and to their own past,
 not to the other completions of the group, and have the positions that they would have alone.  The result is the same
-function of the weights as for a padded batch, on about a third fewer tokens with 6 completions per prompt.
+function of the weights as for a padded batch, computed on about a third fewer tokens with 6 completions per prompt.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from transformers.masking_utils import sdpa_mask
 from gsm8k_grpo.models.attention import MARKER, masks_for_layers, refuse_mask, refuse_unknown
 
 ATTENTION = "packed"  # name of the attention implementation for packed batches on a GPU
-PROMPT = -1
-OWN = ("keys", "query_starts", "key_starts", "width")  # arguments that a packed batch gives `attend`
-LOWEST = torch.finfo(torch.float16).min  # a score that amounts to minus infinity in every type
+PROMPT = -1  # `Packed.completion` of a prompt's token
+OWN = ("keys", "query_starts", "key_starts", "width")  # arguments that a packed batch passes to `attend`
+LOWEST = torch.finfo(torch.float16).min  # a score that acts as minus infinity in every type
 WIDTH_STEP = 128  # widths are rounded up to a multiple of this, so that the kernel is compiled for few of them
 
 
@@ -34,12 +34,12 @@ class Packed:
         group: (T,) index of the prompt that a token belongs to.
         completion: (T,) row of the batch that a token belongs to, `PROMPT` for a token of a prompt.
         sources: (N,) index of the token whose hidden state predicts each token of a completion.
-        targets: (N,) these tokens.
+        targets: (N,) the tokens of the completions, which these states predict.
         places: (N,) their positions in the flattened completions of the batch.
         keys: (K,) indices of the tokens that each sequence attends to, one sequence after another: each prompt, then
             each of its completions with the prompt before it.
         query_starts, key_starts: (sequences + 1,) where a sequence's tokens and its `keys` begin.
-        width: upper bound of the keys of a sequence.
+        width: upper bound of the number of keys of a sequence.
     """
 
     ids: Tensor
@@ -55,7 +55,7 @@ class Packed:
     width: int
 
     def inputs(self, config: PreTrainedConfig) -> dict[str, Any]:
-        """The arguments of a decoder with this configuration."""
+        """The arguments to give a decoder with this configuration."""
         common = {"input_ids": self.ids, "position_ids": self.positions, "use_cache": False}
         if config._attn_implementation != ATTENTION:
             return common | {"attention_mask": masks_for_layers(config, partial(self.mask, config))}
@@ -65,7 +65,7 @@ class Packed:
         return common | sequences | {"keys": self.keys, "width": self.width} | masks
 
     def mask(self, config: PreTrainedConfig, window: int | None) -> Tensor:
-        """(1, 1, T, T), what each token attends to: at most the last `window` tokens of its sequence.
+        """(1, 1, T, T) mask of what each token attends to: at most the last `window` tokens of its sequence.
 
         The implementation `eager` adds its mask to the scores, so it gets numbers instead of booleans.
         """
@@ -143,8 +143,8 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Attention for transformers' AttentionInterface: PyTorch's flash attention over a packed batch's sequences.
 
-    Flash attention aligns the causal mask with the last keys, and each sequence's keys end with its own tokens.  A
-    batch that is not packed gets PyTorch's scaled dot product attention, the default of models.
+    Flash attention aligns the causal mask with the last keys, which is right because each sequence's keys end with its
+    own tokens.  A batch that is not packed gets PyTorch's scaled dot product attention, which models use by default.
 
     Raises:
         UnknownAttentionError: if the module asks for something that neither of the two computes.
@@ -166,7 +166,7 @@ def attend(
         kwargs["width"],
         kwargs["width"],
         scale=scaling,
-        # Keys before a token: all of them, or so many that the window holds these and the token itself.
+        # The number of keys before a token: all of them, or one less than the window, which includes the token itself.
         window_size=(-1, 0) if sliding_window is None else (sliding_window - 1, 0),
     )
     return attended[None], None  # type: ignore[call-overload]  # a tensor, unless return_aux is given

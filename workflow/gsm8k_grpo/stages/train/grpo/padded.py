@@ -1,7 +1,7 @@
 """Training on padded batches, without the columns that are padding in every row.
 
 TRL pads a generation to its longest prompt and its longest completion, and then splits it into batches.  One long
-completion would make all batches as long, although most of them have none.
+completion would make every batch that long, although most batches hold no such completion.
 """
 
 from typing import Any
@@ -28,11 +28,11 @@ class PaddedGRPOTrainer(SelectiveGRPOTrainer):
         )  # prompts are padded on the left
         ids, mask = (tensor[:, first : of_prompts.shape[1] + kept] for tensor in (ids, mask))
         logps, entropies, balance = super().logps_and_entropies(model, ids, mask, kept, rows_at_once, **options)
-        # The same value for every padding: else its ratio to that of another pass could be infinite.
+        # Padding gets the same log-probability in every pass.  Otherwise the ratio of two passes could be infinite.
         logps = pad(logps.masked_fill(mask[:, -kept:] == 0, 0.0), (0, length - kept))
         return logps, None if entropies is None else pad(entropies, (0, length - kept)), balance
 
 
 def longest(mask: Tensor) -> int:
-    """The columns of a mask of prompts or completions that the longest of them has; at least one."""
+    """The number of columns that the longest prompt or completion of a mask has, at least one."""
     return max(1, int(mask.any(0).sum()))

@@ -18,8 +18,8 @@ from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 def reference_logps(trainer: ResumableGRPOTrainer, rows: dict[str, Tensor]) -> Tensor:
     """(rows, completion length) log-probabilities under the reference, computed in batches of the update's size.
 
-    The reference is the trainer's second model.  With adapters it is the trained model with the copy of the adapter
-    that training began with, or without any adapter if TRL made no copy.
+    If all weights are trained, the reference is the trainer's second model.  With adapters, it is the trained model
+    with the copy of the adapter that training began with, or without any adapter if TRL made no copy.
 
     Args:
         rows: `prompt_ids`, `prompt_mask`, `completion_ids` and `completion_mask` of whole groups.
@@ -32,14 +32,14 @@ def reference_logps(trainer: ResumableGRPOTrainer, rows: dict[str, Tensor]) -> T
 
 @contextmanager
 def without_gradients(trainer: ResumableGRPOTrainer) -> Iterator[None]:
-    """For forward passes between generation and update: without gradients, and without recomputing layers for them."""
+    """Turn off gradients and gradient checkpointing, for forward passes between a generation and its update."""
     checkpointing: Any = trainer.args.gradient_checkpointing_kwargs
     with torch.no_grad(), disable_gradient_checkpointing(trainer.model, checkpointing):
         yield
 
 
 def _reference(trainer: ResumableGRPOTrainer) -> tuple[nn.Module, AbstractContextManager[None]]:
-    """The model to compute with, and the adapter that it has meanwhile."""
+    """The model to compute with, and a context in which it has the adapter of the reference."""
     if trainer.ref_model is not None:
         return trainer.ref_model, nullcontext()
     adapted = trainer.accelerator.unwrap_model(trainer.model)

@@ -7,7 +7,7 @@ Completion i of a prompt with G completions has the advantage
 
 and the loss is the mean over completions of -min(w_i * A_i, clip(w_i, 1 - epsilon, 1 + epsilon_high) * A_i), where w_i
 is the ratio of the probabilities of the whole completion: the product of its tokens' ratios, not their mean as in GSPO.
-With a ratio of 1 its gradient is REINFORCE's.  TRL's RLOOTrainer computes the same; a test compares the two.
+Where the ratio is 1, its gradient is REINFORCE's.  TRL's RLOOTrainer computes the same; a test compares the two.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class RLOOObjective(Objective):
     """The advantages and the loss of RLOO."""
 
-    corrects_for_vllm: ClassVar[bool] = False  # nor does TRL's RLOOTrainer
+    corrects_for_vllm: ClassVar[bool] = False  # TRL's RLOOTrainer does not correct either
 
     def scored(self, trainer: ResumableGRPOTrainer, generated: dict[str, Tensor]) -> dict[str, Tensor]:
         rewards = trainer.weighted_rewards()
@@ -43,7 +43,7 @@ class RLOOObjective(Objective):
         return generated | {"advantages": leave_one_out(rewards, trainer.num_generations)}
 
     def has_gradient(self, trainer: ResumableGRPOTrainer, inputs: dict[str, Tensor]) -> Tensor:
-        return inputs["advantages"] != 0  # which the KL term is part of
+        return inputs["advantages"] != 0  # advantages include the KL term
 
     def loss(self, trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         logps, entropies, balance = completion_logps(trainer, model, inputs)
@@ -67,7 +67,7 @@ class RLOOObjective(Objective):
 def leave_one_out(rewards: Tensor, group_size: int) -> Tensor:
     """(rows,) how much each reward exceeds the mean of the others in its group of consecutive rows."""
     groups = rewards.view(-1, group_size)
-    # Rewards that are equal have advantages of exactly 0, and their group needs no forward pass.
+    # Computed from differences, so that equal rewards have advantages of exactly 0 and need no forward pass.
     differences = groups - groups[:, :1]
     others = (differences.sum(1, keepdim=True) - differences) / (group_size - 1)
     return (differences - others).flatten()

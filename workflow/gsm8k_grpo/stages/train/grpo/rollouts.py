@@ -1,8 +1,8 @@
 """Completions for training by vLLM in the trainer's process: TRL's VLLMGeneration with our engine.
 
-vLLM has its own copy of the weights, which is replaced by the trainer's weights, with the adapters added, before the
-first generation after an update.  TRL would merge the adapters into the trained weights and unmerge them again, which
-in bfloat16 leaves a rounding error each time.  Here the sum goes only to vLLM.
+vLLM has its own copy of the weights.  Before the first generation after an update, the trainer's weights, with the
+adapters added, replace this copy.  TRL would merge the adapters into the trained weights and unmerge them again, which
+in bfloat16 leaves a rounding error each time.  Here only vLLM gets the sum.
 """
 
 from collections.abc import Iterator
@@ -75,7 +75,7 @@ def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The weights with adapters added, under the names that they have without adapters; the model is not changed.
 
     Weights that are divided between the ranks are gathered one by one, so every rank must take them all.
-    The value head of PPO is no part of the model that generates.
+    PPO's value head is left out, since it is no part of the model that generates.
     """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     adapted: dict[str, Any] = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}

@@ -11,9 +11,10 @@ from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 
 
 class SampleRecorder(TrainerCallback):
-    """Records one completion each of the first `prompts` prompts of a generation, every `every` steps.
+    """Records one completion of each of the first `prompts` prompts of a generation, every `every` steps.
 
-    The rows are part of each checkpoint, so that a resumed run has those from before.
+    A step that does not generate records nothing.  The rows are part of each checkpoint, so that a resumed run still
+    has those of earlier sessions.
     """
 
     def __init__(self, trainer: ResumableGRPOTrainer, every: int, prompts: int, rewards: list[str]):

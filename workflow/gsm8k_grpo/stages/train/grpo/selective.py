@@ -1,5 +1,5 @@
-"""Training that leaves out completions without a gradient: in a group whose rewards are all equal no completion has an
-advantage, so its update needs no forward and no backward pass.
+"""Training that leaves out completions without a gradient: in a group whose rewards are all equal, no completion has an
+advantage, so the update needs no forward and no backward pass for them.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class Update:
     Attributes:
         rows: (n,) indices of the rows with a gradient; the others need not be computed.
         old: (rows of the batch, completion length) log-probabilities before the update.
-        entropies: what the log gets the mean of, of the same shape.
+        entropies: a tensor of the same shape, whose mean is logged as the entropy.
     """
 
     rows: Tensor
@@ -28,7 +28,7 @@ class Update:
     entropies: Tensor
 
     def logps(self, model: nn.Module, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """Log-probabilities of a batch, by `compute` for `rows`; the other rows get the old ones: their ratio is 1."""
+        """Log-probabilities of a batch, by `compute` for `rows`; others get the old ones, so their ratio is 1."""
         if len(self.rows) == 0:
             trained = (weight for weight in model.parameters() if weight.requires_grad)
             return ZeroGradient.apply(self.old, *trained)
@@ -36,7 +36,7 @@ class Update:
 
 
 class ZeroGradient(torch.autograd.Function):
-    """Returns `values`, and gives `weights`, on which they do not depend, a gradient of zero rather than none.
+    """Returns `values`, and gives `weights`, on which the values do not depend, a gradient of zero rather than none.
 
     An optimizer skips a weight without a gradient, but moves one whose gradient is zero by momentum and weight decay.
     """
@@ -52,19 +52,19 @@ class ZeroGradient(torch.autograd.Function):
 
 
 class SelectiveGRPOTrainer(ResumableGRPOTrainer):
-    """GRPOTrainer whose loss computes the rows with a gradient alone, if it has old log-probabilities for the others.
+    """GRPOTrainer whose loss computes only the rows with a gradient, if it has old log-probabilities for the others.
 
     TRL asks for log-probabilities in `_get_per_token_logps_and_entropies`, with the same arguments whatever it needs
-    them for.  Two of its calls need something else here, and `_next_call` says so beforehand; one call uses it up:
+    them for.  Two of its calls are treated differently here.  `_next_call` announces them, and the call resets it:
         "old": the call for the old log-probabilities, whose entropies are kept for the log.
         Update: the call within the loss, where rows without a gradient are left out.
         None: any other call, which gets all log-probabilities and exact entropies.
 
-    Entropies are exact.  The mean over the rows that an Update computes would not be the mean over all rows, since what
-    was sampled decides which are computed; so the log has the entropies of the pass for the old log-probabilities, of
-    all rows, from when they were sampled.  Without that pass the log has no entropy but, as `surprisal`, the mean of
-    -log p of the sampled tokens under the distribution that they were sampled from.  Where the loss needs entropies,
-    all rows are computed, and loss and log have the present ones.
+    Logged entropies are exact.  What was sampled decides which rows an Update computes, so their mean would differ from
+    the mean over all rows.  The log therefore has the entropies that the pass for the old log-probabilities computes
+    for all rows, under the weights that sampled them.  Without that pass the log has no entropy.  It then has
+    `surprisal`, the mean of -log p of the sampled tokens under the distribution that they were sampled from.  Where the
+    loss needs entropies, all rows are computed, and the loss and the log use the entropies of the update.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -75,7 +75,7 @@ class SelectiveGRPOTrainer(ResumableGRPOTrainer):
     def logps_and_entropies(
         self, model: nn.Module, ids: Tensor, mask: Tensor, length: int, rows_at_once: int | None, **options: Any
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """What TRL's `_get_per_token_logps_and_entropies` returns, which this calls; subclasses compute it faster.
+        """What TRL's `_get_per_token_logps_and_entropies` returns; this method calls it, and subclasses are faster.
 
         Args:
             ids, mask: (rows, prompt + completion) tokens, and 1 for those that are not padding.
@@ -84,7 +84,8 @@ class SelectiveGRPOTrainer(ResumableGRPOTrainer):
             options: TRL's `compute_entropy`, `compute_aux_loss` and those for images.
 
         Returns:
-            Two (rows, length) tensors, the latter if `compute_entropy`, and the loss that balances experts, if any.
+            The (rows, length) log-probabilities, the (rows, length) entropies if `compute_entropy`, and the loss that
+            balances experts, if any.
         """
         computed: Any = super()._get_per_token_logps_and_entropies(model, ids, mask, length, rows_at_once, **options)
         return computed
@@ -94,7 +95,7 @@ class SelectiveGRPOTrainer(ResumableGRPOTrainer):
         return self.top_entropy_quantile < 1 or self._entropy_bonus_enabled
 
     def leaves_out_rows(self, inputs: dict[str, Any]) -> bool:
-        """Whether the loss computes `rows_with_gradient` alone."""
+        """Whether the loss computes only `rows_with_gradient`."""
         return inputs.get("old_per_token_logps") is not None and not self.needs_all_rows()
 
     def rows_with_gradient(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -102,8 +103,10 @@ class SelectiveGRPOTrainer(ResumableGRPOTrainer):
         return self.objective.has_gradient(self, inputs).nonzero().squeeze(1)
 
     def _rows_to_compute(self, inputs: dict[str, Tensor]) -> Tensor:
-        """The rows with a gradient.  If there are none but in other ranks, which gather divided weights from this one,
-        the rows of the first prompt take part in their pass, with a gradient of zero.
+        """(n,) indices of the rows with a gradient.
+
+        Where weights are divided, every rank must run the passes of the others, which gather weights from it.  So if
+        only other ranks have such rows, this one computes the rows of the first prompt, with a gradient of zero.
         """
         rows = self.rows_with_gradient(inputs)
         if sharding.is_sharded(self.model) and parallel.anywhere(len(rows) > 0) and not len(rows):

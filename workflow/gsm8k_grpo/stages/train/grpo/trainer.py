@@ -1,6 +1,6 @@
-"""TRL's GRPOTrainer, with the same computation.
+"""A subclass of TRL's GRPOTrainer that computes the same.
 
-It also measures time, stops at values that are not finite, and writes checkpoints at any step, from which a resumed run
+It also measures time, stops when a value is not finite, and writes checkpoints at any step, from which a resumed run
 ends with the same bytes as an uninterrupted one.
 """
 
@@ -32,12 +32,12 @@ class EpochSampler(RepeatSampler):
     """TRL's sampler, with an order of the prompts that depends on the seed and the number of the epoch only.
 
     TRL draws the order of each epoch from one generator, so a resumed run would repeat the order of the first epoch.
-    accelerate gives the ranks consecutive parts of a generation, so its prompts are ordered by the ranks: each gets its
+    accelerate gives the ranks consecutive parts of a generation, so its prompts are ordered by rank: each rank gets its
     share of the first optimizer step, then of the second, and so on.  A step then has the same prompts for any number
     of ranks.
 
     Args:
-        steps: optimizer steps that a generation serves, iterations apart.
+        steps: optimizer steps of one iteration over a generation.
     """
 
     seed: int
@@ -65,9 +65,9 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
 
     Args:
         objective: the method's advantages and loss; GRPO's by default.
-        sampled: take the ratio of the loss to the probabilities that the engine sampled with, rather than to those that
+        sampled: the ratio of the loss is to the probabilities that the engine sampled with, rather than to those that
             the trainer computes after the generation.  It then corrects both for the updates since the generation and
-            for the difference between engine and trainer, and saves a forward pass.
+            for the difference between engine and trainer, and a forward pass is saved.
 
     Attributes:
         latest: prompts, completions and rewards of the last generation, one row per completion, in groups of
@@ -92,37 +92,38 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
             self.ref_model.to(self.model.dtype)  # type: ignore[arg-type]  # transformers wraps Module.to
             if sharding.is_sharded(self.model):
                 sharding.shard(self.ref_model, self.accelerator.device, bool(self.args.bf16))
-        self.mask_truncated_completions = False  # TRL knows the tokenizer's end token only; `generated` masks
+        self.mask_truncated_completions = False  # TRL knows only the tokenizer's end token; `generated` masks
         self.rank_savers.append(self._save_generation)
         self._stop_tokens = stop_tokens(self.processing_class)
         self.objective.prepare(self)
 
     @property
     def batches(self) -> int:
-        """Batches into which a generation is split."""
+        """The number of batches into which a generation is split."""
         return self.args.steps_per_generation  # type: ignore[return-value]  # GRPOConfig replaces None
 
     @property
     def batches_per_generation(self) -> int:
-        """Training batches that one generation serves, over all its iterations."""
+        """The number of batches that one generation serves, over all its iterations."""
         return self.batches * self.num_iterations
 
     @property
     def computes_old_logps(self) -> bool:
-        """Whether TRL asks, first after a generation, for the log-probabilities before the update.
+        """Whether TRL, right after a generation, asks for the log-probabilities before the update.
 
-        It does if the update may follow a later step than the generation, or corrects for the engine.
+        It does if other steps may come between the generation and an update on it, or if the loss corrects for the
+        engine.
         """
         corrects = self.use_vllm and self.vllm_importance_sampling_correction
         return corrects or self.args.gradient_accumulation_steps % self.batches_per_generation != 0
 
     def generate_with(self, rollouts: Any, corrected: bool) -> None:
-        """Generate with another engine than transformers.
+        """Generate with an engine other than transformers.
 
         Args:
             rollouts: TRL's VLLMGeneration, or what generates in its place.
-            corrected: multiply the loss by TRL's importance ratio between the trainer's probabilities and those of the
-                sampling.
+            corrected: multiply the loss by TRL's importance ratio between the trainer's probabilities and those that
+                the engine sampled with.
         """
         self.use_vllm, self.vllm_generation, self._last_loaded_step = True, rollouts, -1
         self.vllm_importance_sampling_correction = corrected and self.objective.needs_logps
@@ -149,7 +150,7 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         )
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, ...]:
-        # TRL renders a prompt anew for each of its completions, which follow each other.
+        # TRL renders a prompt again for each of its completions.  These are consecutive, so once per group is enough.
         groups = [(prompt, len(list(copies))) for prompt, copies in groupby(prompts)]
         ids, images, fields = super()._tokenize_prompts([prompt for prompt, _ in groups])
         return [one for one, (_, copies) in zip(ids, groups, strict=True) for _ in range(copies)], images, fields
@@ -160,7 +161,7 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         autocast = nullcontext() if self.use_vllm else self.accelerator.autocast()
         with self._timed("seconds_generate"), autocast:
             generated = super()._generate(prompts)
-        # TRL counts a completion as cut off if it ends with another token than the tokenizer's end or padding token.
+        # TRL counts a completion as cut off unless it ends with the tokenizer's end or padding token.
         self._cut_off = torch.tensor([ids[-1] not in self._stop_tokens for ids in generated[1]])
         self._metrics["train"]["completions/clipped_ratio"][-1] = parallel.mean(self._cut_off.float().mean().item())
         return generated
@@ -172,12 +173,12 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
             return super()._generate_single_turn(prompt_ids, images, multimodal_fields, has_tool_images)
         with self.stopping_generation(), sharding.gathered(self.model):
             completions, logps = super()._generate_single_turn(prompt_ids, images, multimodal_fields, has_tool_images)
-        # TRL cuts at the tokenizer's end token only; behind other ends is the padding of the batch.
+        # TRL cuts at the tokenizer's end token only; after other stop tokens comes the padding of the batch.
         return [up_to_stop(ids, self._stop_tokens) for ids in completions], logps
 
     def stopping_generation(self) -> AbstractContextManager[None]:
-        """`stopping_at_once`, unless a step has begun, whose gradients so far would be lost, or other ranks take part,
-        which would wait for this one.
+        """The context `stopping_at_once`; one that does nothing if a step has begun, whose gradients so far would be
+        lost, or if there are other ranks, which would wait for this one.
         """
         began = self._step % self.args.gradient_accumulation_steps
         return nullcontext() if began or ranks.count() > 1 else self.stopping_at_once()
@@ -193,7 +194,7 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
                 value = column[~column.isfinite()][0].item()
                 what = f"reward {name.removesuffix(SUFFIX)} times its weight"
                 raise self.not_finite(self.state.global_step + 1, what, value)
-        # TRL returns the rewards of all ranks, each with as many completions, in the order of the ranks.
+        # TRL returns the rewards of all ranks, which have equally many completions, in the order of the ranks.
         of_this_rank = rewards[len(completions) * ranks.rank() :][: len(completions)]
         self.latest = (prompts, completions, of_this_rank)
         return rewards
@@ -217,17 +218,17 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
         return generated
 
     def _equal_groups(self) -> float:
-        """The share of groups whose completions have the same reward.
+        """The share of groups whose completions all have the same total reward.
 
-        TRL looks at the standard deviation, which rounding keeps above zero, and at that of the whole batch where
-        advantages are divided by it.
+        TRL takes the standard deviation of a group instead, which rounding keeps above zero, or that of the whole batch
+        where advantages are divided by it.
         """
         totals = self.weighted_rewards().view(-1, self.num_generations)
         equal = totals.amax(1) - totals.amin(1) <= EQUAL
         return parallel.mean(equal.float().mean().item())
 
     def _is_left_out(self) -> bool:
-        """Whether TRL's present call for log-probabilities needs no answer."""
+        """Whether the call for log-probabilities that TRL is making needs no answer; asked once for each call."""
         left_out, self._leaves_out_old = self._leaves_out_old or self._leaves_out_logps, False
         return left_out
 
@@ -246,7 +247,7 @@ class ResumableGRPOTrainer(ResumableMixin, GRPOTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if (Path(resume_from_checkpoint) / checkpoints.REFERENCE).exists():
-            # If a checkpoint has a folder with an adapter, transformers loads only that one, not the trained one.
+            # If a checkpoint has a folder with an adapter, transformers loads that adapter and not the trained one.
             self.model.load_adapter(resume_from_checkpoint, TRAINED, is_trainable=True)
 
     def _save_generation(self, checkpoint: Path) -> None:

@@ -30,7 +30,7 @@ from gsm8k_grpo.models import loading
 
 
 def load(start: loading.Source, params: Params) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model with adapters, new ones or the start's, and its tokenizer, see `models.loading`."""
+    """The model with adapters, which are new or those of the start, and its tokenizer, see `models.loading`."""
     assert params.lora is not None  # backend unsloth requires the section
     name = start.model
     config, tokenizer = loading.load_config(name), loading.load_tokenizer(name)
@@ -68,7 +68,9 @@ def load(start: loading.Source, params: Params) -> tuple[PreTrainedModel, PreTra
 
 
 def _memory_share(name: str, vllm: Vllm, quantized: bool) -> float:
-    """The share of the GPU's memory for vLLM: weights at their size on disk, the KV cache, and CUDA graphs."""
+    """The share of the GPU's memory for vLLM, from 0 to 1: weights at their size on disk, or 0.3 of it if quantised,
+    the KV cache, and CUDA graphs.
+    """
     weights = loading.size(name) * (0.3 if quantized else 1.0)
     wanted = weights + (vllm.kv_cache_gib + GRAPHS_GIB["unsloth"]) * 2**30
     return wanted / torch.cuda.get_device_properties().total_memory

@@ -21,5 +21,5 @@ _METHODS: dict[Method, TrainingMethod[Any]] = {
 
 
 def method_of(name: Method) -> TrainingMethod[Any]:
-    """The training method of a name, as `params.variant_method` gives it."""
+    """The training method with a name that `params.variant_method` gives."""
     return _METHODS[name]

@@ -1,4 +1,4 @@
-"""What the stage needs to know of a training method."""
+"""What the stage needs to know about a training method."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class TrainingMethod(ABC, Generic[TrainerT]):
 
     Attributes:
         name: the method's name in the configuration.
-        progress: the figures that the progress bar shows: labels by log key.
-        columns: columns of history.csv that only this method has, with their log keys; `HEALTH` of the report's figures
-            has their titles.
+        progress: the figures that the progress bar shows, as labels by log key.
+        columns: columns of history.csv that only this method has, with their log keys; their titles are in `HEALTH` of
+            the report's figures.
         trl_arguments: TRL's arguments that are reported as the effective configuration.
     """
 
@@ -58,11 +58,11 @@ class TrainingMethod(ABC, Generic[TrainerT]):
 
     @abstractmethod
     def prompts_seen(self, step: int, rows: int, params: Params) -> int:
-        """Prompts that the first `step` steps trained on, out of `rows` in the training data."""
+        """The number of prompts that the first `step` steps trained on, with `rows` rows of training data."""
 
     @abstractmethod
     def prompts_left_out_per_epoch(self, rows: int, params: Params) -> int:
-        """Rows that an epoch does not train on."""
+        """The number of rows that an epoch does not train on."""
 
     def effective_config(self, trainer: TrainerT) -> dict[str, Any]:
         """The configuration that TRL really runs with, read back from the trainer."""
@@ -73,7 +73,7 @@ class TrainingMethod(ABC, Generic[TrainerT]):
         """The parameters of a training run in MLflow."""
         logged = params.model_dump(include={"seed", "source", *MACHINE, self.traits.section})
         if not self.traits.learns_from_rewards:
-            logged |= {"backend": "trl"}  # the configured backend is that of methods which sample completions
+            logged |= {"backend": "trl"}  # the configured backend is for methods that sample completions
         own = params.variants[variant]
         logged |= {"method": self.name, "start": own.start or "base", "variant": own.model_dump()}
         if self.traits.learns_from_rewards:

@@ -1,4 +1,4 @@
-"""The method `online_dpo`: the best and the worst of a prompt's completions, and a loss of this preference."""
+"""The method `online_dpo`: a loss that prefers the best of a prompt's completions to the worst."""
 
 from __future__ import annotations
 

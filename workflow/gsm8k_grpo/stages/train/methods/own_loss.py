@@ -1,4 +1,4 @@
-"""What the methods share whose loss is this project's own, on the completions that TRL's GRPOTrainer samples."""
+"""The common part of the methods with a loss of this project's own on completions that TRL's GRPOTrainer samples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gsm8k_grpo.stages.train.methods.sampling import SamplingMethod
 if TYPE_CHECKING:
     from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 
-OF_TRLS_LOSS = {*effects.OF_TRLS_LOSS, *effects.NEUTRAL}  # arguments that have no effect here
+OF_TRLS_LOSS = {*effects.OF_TRLS_LOSS, *effects.NEUTRAL}  # TRL's arguments that have no effect on these methods
 
 
 class OwnLossMethod(SamplingMethod):
@@ -30,11 +30,11 @@ class OwnLossMethod(SamplingMethod):
         return super().build_trainer(rows, variant, start, params.model_copy(update={"train": settings}), run_folder)
 
     def history_format(self, variant: str, rows: int, params: Params) -> HistoryFormat:
-        """Entropies are computed in every update, so nothing stands in for them."""
+        """Without the column `surprisal`, since every update computes entropies."""
         return TrainingMethod.history_format(self, variant, rows, params)
 
     def own_settings(self, params: Params) -> dict[str, Any]:
-        """The method's own section, by the name of the section."""
+        """The method's own section of the configuration, in a dictionary with the name of the section as its key."""
         name = self.traits.own_section
         assert name is not None
         return {name: getattr(params, name).model_dump()}

@@ -1,4 +1,4 @@
-"""What the methods share that learn from sampled completions and their rewards, see `stages.train.grpo`."""
+"""The common part of the methods that learn from sampled completions and their rewards, see `stages.train.grpo`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class SamplingMethod(TrainingMethod["ResumableGRPOTrainer"]):
 
     @abstractmethod
     def objective(self, params: Params) -> Objective:
-        """The method's advantages and loss; it imports TRL."""
+        """The method's advantages and loss; calling this imports TRL."""
 
     def shaping(self, variant: str, params: Params) -> dict[str, Any]:
         return {
@@ -51,7 +51,7 @@ class SamplingMethod(TrainingMethod["ResumableGRPOTrainer"]):
         }
 
     def history_format(self, variant: str, rows: int, params: Params) -> history.HistoryFormat:
-        """With `surprisal` in place of an entropy that no pass computes, see `SelectiveGRPOTrainer`."""
+        """With the column `surprisal` where no pass computes the entropy, see `SelectiveGRPOTrainer`."""
         common, train = super().history_format(variant, rows, params), params.train
         sampled = train.old_log_probs == "sampled"
         return replace(common, own=common.own | ({"surprisal": "surprisal"} if sampled else {}))
@@ -60,7 +60,7 @@ class SamplingMethod(TrainingMethod["ResumableGRPOTrainer"]):
         return history.prompts_seen_by_generation(step, params.train)
 
     def prompts_left_out_per_epoch(self, rows: int, params: Params) -> int:
-        """Rows that do not fill a generation."""
+        """The number of rows at the end of an epoch that do not fill a generation."""
         return rows % params.train.prompts_per_generation
 
     def effective_config(self, trainer: ResumableGRPOTrainer) -> dict[str, Any]:

@@ -4,7 +4,7 @@ The margin of a pair is how much more the policy than its reference prefers the 
 
     margin = log(policy(best) / reference(best)) - log(policy(worst) / reference(worst))
 
-with the log-probability of a completion as the sum over its tokens.
+where the log-probability of a completion is the sum over its tokens.
 """
 
 from typing import Literal
@@ -28,10 +28,10 @@ def margins(logps: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
 
 
 def pair_losses(margins: Tensor, beta: float, loss: Preference) -> Tensor:
-    """(pairs,) the loss of each pair, as Guo et al. (2024), arXiv 2402.04792, take them for completions of the policy.
+    """(pairs,) the loss of each pair; Guo et al. (2024), arXiv 2402.04792, use both on the policy's own completions.
 
-    - `sigmoid`: -log sigmoid(beta * margin), from DPO (Rafailov et al. 2023, arXiv 2305.18290, equation 7).  It falls
-      for ever as the margin grows.
+    - `sigmoid`: -log sigmoid(beta * margin), from DPO (Rafailov et al. 2023, arXiv 2305.18290, equation 7).  It keeps
+      falling as the margin grows.
     - `ipo`: (margin - 1 / (2 * beta))**2, from IPO (Azar et al. 2023, arXiv 2310.12036, equation 17).  It is lowest at
       a finite margin.
 

@@ -1,9 +1,9 @@
 """The objective of online DPO on the completions that the trainer samples.
 
 TRL's own trainer is experimental.  It samples exactly two completions of each prompt, makes a pair of them even if
-their rewards are equal, so that noise is preferred, and generates anew for every micro-batch.  Here a pair is the best
-and the worst of `num_generations` completions, ties make none, and generation, packed batches and checkpoints are those
-of the other methods.
+their rewards are equal, so that the preference is noise, and generates again for every micro-batch.  Here a pair is the
+best and the worst of `num_generations` completions, equal rewards make no pair, and generation, packed batches and
+checkpoints are those of the other methods.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from gsm8k_grpo.stages.train.grpo.trainer import ResumableGRPOTrainer
 from gsm8k_grpo.stages.train.online_dpo.loss import Preference, margins, pair_losses
 from gsm8k_grpo.stages.train.online_dpo.pairs import pairs_of
 
-IN_A_PAIR = 2  # of a prompt that are computed: the better one, then the worse one
+IN_A_PAIR = 2  # the completions of a prompt that an update computes: the better one, then the worse one
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class OnlineDPOObjective(Objective):
     A prompt whose completions all have the same total has a loss of zero.
 
     Attributes:
-        loss_of_pairs: which loss, see `loss.pair_losses`.
+        loss_of_pairs: the name of the loss, see `loss.pair_losses`.
         beta: how strongly the policy is held to its reference.
     """
 
-    corrects_for_vllm: ClassVar[bool] = False  # a preference needs no ratio to the probabilities of the sampling
+    corrects_for_vllm: ClassVar[bool] = False  # a preference needs no ratio to the probabilities sampled with
     needs_logps: ClassVar[bool] = False
 
     loss_of_pairs: Preference
@@ -44,9 +44,9 @@ class OnlineDPOObjective(Objective):
         return IN_A_PAIR
 
     def scored(self, trainer: ResumableGRPOTrainer, generated: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The pairs: a row per prompt, whose tensors have a second dimension of the better and the worse completion.
+        """The pairs as (prompts, 2, length) tensors, the better completion first; `tied` is (prompts,).
 
-        A row must be a prompt, since TRL shuffles the rows of a generation before it splits them into batches.
+        A row must be a whole prompt, since TRL shuffles the rows of a generation before it splits them into batches.
         """
         pairs = pairs_of(trainer.weighted_rewards(), trainer.num_generations)
         rows = torch.stack([pairs.best, pairs.worst], 1).flatten()
@@ -56,7 +56,7 @@ class OnlineDPOObjective(Objective):
         return by_prompt | {"tied": pairs.tied}
 
     def loss(self, trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-        """The mean over the prompts of the step, tied ones included, so that it does not depend on the batches."""
+        """The mean over the prompts of the step; tied prompts count too, so that it does not depend on the batches."""
         tied = inputs["tied"]
         rows = {name: values.flatten(0, 1) for name, values in inputs.items() if name != "tied"}
         logps, entropies, balance = completion_logps(trainer, model, rows)
@@ -70,7 +70,7 @@ class OnlineDPOObjective(Objective):
         self, trainer: ResumableGRPOTrainer, ratios: Tensor, entropies: Tensor, mask: Tensor, preference: Tensor,
         tied: Tensor,
     ) -> None:  # fmt: skip
-        """Entropy and KL are over the tokens of the computed completions; margins over the pairs, if there are any."""
+        """Log the mean entropy and KL over the tokens of the computed completions, and the figures of pairs, if any."""
         figures = {
             "entropy": masked_mean(entropies, mask),
             "kl": masked_mean((-ratios).exp() + ratios - 1, mask),

@@ -1,6 +1,7 @@
 """The advantages of PPO: rewards per token, generalised advantage estimation, whitening.
 
-All tensors are (rows, length), a completion per row, padded on the right; a mask has 1 for tokens and 0 for padding.
+Unless stated otherwise, tensors are (rows, length), with one completion per row, padded on the right; a mask has 1 for
+tokens and 0 for padding.
 """
 
 import math
@@ -24,7 +25,7 @@ def token_rewards(totals: Tensor, logps: Tensor, reference: Tensor | None, mask:
         reference: those under the model that training starts from; None without a KL term.
     """
     rewards = torch.zeros_like(logps) if reference is None else -kl_coef * (logps - reference) * mask
-    tokens = mask.sum(1, keepdim=True)  # none, if training leaves out what the length limit has cut off
+    tokens = mask.sum(1, keepdim=True)  # 0 if the length limit cut the completion off and training leaves it out
     return rewards.scatter_add(1, (tokens - 1).clamp(min=0), totals[:, None].to(rewards.dtype) * (tokens > 0))
 
 
@@ -35,10 +36,11 @@ def generalised_advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma:
     advantage_t = delta_t + gamma * lam * advantage_{t+1}
 
     Equations 11 and 12 of Schulman et al. (2017), arXiv 1707.06347, from Schulman et al. (2015), arXiv 1506.02438.
-    Nothing follows the last token, also where the length limit has cut a completion off: it is graded as it is.
+    The value after the last token is 0, even if the length limit has cut a completion off, since it is graded as it is.
 
     Args:
-        values: the estimate before each token of the rewards from this token on.
+        rewards: what `token_rewards` returns.
+        values: for each token, the estimate of the rewards from this token on, made from what comes before it.
     """
     advantages = torch.zeros_like(values)
     advantage = following = torch.zeros_like(values[:, 0])
@@ -60,6 +62,6 @@ def whitened(advantages: Tensor, mask: Tensor) -> Tensor:
 def mean_and_deviation(values: Tensor) -> tuple[float, float]:
     """The mean and the standard deviation of the values of all ranks."""
     values = values.double()
-    count = max(parallel.total(len(values)), 1)  # none, if training leaves out all that the length limit has cut off
+    count = max(parallel.total(len(values)), 1)  # 0 if training leaves out all completions, as cut off
     mean = parallel.total(values.sum().item()) / count
     return mean, math.sqrt(parallel.total((values - mean).square().sum().item()) / count)

@@ -19,12 +19,12 @@ def policy_losses(logps: Tensor, old: Tensor, advantages: Tensor, cliprange: flo
 
 
 def value_losses(values: Tensor, old: Tensor, returns: Tensor, cliprange: float) -> Tensor:
-    """Half the squared error of each value, without gradient once the value is `cliprange` nearer to its return.
+    """Half the squared error of each value, without a gradient once the value has moved `cliprange` towards its return.
 
     loss_t = 0.5 * max((value_t - return_t)**2, (clip(value_t, old_t - cliprange, old_t + cliprange) - return_t)**2)
 
-    Equation 9 of Schulman et al. (2017) has the squared error; the clip is from the implementation of the authors
-    (OpenAI's baselines), which Ziegler et al. (2019), arXiv 1909.08593, and TRL's PPOTrainer also use.
+    Equation 9 of Schulman et al. (2017) has the squared error; the clip is from the authors' implementation (OpenAI's
+    baselines).  It is also used by Ziegler et al. (2019), arXiv 1909.08593, and by TRL's PPOTrainer.
 
     Args:
         old: the values before the update.

@@ -1,7 +1,7 @@
 """The objective of PPO on the completions that the trainer samples.
 
-TRL's PPOTrainer takes reward models instead of functions, keeps a second model for the values, has no vLLM, and left
-TRL's stable part.  Here the values come from a head on the policy's own states.
+TRL's PPOTrainer takes reward models instead of functions, keeps a second model for the values, can't use vLLM, and is
+no longer in TRL's stable part.  Here the values come from a head on the policy's own hidden states.
 """
 
 from dataclasses import dataclass
@@ -33,11 +33,11 @@ class PPOObjective(Objective):
         gamma: discount of a reward that comes one token later.
         lam: how far an advantage looks ahead before it relies on the value head: 0 for one token, 1 for all tokens.
         kl_coef: weight of the KL term in the rewards of the tokens.
-        cliprange: how far the ratio of the probabilities may be from 1 and still have a gradient.
-        cliprange_value: how far a value may be from the one before the update, likewise.
+        cliprange: how far the ratio of the probabilities may move away from 1 and still have a gradient.
+        cliprange_value: how far a value may move away from the one before the update and still have a gradient.
         vf_coef: weight of the values' loss.
         sampled: the ratio is to the probabilities that vLLM sampled with, rather than to those of the trainer.
-        corrected: the policy's loss has TRL's factor for the difference between vLLM and trainer, cut off per token.
+        corrected: the policy's loss has TRL's factor for the difference between vLLM and trainer, clipped per token.
     """
 
     gamma: float
@@ -49,7 +49,7 @@ class PPOObjective(Objective):
     sampled: bool = False
     corrected: bool = True
 
-    corrects_for_vllm: ClassVar[bool] = False  # by TRL; it does so itself
+    corrects_for_vllm: ClassVar[bool] = False  # TRL does not; `scored` does, if `corrected`
     needs_logps: ClassVar[bool] = False
 
     def prepare(self, trainer: ResumableGRPOTrainer) -> None:
@@ -60,7 +60,7 @@ class PPOObjective(Objective):
         rows = {name: generated[name] for name in (*COMPLETION, "num_items_in_batch")}
         mask, totals, head = rows["completion_mask"], trainer.weighted_rewards(), value_head.of(trainer)
         if trainer._step == 0:
-            # The head begins with the mean total as the value of everything, so that the first returns are near it.
+            # The head begins with the mean total reward as the value of every token, near the first returns.
             head.linear.bias.data.fill_(parallel.mean(totals.mean().item()))
         with without_gradients(trainer):
             old, _, values, _ = logps_entropies_values(trainer, trainer.model, rows, head)
@@ -78,7 +78,7 @@ class PPOObjective(Objective):
         return rows | {"token_advantages": whitened(advantages, mask)}
 
     def loss(self, trainer: ResumableGRPOTrainer, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        """The mean over the tokens of the step of both losses."""
+        """The sum of both losses, the values' weighted by `vf_coef`, as the mean over the tokens of the step."""
         mask, old, returns = inputs["completion_mask"], inputs["old_logps"], inputs["returns"]
         logps, entropies, values, balance = logps_entropies_values(trainer, model, inputs, value_head.of(trainer))
         of_policy = policy_losses(logps, old, inputs["token_advantages"], self.cliprange)
@@ -102,12 +102,14 @@ class PPOObjective(Objective):
 
 
 def _importance(trainer: ResumableGRPOTrainer, old: Tensor, sampling: Tensor) -> Tensor:
-    """TRL's correction for the difference between trainer and vLLM: the ratio of their probabilities, cut off above."""
+    """(rows, length) TRL's correction for the difference between trainer and vLLM: the ratio of their probabilities for
+    each token, clipped from above.
+    """
     return (old - sampling).nan_to_num(nan=0.0).exp().clamp(max=trainer.vllm_importance_sampling_clip_max)
 
 
 def _explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
-    """The share of the returns' variance that the values explain: 1 for equal ones, 0 for a constant."""
+    """The share of the returns' variance that the values explain: 1 for equal values, 0 for constant ones."""
     _, of_errors = mean_and_deviation((returns - values)[mask.bool()])
     _, of_returns = mean_and_deviation(returns[mask.bool()])
     return 1 - of_errors**2 / max(of_returns**2, 1e-8)

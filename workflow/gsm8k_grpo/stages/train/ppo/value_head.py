@@ -1,8 +1,8 @@
 """The value head: a linear map from the states that the language model's head reads to one number per token.
 
-It is part of the trained model, so that the optimizer, the limit of the gradient's norm and the check for values that
-are not finite cover it.  It is not part of the model that is saved: a checkpoint has it in a file of its own, which
-results do not get.
+It is part of the trained model, so that the optimizer, gradient clipping and the check for values that are not finite
+cover it.  It is not part of the model that is saved: a checkpoint holds it in a file of its own, which is not copied to
+the results.
 """
 
 from pathlib import Path
@@ -31,9 +31,9 @@ class ValueHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, states: Tensor) -> Tensor:
-        """(..., hidden) states to (...) values in float32."""
+        """Map (..., hidden) states to (...) values in float32."""
         with torch.autocast(states.device.type, enabled=False):
-            return self.linear(states.float()).squeeze(-1).clone()  # FSDP2 warns of views
+            return self.linear(states.float()).squeeze(-1).clone()  # a copy, since FSDP2 warns about views
 
 
 class ValueHeadKeeper(TrainerCallback):

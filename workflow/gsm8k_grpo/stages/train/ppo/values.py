@@ -16,18 +16,17 @@ def logps_entropies_values(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Log-probabilities, entropies and values of completions, and the loss that balances experts, if any.
 
-    The value of a token is an estimate from what comes before it, of the rewards from this token on.
-
-    The head reads the states that the language model's own head reads.  It computes them batch by batch, if there are
-    more rows than a batch of the update has.
+    The value of a token estimates the rewards from this token on, from what comes before it.  The head reads the states
+    that the language model's own head reads.  If there are more rows than a batch of the update has, they are computed
+    batch by batch.
 
     Args:
         rows: `prompt_ids`, `prompt_mask`, `completion_ids` and `completion_mask` of whole groups.
-        head: from states to values, see `value_head`.
+        head: maps states to values, see `value_head`.
 
     Returns:
-        Three (rows, completion length) tensors, and a scalar or None: that of the first batch, since only an update
-        needs it, which has one.
+        Three (rows, completion length) tensors, and a scalar or None.  The scalar is that of the first batch, since
+        only an update needs it, and an update has one batch.
     """
     size = trainer.args.per_device_train_batch_size
     starts = range(0, len(rows["prompt_ids"]), size)
@@ -47,7 +46,8 @@ def _padded(
     hook = language_head.register_forward_pre_hook(lambda module, arguments: states.append(arguments[0]))
     logps, entropies, balance = completion_logps(trainer, model, rows)
     hook.remove()
-    # As for the logits: the last state would predict a token after the end, and those before are of the prompt.
+    # The same states as for the logits: the last one would predict a token after the end, and those before the last
+    # `computed` belong to the prompt.
     length = rows["completion_ids"].shape[1]
     computed = longest(rows["completion_mask"]) if isinstance(trainer, PaddedGRPOTrainer) else length
     values = head(states[0][:, :-1][:, -computed:])

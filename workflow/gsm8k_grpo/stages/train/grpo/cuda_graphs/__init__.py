@@ -1,1 +1,1 @@
-"""The update of packed batches as CUDA graphs: batches padded to few sizes, and the graphs of each size."""
+"""The update of packed batches as CUDA graphs: batches are padded to a few sizes, and each size has its graphs."""

@@ -1,18 +1,19 @@
-"""Packed batches padded to few sizes, so that few CUDA graphs serve all of them.
+"""Packed batches padded to a few sizes, so that a few CUDA graphs serve all of them.
 
 A graph computes tensors of fixed shapes.  Those of a packed batch depend on its tokens, on the keys of its sequences
 and on the number of sequences, which varies because groups without advantage are left out.  Each is rounded up to one
-of few sizes:
+of a few sizes:
 
-- tokens to steps of a quarter of a power of two, so that the padding is less than a quarter of the batch, or 96 tokens;
-- keys to a power of two, since a key of the padding only has to be copied, where a token goes through every layer;
-- widths to a power of two, since they cost nothing: an attention kernel ends at once behind the end of a sequence;
-- sequences to the most that a batch can have; those that a batch lacks are empty.
+- tokens to steps of a quarter of a power of two, so that less than a quarter of the padded batch is padding, or less
+  than 96 tokens are;
+- keys to a power of two, since a key of the padding only has to be copied, whereas a token goes through every layer;
+- the width to a power of two, since a larger one costs nothing: an attention kernel stops at the end of a sequence;
+- sequences to the largest number that a batch can have; the missing ones are empty.
 
-Smaller steps would save arithmetic, which a GPU that waits for its host has to spare, and would need more graphs.
+Smaller steps would need more graphs.  They would save arithmetic, but a GPU that waits for its host has time for it.
 
 The padding consists of sequences of its own.  A token of the padding attends to padding alone, and at least to itself,
-so that its state is finite: a kernel does not write the results of tokens and keys that belong to no sequence.  The
+so that its state is finite: for tokens and keys that belong to no sequence, a kernel would write no results.  The
 gradient of its state is zero, and so is everything that it adds to the gradients of weights.
 """
 
@@ -25,9 +26,9 @@ from torch.nn.functional import pad as padded_with
 from gsm8k_grpo.stages.train.grpo.packing import PROMPT, Packed
 
 PADDING = -1  # the group of the padding; prompts count from 0
-PADDING_SEQUENCES = 32  # the padding is divided among so many, so that none is wide
+PADDING_SEQUENCES = 32  # the padding is divided among so many sequences, so that none of them is wide
 SMALLEST_STEP = 64
-TOKEN_PARTS, KEY_PARTS = 4, 1  # a step is this part of the power of two below a size
+TOKEN_PARTS, KEY_PARTS = 4, 1  # a step is the power of two below a size, divided by this
 SMALLEST_WIDTH = 512  # most questions of GSM8K with an answer have fewer tokens
 
 
@@ -36,9 +37,9 @@ class Bucket:
     """The sizes to which batches are padded.
 
     Attributes:
-        tokens, keys: those of the padded batch.
-        width: upper bound of the keys of a sequence.
-        sequences: those of the padded batch, with those of the padding and the empty ones.
+        tokens, keys: their numbers in the padded batch.
+        width: upper bound of the number of keys of a sequence.
+        sequences: their number in the padded batch, with those of the padding and the empty ones.
     """
 
     tokens: int
@@ -48,7 +49,11 @@ class Bucket:
 
 
 def bucket_of(packed: Packed, sequences: int) -> Bucket:
-    """The bucket of a batch; no batch has more than so many `sequences`."""
+    """The bucket of a batch.
+
+    Args:
+        sequences: the largest number of sequences that any batch has.
+    """
     own = packed.ids.shape[1]
     tokens = rounded(own + PADDING_SEQUENCES, TOKEN_PARTS)
     keys = rounded(len(packed.keys) + tokens - own, KEY_PARTS)
@@ -58,13 +63,13 @@ def bucket_of(packed: Packed, sequences: int) -> Bucket:
 
 
 def rounded(count: int, parts: int) -> int:
-    """The smallest multiple, not below `count`, of 1 / parts of the power of two below it."""
+    """`count` rounded up to a multiple of a step: the power of two below it over `parts`, at least `SMALLEST_STEP`."""
     step = max(SMALLEST_STEP, (1 << count.bit_length() - 1) // parts)
     return -(-count // step) * step
 
 
 def pad(packed: Packed, bucket: Bucket) -> Packed:
-    """The batch with padding behind it; `sources`, `targets` and `places` are as before.
+    """The batch followed by padding; `sources`, `targets` and `places` are as before.
 
     Every sequence of the padding has tokens, and at least as many keys.
     """
@@ -87,7 +92,7 @@ def pad(packed: Packed, bucket: Bucket) -> Packed:
 
 
 def _padding_keys(own: int, own_keys: int, keys: int, query_ends: Tensor, key_ends: Tensor) -> Tensor:
-    """(keys,) the tokens that the sequences of the padding attend to.
+    """(keys,) indices of the tokens that the sequences of the padding attend to.
 
     The keys of a sequence end with its own tokens; those before them are any tokens of the padding.
     """
@@ -96,6 +101,6 @@ def _padding_keys(own: int, own_keys: int, keys: int, query_ends: Tensor, key_en
 
 
 def _starts(of_batch: Tensor, of_padding: Tensor, sequences: int) -> Tensor:
-    """(sequences + 1,) where each sequence begins; those behind the padding are empty."""
+    """(sequences + 1,) where each sequence begins; those after the padding are empty."""
     starts = torch.cat([of_batch, of_padding[1:].to(of_batch.dtype)])
     return torch.cat([starts, starts[-1:].expand(sequences + 1 - len(starts))])

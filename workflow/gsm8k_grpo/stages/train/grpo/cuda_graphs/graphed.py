@@ -1,12 +1,14 @@
 """The decoder's forward and backward pass of an update as CUDA graphs.
 
-A small model's update waits for the host, which launches thousands of kernels.  A graph is launched at once.  Batches
-are padded to few sizes (`buckets`), and each size has one graph of the forward pass and one of the backward pass.
+In the update of a small model, the GPU waits for the host, which launches thousands of kernels one by one.  A graph
+needs a single launch.  Batches are padded to a few sizes (`buckets`), and each size has one graph of the forward pass
+and one of the backward pass.
 
-The first batch of a size is computed without a graph: it compiles and loads what can't be compiled or loaded during a
-capture, and a size that occurs once is not worth one.  The second captures both graphs, and then they are replayed.
-`torch.cuda.make_graphed_callables` does the same for one size, but it keeps the gradients of each size in memory, and
-returns them where the next replay overwrites them, which is wrong where gradients are accumulated.
+The first batch of a size is computed without a graph.  This pass compiles and loads what can't be compiled or loaded
+during a capture, and a size that occurs once is not worth a graph.  The second batch captures both graphs, and from
+then on they are replayed.  `torch.cuda.make_graphed_callables` does the same for one size, but it keeps the gradients
+of each size in memory, and the next replay overwrites the gradients that it returned, which is wrong where gradients
+are accumulated.
 
 The first graphs are replayed once with the batch that they were captured with, and refused if states and gradients are
 not those of a pass without graphs.
@@ -31,7 +33,7 @@ from gsm8k_grpo.stages.train.grpo.packing import Packed
 
 INPUTS = ("ids", "positions", "group", "completion", "keys", "query_starts", "key_starts")  # what a decoder reads
 
-# The relative difference that the order of additions explains, with room: on an H100 it was 0.02 at most
+# The largest relative difference that the order of additions explains, with a margin: on an H100 it was 0.02 at most
 # (tests/gpu/test_gpu_update.py).
 TOLERANCE = 0.05
 
@@ -39,13 +41,13 @@ Work = Callable[[], None]
 
 
 class Workspace:
-    """The memory that the graphs of all sizes share, of which one is used at a time.
+    """The memory that the graphs of all sizes share, since only one of them is in use at a time.
 
-    What a graph computes lies in one pool, where the next capture takes the same memory.  Its results lie outside.
+    The intermediate tensors of all graphs lie in one pool, whose memory each capture reuses.  The results lie outside.
 
     Attributes:
         weights: the decoder's trained weights.
-        gradients: a tensor for the gradient of each.
+        gradients: a tensor for the gradient of each weight.
         states, gradient: (1, tokens, hidden) for the decoder's states and their gradient, for the largest size.
         pool: the memory pool of the graphs; None without a GPU.
         waiting: whether a forward pass waits for its backward pass.
@@ -65,14 +67,15 @@ class Pass:
 
     Attributes:
         decoder: the decoder.
-        autocast: its precision, without a cache of cast weights: a graph would use those of the step that captured it.
+        autocast: gives a context with its precision, without a cache of cast weights: a graph would keep using those
+            that were cast when it was captured.
     """
 
     decoder: PreTrainedModel
     autocast: Callable[[], AbstractContextManager[Any]]
 
     def states(self, packed: Packed) -> Tensor:
-        """(1, tokens, hidden) states of a batch, with their gradient."""
+        """(1, tokens, hidden) states of a batch, which carry a gradient."""
         with torch.enable_grad(), self.autocast():
             states: Tensor = self.decoder(**packed.inputs(self.decoder.config)).last_hidden_state
         return states
@@ -82,9 +85,9 @@ class GraphedDecoder:
     """Computes the states of packed batches, with the gradient of the decoder's weights, by replayed graphs.
 
     Args:
-        decoder: the decoder; its weights may be changed in place at any time, and not be replaced.
+        decoder: the decoder; its weights may be changed in place at any time, but not be replaced by other tensors.
         autocast: see `Pass`.
-        sequences: the most sequences of a batch.
+        sequences: the largest number of sequences in a batch.
     """
 
     def __init__(self, decoder: PreTrainedModel, autocast: Callable[[], AbstractContextManager[Any]], sequences: int):
@@ -95,12 +98,12 @@ class GraphedDecoder:
         self._checked = False
 
     def states(self, packed: Packed) -> Tensor:
-        """(tokens, hidden) states of a batch; behind those of its own tokens are those of the padding.
+        """(tokens, hidden) states of a batch; those of its own tokens come first, then those of the padding.
 
         The backward pass must come before the next call.
 
         Raises:
-            RuntimeError: if it did not.
+            RuntimeError: if the backward pass of the previous call is missing.
             PipelineError: if the decoder can't be captured, or its graphs are not right.
         """
         bucket = bucket_of(packed, self._sequences)
@@ -120,7 +123,8 @@ class GraphedDecoder:
         self._seen.add(bucket)
         states = self._pass.states(padded)
         if self._workspace is None or bucket.tokens > self._workspace.states.shape[1]:
-            # In a pool that grows, the graphs of small sizes leave gaps that are too small for those of large ones.
+            # A larger size gets a new pool.  In a pool that grows, the graphs of small sizes leave gaps that are too
+            # small for those of large ones.
             self._graphs.clear()
             self._workspace = Workspace(self._pass.decoder, states.detach())
         return states
@@ -132,7 +136,7 @@ class UpdateGraphs:
     Args:
         computation: the decoder's forward pass.
         padded: a batch of this size.
-        workspace: where results lie.
+        workspace: where its results lie.
 
     Raises:
         PipelineError: if the decoder can't be captured.
@@ -146,7 +150,7 @@ class UpdateGraphs:
         )
         self._output: Tensor | None = None  # of a forward pass that waits for its backward pass
         self._used: list[bool] = []  # whether each weight has a gradient
-        # Remains of earlier backward passes hold nodes that belong to another stream, which would end the capture.
+        # Remains of earlier backward passes hold nodes that belong to another stream, so that the capture would fail.
         gc.collect()
         try:
             self._forward = recorded(self._compute, workspace.pool)
@@ -161,7 +165,7 @@ class UpdateGraphs:
             PipelineError: if they do not.
         """
         states = self._pass.states(self._packed)
-        factors = states.detach()  # of the states, in a loss that all of them matter to
+        factors = states.detach()  # a loss with these factors of the states depends on all of them
         expected = [factors, *torch.autograd.grad(states, self.workspace.weights, factors, allow_unused=True)]
         found = [self.forward(), *self.backward(factors)]
         pairs = [
@@ -213,7 +217,7 @@ class UpdateGraphs:
 
 
 class Replay(torch.autograd.Function):
-    """The states of a batch whose inputs lie where the graphs of its size read them, as a function of the weights."""
+    """The states as a function of the weights, of a batch that was copied to where the graphs of its size read it."""
 
     @staticmethod
     def forward(ctx: Any, graphs: UpdateGraphs, *weights: Tensor) -> Tensor:
@@ -227,7 +231,7 @@ class Replay(torch.autograd.Function):
 
 
 def recorded(work: Work, pool: Any) -> Work:
-    """A function that repeats the GPU's part of `work`, with the tensors that it has now; without a pool, all of it."""
+    """A function that repeats what `work` does on the GPU, with the same tensors; without a pool, `work` itself."""
     if pool is None:
         return work
     graph = torch.cuda.CUDAGraph()
@@ -251,8 +255,8 @@ def _apart(pairs: list[tuple[Tensor, Tensor]]) -> float:
 
 
 def _not_captured(decoder: nn.Module, error: RuntimeError) -> Exception:
-    """The error that says why; if memory was too small, it is that error itself."""
-    cause = error.__context__ or error  # the end of a failed capture raises an error of its own
+    """The error that says why a capture failed; an out-of-memory error is returned as it is."""
+    cause = error.__context__ or error  # ending a failed capture raises another error on top
     if isinstance(cause, torch.OutOfMemoryError):
         return cause
     return _refusal(decoder, f"can't be captured ({first_line(cause)})")
