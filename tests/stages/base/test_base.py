@@ -6,7 +6,7 @@ from chats import chat
 from gsm8k_grpo.config.sections import Architecture
 from gsm8k_grpo.stages.base.corpus import Document
 from gsm8k_grpo.stages.base.pretraining import new_model, padded_right
-from gsm8k_grpo.stages.base.tokenizer import END, tokenize_documents, train_tokenizer
+from gsm8k_grpo.stages.base.tokenizer import END, count_cut, tokenize_documents, train_tokenizer
 from transformers import DataCollatorForSeq2Seq
 
 SHAPE = Architecture(vocabulary=400, hidden=32, intermediate=64, layers=2, heads=2, context=256)
@@ -42,6 +42,14 @@ def test_a_document_is_cut_to_the_context(tokenizer, sequences):
     cut = tokenize_documents(DOCUMENTS, tokenizer, 12)
     assert [tokens["input_ids"] for tokens in cut] == [tokens["input_ids"][:12] for tokens in sequences]
     assert [tokens["labels"] for tokens in cut] == [tokens["labels"][:12] for tokens in sequences]
+
+
+def test_a_document_that_fits_the_context_exactly_is_not_counted_as_cut(tokenizer, sequences):
+    lengths = sorted(len(tokens["input_ids"]) for tokens in sequences)
+    for context in (lengths[-1], lengths[-1] - 1):
+        longer = sum(length > context for length in lengths)
+        assert count_cut(tokenize_documents(DOCUMENTS, tokenizer, context), tokenizer) == longer
+    assert longer > 0
 
 
 def test_a_batch_for_a_gpu_has_the_same_loss_as_a_masked_one(tokenizer, sequences):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from gsm8k_grpo.commands import machine
+from gsm8k_grpo.commands import doctor, machine
 from gsm8k_grpo.commands.doctor import examine
 from gsm8k_grpo.commands.machine import Finding, locked_packages
 from gsm8k_grpo.config.params import Params, load, recipes
@@ -88,6 +88,29 @@ def test_a_package_that_breaks_when_imported_is_named_with_its_error(tmp_path, m
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert machine.import_fault("brokenpackage") == "can't be imported (ImportError: libcuda.so is missing)"
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "its import ended with exit status -9"),
+        ("import time; time.sleep(60)", "its import takes more than 1 s"),
+    ],
+)
+def test_a_package_whose_import_ends_without_a_word_or_not_at_all_is_named(code, fault, tmp_path, monkeypatch):
+    (tmp_path / "silentpackage.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(machine, "IMPORT_SECONDS", 1)
+    machine.import_fault.cache_clear()
+    assert machine.import_fault("silentpackage") == f"can't be imported ({fault})"
+
+
+def test_only_the_optimizers_of_the_variants_need_their_packages():
+    supervised = {"variants": {"short": {"method": "sft"}, "full": {"method": "sft"}}}
+    assert list(doctor._packages(settings(train__optim="adamw_8bit", **supervised))) == []
+    needed = list(doctor._packages(settings(sft__optim="paged_adamw_8bit", **supervised)))
+    assert needed == [("sft.optim", "paged_adamw_8bit", "bitsandbytes")]
 
 
 def test_an_invalid_configuration_is_a_reason():

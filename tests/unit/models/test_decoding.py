@@ -80,6 +80,15 @@ def test_a_model_with_another_state_or_mask_is_refused(name):
         check.require(decoder_of(name), prompts())
 
 
+@pytest.mark.parametrize("differences", [(0.0, float("nan")), (float("nan"), 0.0)])
+def test_a_model_whose_log_probabilities_are_not_numbers_is_refused(differences, monkeypatch):
+    """Whichever of the two completions has them."""
+    found = iter(differences)
+    monkeypatch.setattr(check, "_apart", lambda *_: next(found))
+    with pytest.raises(PipelineError, match="the log-probabilities of its tokens are nan from those"):
+        check.require(decoder_of(), prompts())
+
+
 def test_a_limit_and_a_stop_token_end_a_completion_and_count():
     of = decoder_of()
     whole = generate(of, limit=9)

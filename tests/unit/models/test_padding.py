@@ -3,11 +3,14 @@
 import pytest
 import torch
 from gsm8k_grpo.config.sections import Lora
+from gsm8k_grpo.files import PipelineError
 from gsm8k_grpo.models import loading, padding
-from tiny_models import ACCEPTED, build
+from tiny_models import ACCEPTED, REFUSED, build, tokenizer
 
 PROMPT = list(range(40, 60))
 PADDED = 7
+BYTES = tokenizer()
+PAD = BYTES.pad_token_id
 
 
 def shift(model) -> float:
@@ -26,6 +29,26 @@ def test_positions_count_from_the_first_token(name):
     model = build(kind, **keys)
     padding.count_positions_from_the_first_token(model, PROMPT)
     assert shift(model) < 1e-4
+
+
+# The longest prompt begins with the padding token: some tokenizers begin a text with the same token.
+PROMPTS = [[PAD, *PROMPT], PROMPT[:5]]
+
+
+def test_a_recurrent_model_is_refused_whatever_its_prompts_begin_with():
+    kind, keys, _ = REFUSED["recurrent_gemma"]
+    model = build(kind, **keys)
+    with pytest.raises(PipelineError, match=r"does not ignore the padding of a batch: .* where layers are recurrent"):
+        padding.require_ignored(model, BYTES, PROMPTS, "")
+
+
+def test_a_model_whose_logits_are_not_numbers_is_refused():
+    kind, keys = ACCEPTED["qwen2"]
+    model = build(kind, **keys)
+    padding.require_ignored(model, BYTES, PROMPTS, "")
+    model.get_input_embeddings().weight.data.fill_(float("nan"))
+    with pytest.raises(PipelineError, match=r"change its logits by up to nan"):
+        padding.require_ignored(model, BYTES, PROMPTS, "")
 
 
 def test_learned_positions_are_shifted_without_it():

@@ -142,8 +142,11 @@ def _packages(settings: Params) -> Iterator[tuple[str, str, str]]:
         yield "backend", "unsloth", "unsloth"
     if settings.quantization:
         yield "quantization", settings.quantization, "bitsandbytes"
-    elif settings.train.optim.endswith("8bit"):
-        yield "train.optim", settings.train.optim, "bitsandbytes"
+        return
+    sections = {settings.traits(variant).section: settings.settings_of(variant) for variant in settings.variants}
+    for name, section in sections.items():
+        if section.optim.endswith("8bit"):
+            yield f"{name}.optim", section.optim, "bitsandbytes"
 
 
 def _compiles(settings: Params) -> bool:

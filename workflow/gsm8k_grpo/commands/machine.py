@@ -117,10 +117,16 @@ def import_fault(package: str) -> str | None:
     """
     if util.find_spec(package) is None:
         return "is not installed"
-    attempt = subprocess.run(
-        [sys.executable, "-c", f"import {package}"], capture_output=True, text=True, timeout=IMPORT_SECONDS
-    )
-    return None if attempt.returncode == 0 else f"can't be imported ({attempt.stderr.strip().splitlines()[-1]})"
+    try:
+        attempt = subprocess.run(
+            [sys.executable, "-c", f"import {package}"], capture_output=True, text=True, timeout=IMPORT_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return f"can't be imported (its import takes more than {IMPORT_SECONDS} s)"
+    if attempt.returncode == 0:
+        return None
+    lines = attempt.stderr.strip().splitlines() or [f"its import ended with exit status {attempt.returncode}"]
+    return f"can't be imported ({lines[-1]})"
 
 
 def compiler() -> str | None:

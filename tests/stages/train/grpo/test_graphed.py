@@ -195,3 +195,15 @@ def test_graphs_that_do_not_repeat_the_pass_are_refused_by_name(monkeypatch):
     computed(of, network, ONE)
     with pytest.raises(PipelineError, match=r"LlamaModel is not right as graphs: .* set cuda_graphs: false$"):
         of.states(ONE)
+
+
+@pytest.mark.parametrize("differences", [(0.0, float("nan")), (float("nan"), 0.0)], ids=["gradients", "states"])
+def test_graphs_whose_results_are_not_numbers_are_refused(differences, monkeypatch):
+    monkeypatch.setattr(graphed, "recorded", tape.recorded)
+    found = iter(differences)
+    monkeypatch.setattr(graphed, "_apart", lambda _: next(found))
+    network = build("llama", **LLAMA).train()
+    of = graphed_decoder(network)
+    computed(of, network, ONE)
+    with pytest.raises(PipelineError, match="states or gradients are nan from those without graphs"):
+        of.states(ONE)

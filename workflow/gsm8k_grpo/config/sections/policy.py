@@ -59,8 +59,8 @@ class PolicySection(Section):
     entropy_coef: NotNegative
     """Weight of the mean entropy of the tokens, which the loss of method grpo rewards; with 0 it is left out."""
     vllm_importance_sampling_correction: bool
-    """With engine vllm or graphs and `old_log_probs: computed`: whether the loss of method grpo is multiplied by the
-    ratio of the trainer's probabilities to the engine's, which differ in rounding."""
+    """With engine vllm or graphs and `old_log_probs: computed`: whether the losses of the methods grpo and ppo are
+    multiplied by the ratio of the trainer's probabilities to the engine's, which differ in rounding."""
     vllm_importance_sampling_mode: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
     """Whether the ratio of that correction is that of each token or of the whole completion, and whether a ratio beyond
     the limits below is cut to the limit (truncate) or set to 0 (mask)."""

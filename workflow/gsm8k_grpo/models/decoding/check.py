@@ -40,13 +40,14 @@ def require(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> None:
     pair = [min(prompts, key=len), max(prompts, key=len)]
     try:
         decoded = list(decoder.generate(pair, 1, TOKENS, Sampler(temperature=0)))
-        apart = max(_apart(decoder.network, pair[index], generated) for index, _, generated in decoded)
+        differences = [_apart(decoder.network, pair[index], generated) for index, _, generated in decoded]
     except torch.OutOfMemoryError:
         raise
     except UNFIT as error:
         raise refusal(decoder.network, f"its forward pass refuses it ({first_line(error)})") from error
+    apart = torch.tensor(differences).max().item()  # NaN if one is, unlike Python's max
     tolerance = TOLERANCE[decoder.network.dtype]
-    if not apart <= tolerance:  # NaN too
+    if not apart <= tolerance:
         raise refusal(
             decoder.network,
             f"the log-probabilities of its tokens are {apart:.2g} from those of whole sequences on average, and "

@@ -39,6 +39,7 @@ from gsm8k_grpo.stages.base.tokenizer import (
     TOKENIZER_DOCUMENTS,
     UNLABELLED,
     Tokens,
+    count_cut,
     tokenize_documents,
     train_tokenizer,
 )
@@ -71,7 +72,7 @@ def pretrain(rows: list[Example], target: Path, params: Params) -> None:
         "parameters": model.num_parameters(),
         "vocabulary": len(tokenizer),
         "documents": len(documents),
-        "documents_cut": sum(len(tokens["input_ids"]) == settings.architecture.context for tokens in sequences),
+        "documents_cut": count_cut(sequences, tokenizer),
         "distinct_problems": len(rows),
         "steps": settings.steps,
         "loss": loss,

@@ -74,6 +74,11 @@ def tokenize_documents(documents: list[Document], tokenizer: PreTrainedTokenizer
     ]
 
 
+def count_cut(sequences: list[Tokens], tokenizer: PreTrainedTokenizerFast) -> int:
+    """How many documents were cut: whole ones end with the end token."""
+    return sum(tokens["input_ids"][-1] != tokenizer.eos_token_id for tokens in sequences)
+
+
 def _question(document: Document) -> str:
     return document.prompt[-1]["content"]
 

@@ -58,7 +58,7 @@ def require(trainer: PackedGRPOTrainer) -> None:
         with trainer.accelerator.autocast():
             padded, _, _ = GRPOTrainer._get_per_token_logps_and_entropies(trainer, trainer.model, ids, mask, length, 1)
     moved, noise = ((logps - packed)[1::2].abs().max().item() for logps in (beside_other, again))
-    if moved > 2 * noise:
+    if not moved <= 2 * noise:  # also if one is NaN
         raise refusal(
             network,
             f"other completions of a prompt change a completion's log-probabilities (by up to {moved:.1g}), as they do "

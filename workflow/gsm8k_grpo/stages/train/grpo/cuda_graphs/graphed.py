@@ -171,8 +171,8 @@ class UpdateGraphs:
         pairs = [
             (one, other) for one, other in zip(found, expected, strict=True) if one is not None and other is not None
         ]
-        error = max(_apart(pairs[:1]), _apart(pairs[1:]))
-        if not error <= TOLERANCE:  # NaN too
+        error = torch.tensor([_apart(pairs[:1]), _apart(pairs[1:])]).max().item()  # NaN if one is, unlike Python's max
+        if not error <= TOLERANCE:
             raise _refusal(
                 self._pass.decoder,
                 f"is not right as graphs: states or gradients are {error:.2g} from those without graphs, relative to "
