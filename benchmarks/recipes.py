@@ -79,17 +79,19 @@ def settings_of(recipe: str, steps: int, path: Path | None, overrides: dict[str,
     return params.load(ROOT / "params.yaml", settings | {"train.prompts": prompts})
 
 
+def with_own_code() -> dict[str, str]:
+    """The environment of a process that imports the package of this checkout."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "workflow"), os.environ.get("PYTHONPATH", "")])}
+
+
 def stage(folder: Path, settings: params.Params, *command: str) -> None:
     """Run a stage in `folder`; its output goes to a log there.
 
     Raises:
         RuntimeError: with the end of the log, if the stage fails or takes longer than MINUTES.
     """
-    environment = os.environ | {
-        layers.ENVIRONMENT: settings.model_dump_json(),
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "workflow"), os.environ.get("PYTHONPATH", "")]),
-    }
-    log = folder / f"{command[0]}.log"
+    environment = with_own_code() | {layers.ENVIRONMENT: settings.model_dump_json()}
+    log = folder / f"{'-'.join(command)}.log"
     try:
         with log.open("w", encoding="utf-8") as output:
             process = subprocess.run(

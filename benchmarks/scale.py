@@ -22,15 +22,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import recipes
 import torch
-from gsm8k_grpo.config import layers, params
 from gsm8k_grpo.runtime import ranks
-from recipes import ROOT, SMALL_SHAPE, stage
+from recipes import SMALL_SHAPE, stage, with_own_code
 from scale_settings import JOBS, PROMPTS_A_GPU, WARM_UP, Bench
 
 AVERAGED = {"rtx4090, adapters": 59_867_136, "smollm2, all weights": 134_515_008}
@@ -58,12 +58,11 @@ def training(bench: Bench) -> dict[str, Any]:
 
 def averaging(bench: Bench) -> dict[str, Any]:
     """Seconds in which gradients of these sizes are averaged over the GPUs."""
-    code = {"PYTHONPATH": os.pathsep.join([str(ROOT / "workflow"), os.environ.get("PYTHONPATH", "")])}
     visible = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(bench.gpus)))} if torch.cuda.is_available() else {}
     os.environ |= visible
     processes = [
         subprocess.Popen(
-            [sys.executable, __file__, "--average-in-this-rank"], env=os.environ | code | own, stdout=subprocess.PIPE
+            [sys.executable, __file__, "--average-in-this-rank"], env=with_own_code() | own, stdout=subprocess.PIPE
         )
         for own in ranks._environments(bench.gpus)
     ]
@@ -107,35 +106,19 @@ def jobs(bench: Bench) -> dict[str, Any]:
     settings = bench.jobs()
     pairs = max(bench.gpus // 2, 1)
     seconds = {}
-    for way in ("one after the other", "side by side"):
+    for way, at_once in {"one after the other": 1, "side by side": pairs * len(JOBS)}.items():
         folders = [bench.prepared(f"jobs-{way.replace(' ', '-')}-{pair}", settings) for pair in range(pairs)]
-        calls = [(folder, variant) for folder in folders for variant in JOBS]
-        began = time.perf_counter()
-        running = []
-        for folder, variant in calls:
-            running.append(_start(folder, settings, "train", "--variant", variant))
-            if way == "one after the other":
-                _finish(running.pop())
-        for process in running:
-            _finish(process)
+        with ThreadPoolExecutor(at_once) as pool:
+            began = time.perf_counter()
+            running = [
+                pool.submit(stage, folder, settings, "train", "--variant", variant)
+                for folder in folders
+                for variant in JOBS
+            ]
+            for job in running:
+                job.result()
         seconds[way] = time.perf_counter() - began
-    return {"seconds": seconds, "jobs": len(calls), "gain": seconds["one after the other"] / seconds["side by side"]}
-
-
-def _start(folder: Path, settings: params.Params, *command: str) -> subprocess.Popen[bytes]:
-    environment = os.environ | {
-        layers.ENVIRONMENT: settings.model_dump_json(),
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "workflow"), os.environ.get("PYTHONPATH", "")]),
-    }
-    log = (folder / f"{'-'.join(command)}.log").open("wb")
-    return subprocess.Popen(
-        [sys.executable, "-m", "gsm8k_grpo", *command], cwd=folder, env=environment, stdout=log, stderr=log
-    )
-
-
-def _finish(process: subprocess.Popen[bytes]) -> None:
-    if process.wait():
-        raise RuntimeError(f"{process.args} ended with {process.returncode}; its log is in the working folder")
+    return {"seconds": seconds, "jobs": len(running), "gain": seconds["one after the other"] / seconds["side by side"]}
 
 
 def evaluation(bench: Bench) -> dict[str, Any]:
